@@ -1,0 +1,18 @@
+"""scelbo: deep probabilistic models of single-cell omics data."""
+
+from pathlib import Path
+from typing import Any
+
+from scelbo import data, errors, settings
+from scelbo.model import MODELS, Model
+from scelbo.models import SCVI
+
+__version__ = "0.1.0"
+__all__ = ["SCVI", "Model", "data", "errors", "load", "settings"]
+
+
+def load(folder: str | Path, adata: Any = None) -> Any:
+    """Open a saved model of any class; its data are ``adata``, or ``data.h5ad`` in the folder. No code in the folder is run."""
+    from scelbo import storage
+
+    return storage.load(folder, adata, MODELS)

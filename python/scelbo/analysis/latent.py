@@ -1,0 +1,82 @@
+"""Where a cell lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+
+from scelbo import settings
+from scelbo.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+DRAWS_AT_ONCE = 250
+
+
+@torch.inference_mode()
+def latent_representation(
+    self: Model,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    *,
+    give_mean: bool = True,
+    mc_samples: int = 5000,
+    batch_size: int | None = None,
+    return_dist: bool = False,
+    seed: int | None = None,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    r"""The latent position of each cell, the mean of :math:`q(z \mid x)`.
+
+    Parameters
+    ----------
+    adata
+        Other data than the model's; features are matched by name.
+    indices
+        Row numbers (in any order) or a mask; default all.
+    give_mean
+        The mean (True) or one draw.
+    mc_samples
+        Draws that the mean is taken over where it has no closed form (``latent_distribution="ln"``).
+    batch_size
+        Cells at once.
+    return_dist
+        Return mean and variance of :math:`q(z \mid x)` instead.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    (cells, n_latent), rows as asked for; with ``return_dist`` a pair of these.
+    """
+    self.require_trained()
+    if return_dist and not give_mean:
+        raise ArgumentError("return_dist=True gives mean and variance, and give_mean=False one draw: ask for one of them.")
+    out: list[tuple[torch.Tensor, ...]] = []
+    with settings.private_seed(seed):
+        for cells in self.batches(adata, indices, batch_size):
+            q = self.module.inference(cells).z  # type: ignore[operator]
+            embed = self.module.embed
+            if return_dist:
+                out.append((q.mean, q.variance))
+            elif not give_mean:
+                out.append((embed(q.rsample()),))  # type: ignore[operator]
+            else:
+                out.append((_mean(q, embed, mc_samples),))
+    parts = tuple(torch.cat(p).cpu().numpy() for p in zip(*out, strict=True))
+    return parts if return_dist else parts[0]  # type: ignore[return-value]
+
+
+def _mean(q: Any, embed: Any, mc_samples: int) -> torch.Tensor:
+    """E[embed(z)]: z's own mean where embed changes nothing, else an average of draws."""
+    if embed(q.mean) is q.mean:
+        return q.mean
+    total, left = torch.zeros_like(q.mean), mc_samples
+    while left > 0:
+        n = min(DRAWS_AT_ONCE, left)
+        total += embed(q.rsample((n,))).sum(0)
+        left -= n
+    return total / mc_samples

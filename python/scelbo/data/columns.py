@@ -1,0 +1,46 @@
+"""Columns: all cells of a data set as a model reads them. Minibatches are taken from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from scelbo.data.fields import Batch
+
+
+class Columns:
+    """One value a field: ``Counts``, codes, numbers, or None; ``take`` makes a minibatch.
+
+    Parameters
+    ----------
+    cells_type
+        The class of the minibatches.
+    values
+        Attribute -> the data of all cells.
+    n_obs
+        Number of cells.
+    """
+
+    def __init__(self, cells_type: type[Batch], values: dict[str, Any], n_obs: int):
+        self.cells_type, self.values, self.n_obs = cells_type, values, n_obs
+
+    def __len__(self) -> int:
+        return self.n_obs
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def take(self, index: np.ndarray) -> Batch:
+        """The cells ``index`` (repeats allowed), in the order asked for."""
+        rows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
+        return self.cells_type(index=rows, **{k: _take(v, rows) for k, v in self.values.items()})
+
+
+def _take(value: Any, rows: torch.Tensor) -> Any:
+    if isinstance(value, dict):
+        return {k: _take(v, rows) for k, v in value.items()}
+    if value is None:
+        return None
+    return value[rows] if isinstance(value, torch.Tensor) else value.take(rows)

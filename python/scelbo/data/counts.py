@@ -1,0 +1,117 @@
+"""Counts: a count matrix, or a minibatch of one, that stays in CSR form on its way through a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from scipy import sparse
+from torch import Tensor
+
+
+class _SparseProduct(torch.autograd.Function):
+    """``x @ W``: summed rows of W forward (``embedding_bag``), one dense product for the gradient of W (faster than sparse ones)."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: Counts) -> Tensor:
+        ctx.x = x
+        return F.embedding_bag(x.col.long(), weight, x.crow[:-1], mode="sum", per_sample_weights=x.val)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.x.dense().T @ grad, None
+
+
+class Counts:
+    """Rows of a matrix, stored values only: ``val[crow[i]:crow[i + 1]]`` belong to row ``i``, at columns ``col``.
+
+    Parameters
+    ----------
+    crow
+        (rows + 1,) where each row starts.
+    col
+        (stored,) column of each value.
+    val
+        (stored,) the values; none is zero.
+    n_vars
+        Number of columns.
+    """
+
+    def __init__(self, crow: Int[Tensor, " rows_1"], col: Int[Tensor, " stored"], val: Float[Tensor, " stored"], n_vars: int):
+        self.crow, self.col, self.val, self.n_vars = crow, col, val, n_vars
+
+    @classmethod
+    def of(cls, matrix: Any) -> Counts:
+        """From anything scipy can make CSR (dense, CSR, CSC, view); the input is not changed."""
+        rows = sparse.csr_matrix(matrix, dtype=np.float32)
+        if rows.nnz and (rows.data == 0).any():
+            rows = rows.copy() if np.shares_memory(rows.data, getattr(matrix, "data", rows.data)) else rows
+            rows.eliminate_zeros()
+        return cls(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (rows.indptr.astype(np.int64), rows.indices, rows.data)), rows.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.crow) - 1
+
+    def take(self, rows: Int[Tensor, " cells"]) -> Counts:
+        """The given rows, in the order asked for."""
+        rows = rows.to(self.crow.device)
+        start = self.crow[rows]
+        crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
+        torch.cumsum(self.crow[rows + 1] - start, 0, out=crow[1:])
+        row = torch.repeat_interleave(crow.diff())
+        source = torch.arange(len(row), device=rows.device) + (start - crow[:-1])[row]
+        out = Counts(crow, self.col[source].long(), self.val[source], self.n_vars)
+        out.row, out.size, out.log_factorial = row, self.size[rows], self.log_factorial[rows]
+        return out
+
+    @cached_property
+    def row(self) -> Int[Tensor, " stored"]:
+        """Row of every stored value."""
+        return torch.repeat_interleave(self.crow.diff())
+
+    @cached_property
+    def flat(self) -> Int[Tensor, " stored"]:
+        """Position of every stored value in the flattened dense matrix."""
+        return self.row * self.n_vars + self.col
+
+    @cached_property
+    def size(self) -> Float[Tensor, "rows 1"]:
+        """Sum of every row: the cell's library size."""
+        return self._row_sums(self.val)
+
+    @cached_property
+    def log_factorial(self) -> Float[Tensor, "rows 1"]:
+        """Sum over a row of log x!: the part of every count likelihood that never learns, computed once for a data set."""
+        return self._row_sums(torch.lgamma(self.val + 1))
+
+    def _row_sums(self, values: Tensor) -> Tensor:
+        return values.new_zeros(len(self)).double().index_add(0, self.row, values.double()).to(values.dtype)[:, None]
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> Counts:
+        """Apply ``fn`` to the stored values; right only where ``fn(0) == 0`` (log1p, scaling)."""
+        out = Counts(self.crow, self.col, fn(self.val), self.n_vars)
+        out.row = self.row
+        return out
+
+    def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
+        return _SparseProduct.apply(weight, self)
+
+    def dense(self) -> Float[Tensor, "rows n_vars"]:
+        """The matrix with its zeros."""
+        out = self.val.new_zeros(len(self) * self.n_vars)
+        out[self.flat] = self.val
+        return out.view(len(self), self.n_vars)
+
+    def to(self, *args: Any, **kwargs: Any) -> Counts:
+        """As ``Tensor.to``: the device moves all parts, a dtype converts the values only."""
+        val = self.val.to(*args, **kwargs)
+        out = Counts(self.crow.to(val.device), self.col.to(val.device), val, self.n_vars)
+        for name in {"row", "size", "log_factorial"} & self.__dict__.keys():
+            made = getattr(self, name)
+            setattr(out, name, made.to(*args, **kwargs) if made.is_floating_point() else made.to(val.device))
+        return out

@@ -1,0 +1,105 @@
+"""What a model reads from an AnnData, declared once: the class of its minibatch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from scelbo.data.counts import Counts
+
+Kind = Literal["counts", "category", "categories", "numbers", "number"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a minibatch attribute comes from: its kind, and the argument of ``setup_anndata`` that names its key."""
+
+    kind: Kind
+    argument: str
+
+
+def counts(argument: str) -> Any:
+    """A count matrix: a layer, or ``X`` where the key is None."""
+    return Field("counts", argument)
+
+
+def category(argument: str) -> Any:
+    """One categorical column of ``obs`` -> (cells,) codes; a single category ``"all"`` where the key is None."""
+    return Field("category", argument)
+
+
+def categories(argument: str) -> Any:
+    """Several categorical columns of ``obs`` -> ``{column: (cells,) codes}``."""
+    return Field("categories", argument)
+
+
+def numbers(argument: str) -> Any:
+    """Several numeric columns of ``obs`` -> (cells, columns), or None."""
+    return Field("numbers", argument)
+
+
+def number(argument: str) -> Any:
+    """One positive numeric column of ``obs`` -> (cells, 1), or None."""
+    return Field("number", argument)
+
+
+class Batch:
+    """A minibatch of cells. Subclasses declare what it holds: ``name: type = counts(...)``, ``category(...)``, ...
+
+    ``index`` says which cells of the data set these are, (cells,).
+    """
+
+    index: Tensor
+
+    def __init__(self, **values: Any):
+        self.__dict__.update(values)
+
+    @classmethod
+    def fields(cls) -> dict[str, Field]:
+        """The declared fields by attribute name, base classes first."""
+        return {k: f for c in reversed(cls.__mro__) for k, f in vars(c).items() if isinstance(f, Field)}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def codes(self, covariate: str) -> Tensor:
+        """Category codes of a covariate, (cells,): ``"batch"``, or ``"extra.donor"`` for one of several columns."""
+        name, _, column = covariate.partition(".")
+        value = getattr(self, name)
+        return value[column] if column else value
+
+    def replace(self, values: dict[str, int | Tensor]) -> Self:
+        """The same cells with other covariates: ``cells.replace({"batch": 3})`` asks what they would be in batch 3."""
+        new = dict(self.__dict__)
+        for covariate, value in values.items():
+            name, _, column = covariate.partition(".")
+            codes = torch.full_like(self.codes(covariate), value) if isinstance(value, int) else value
+            new[name] = {**new[name], column: codes} if column else codes
+        return type(self)(**new)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As ``Tensor.to`` for every part; a dtype converts floating point parts only."""
+        return type(self)(**{k: _to(v, *args, **kwargs) for k, v in self.__dict__.items()})
+
+
+def _to(value: Any, *args: Any, **kwargs: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _to(v, *args, **kwargs) for k, v in value.items()}
+    if isinstance(value, Tensor) and not value.is_floating_point():
+        device = torch.empty(0).to(*args, **kwargs).device if args or kwargs else value.device
+        return value.to(device)
+    return None if value is None else value.to(*args, **kwargs)
+
+
+class Cells(Batch):
+    """The fields that most models share."""
+
+    x: Counts = counts("layer")
+    batch: Tensor = category("batch_key")
+    label: Tensor = category("labels_key")
+    size: Tensor | None = number("size_factor_key")
+    extra: dict[str, Tensor] = categories("categorical_covariate_keys")
+    numbers: Tensor | None = numbers("continuous_covariate_keys")

@@ -1,0 +1,84 @@
+"""Which cells make up which minibatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from scelbo.data.columns import Columns
+from scelbo.data.fields import Batch
+from scelbo.errors import ArgumentError
+
+
+def chunks(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut ``order`` into minibatches; a leftover of one cell joins the one before (batch norm needs two)."""
+    cuts = list(range(batch_size, len(order), batch_size))
+    if cuts and len(order) - cuts[-1] == 1:
+        cuts.pop()
+    return np.split(order, cuts) if len(order) else []
+
+
+class Loader:
+    """Minibatches of the cells ``index``: in that order, or newly shuffled by ``rng`` at every pass.
+
+    Parameters
+    ----------
+    columns
+        The data set.
+    index
+        (cells,) which cells.
+    batch_size
+        Cells in a minibatch.
+    rng
+        Shuffles at every pass; None keeps the order.
+    """
+
+    def __init__(self, columns: Columns, index: np.ndarray, batch_size: int, rng: np.random.Generator | None = None):
+        if not (isinstance(batch_size, int | np.integer) and batch_size > 0):
+            raise ArgumentError(f"batch_size={batch_size!r} is not allowed: it must be a whole number above zero.")
+        self.columns, self.index, self.batch_size, self.rng = columns, np.asarray(index), int(batch_size), rng
+
+    def __len__(self) -> int:
+        return len(chunks(self.index, self.batch_size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self.index if self.rng is None else self.rng.permutation(self.index)
+        for rows in chunks(order, self.batch_size):
+            yield self.columns.take(rows)
+
+
+def split(n_obs: int, train_size: float | None, validation_size: float | None, shuffle: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells for training, validation and test; what neither size claims is the test set.
+
+    ``train_size=None`` means 0.9. At least two cells train.
+    """
+    train = 0.9 if train_size is None else train_size
+    validation = 1 - train if validation_size is None else validation_size
+    for name, value in (("train_size", train), ("validation_size", validation)):
+        if not 0 <= value <= 1 or (name == "train_size" and value == 0):
+            raise ArgumentError(f"{name}={value!r} is not allowed: it is a share of the cells, above 0 and up to 1.")
+    if train + validation > 1 + 1e-9:
+        raise ArgumentError(f"train_size={train} and validation_size={validation} claim more than all cells.")
+    n_train = int(np.ceil(train * n_obs - 1e-9))
+    n_validation = min(n_obs - n_train, int(np.floor(validation * n_obs + 1e-9)))
+    if n_train < 2:
+        raise ArgumentError(f"{n_train} of {n_obs} cells would train the model: at least two are needed.", "Raise train_size, or give more cells.")
+    order = rng.permutation(n_obs) if shuffle else np.arange(n_obs)
+    return np.split(order, [n_train, n_train + n_validation])  # type: ignore[return-value]
+
+
+def index_of(n_obs: int, indices: Any) -> np.ndarray:
+    """Row numbers from None (all), a boolean mask, or row numbers (any order, repeats allowed)."""
+    if indices is None:
+        return np.arange(n_obs)
+    index = np.asarray(indices)
+    if index.dtype == bool:
+        if len(index) != n_obs:
+            raise ArgumentError(f"indices is a mask of length {len(index)}, and there are {n_obs} cells.")
+        return np.flatnonzero(index)
+    index = index.astype(np.int64)
+    if len(index) and (index.min() < -n_obs or index.max() >= n_obs):
+        raise ArgumentError(f"indices reach from {index.min()} to {index.max()}, and there are {n_obs} cells.")
+    return np.where(index < 0, index + n_obs, index)

@@ -1,0 +1,178 @@
+"""Setup: the answer to "what is where". Plain data, kept as JSON in ``adata.uns["scelbo"]`` and in the saved model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData, ImplicitModificationWarning
+from torch import Tensor
+
+from scelbo.data.columns import Columns
+from scelbo.data.fields import Batch
+from scelbo.data.matrix import counts_of
+from scelbo.data.validate import check, columns_asked
+from scelbo.errors import ArgumentError, DataError, SetupError, unknown
+
+UNS = "scelbo"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Which keys hold what, and which categories there are.
+
+    Attributes
+    ----------
+    keys
+        Argument of ``setup_anndata`` -> key(s) given.
+    categories
+        Covariate (``"batch"``, ``"label"``, ``"extra.donor"``) -> its categories, in the order of their codes.
+    whole
+        Whether every value is a whole number from zero up.
+    var_names
+        The features, in the model's order; empty until a model is made.
+    """
+
+    keys: dict[str, str | list[str] | None]
+    categories: dict[str, list[str]]
+    whole: bool = True
+    var_names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False) -> Setup:
+        """Check the data and note what is where; raises one error that lists every problem."""
+        if not isinstance(adata, AnnData):
+            raise SetupError(f"setup_anndata() needs an AnnData, not {type(adata).__name__}.")
+        arguments = [f.argument for f in cells_type.fields().values()]
+        for key in keys:
+            if key not in arguments:
+                raise ArgumentError(unknown("setup_anndata() argument", key, arguments))
+        found = check(adata, cells_type, keys, allow_non_counts)
+        given = {a: list(k) if isinstance(k, tuple | pd.Index) else k for a, k in keys.items()}
+        return cls(given, dict(_categories(adata, cells_type, given)), found.whole)
+
+    # ------------------------------------------------------------------ what a module asks
+    @property
+    def n_vars(self) -> int:
+        """Number of features."""
+        return len(self.var_names)
+
+    def n_categories(self, *fields: str) -> dict[str, int]:
+        """Covariate -> number of categories, for the given fields (``"batch"``, ``"extra"``)."""
+        return {c: len(known) for c, known in self.categories.items() if c.partition(".")[0] in fields}
+
+    @property
+    def n_continuous(self) -> int:
+        """Number of continuous covariates."""
+        return len(self.keys.get("continuous_covariate_keys") or [])
+
+    def code(self, covariate: str, category: Any) -> int:
+        """The code of a category; a typo is an error that names the nearest."""
+        known = self.categories[covariate]
+        if str(category) not in known:
+            raise ArgumentError(unknown(f"category of {covariate}", str(category), known))
+        return known.index(str(category))
+
+    # ------------------------------------------------------------------ reading
+    def bind(self, adata: AnnData) -> Self:
+        """The same setup, with the features of ``adata``."""
+        return dataclasses.replace(self, var_names=tuple(map(str, adata.var_names)))
+
+    def read(self, adata: AnnData, cells_type: type[Batch]) -> Columns:
+        """All cells, as the model reads them: features aligned by name, categories as codes."""
+        out: dict[str, Any] = {}
+        for name, declared in cells_type.fields().items():
+            asked = columns_asked(self.keys, declared)
+            match declared.kind:
+                case "counts":
+                    out[name] = counts_of(adata, asked[0] if asked else None, self._columns_of(adata))
+                case "category":
+                    out[name] = self._codes(adata, name, asked[0] if asked else None)
+                case "categories":
+                    out[name] = {c: self._codes(adata, f"{name}.{c}", c) for c in asked}
+                case _:
+                    values = [_column(adata, c).to_numpy(np.float32) for c in asked]
+                    out[name] = torch.from_numpy(np.stack(values, 1)) if values else None
+        return Columns(cells_type, out, adata.n_obs)
+
+    def _columns_of(self, adata: AnnData) -> np.ndarray | None:
+        """Where the model's features stand in ``adata``; None if they already stand in order."""
+        names = adata.var_names.astype(str)
+        if not self.var_names or tuple(names) == self.var_names:
+            return None
+        at = names.get_indexer(pd.Index(self.var_names))
+        absent = [v for v, i in zip(self.var_names, at, strict=True) if i < 0]
+        if absent:
+            shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+            raise DataError(
+                f"{len(absent):,} of the model's {self.n_vars:,} features are not in adata.var_names: {shown}.",
+                "Features are matched by name: give the same kind of names (symbols or identifiers) that the model was trained on.",
+            )
+        return at
+
+    def _codes(self, adata: AnnData, covariate: str, column: str | None) -> Tensor:
+        if column is None:
+            return torch.zeros(adata.n_obs, dtype=torch.int64)
+        values = _column(adata, column)
+        codes = pd.Categorical(values.astype(str).where(values.notna()), categories=self.categories[covariate]).codes
+        if (codes < 0).any():
+            unseen = sorted(set(values[codes < 0].astype(str)))
+            raise DataError(
+                f"adata.obs[{column!r}] has categories that the model has not seen: {', '.join(unseen[:8])}.",
+                f"It knows {', '.join(self.categories[covariate][:12])}. New categories need a new setup_anndata() and training.",
+            )
+        return torch.from_numpy(codes.astype(np.int64))
+
+    # ------------------------------------------------------------------ as JSON
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, about: dict[str, Any]) -> Setup:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**about, "var_names": tuple(about.get("var_names", ()))})
+
+    def store(self, adata: AnnData, owner: str) -> None:
+        """Note it in ``adata.uns["scelbo"]``, the one thing that is written into the user's object."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImplicitModificationWarning)  # a view becomes a copy of itself: nothing is lost
+            adata.uns[UNS] = {**adata.uns.get(UNS, {}), owner: json.dumps(self.to_dict())}
+
+    @classmethod
+    def stored(cls, adata: AnnData, owner: str) -> Setup:
+        """What :meth:`store` noted for the model class ``owner``."""
+        if not isinstance(adata, AnnData):
+            raise SetupError(f"{owner} needs an AnnData, not {type(adata).__name__}.")
+        noted = adata.uns.get(UNS, {}).get(owner)
+        if noted is None:
+            raise SetupError(f"This AnnData was not set up for {owner}.", f"Call {owner}.setup_anndata(adata, ...) first.")
+        return cls.from_dict(json.loads(noted))
+
+
+def _categories(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any]) -> Any:
+    for name, declared in cells_type.fields().items():
+        asked = columns_asked(keys, declared)
+        if declared.kind == "category":
+            yield name, _levels(adata.obs[asked[0]]) if asked else ["all"]
+        elif declared.kind == "categories":
+            yield from ((f"{name}.{c}", _levels(adata.obs[c])) for c in asked)
+
+
+def _levels(column: pd.Series) -> list[str]:
+    """The categories in use: in a categorical's own order, else sorted (numbers as numbers)."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [str(c) for c in column.cat.remove_unused_categories().cat.categories]
+    return [str(c) for c in sorted(column.unique(), key=lambda v: (isinstance(v, str), v))]
+
+
+def _column(adata: AnnData, key: str) -> pd.Series:
+    if key not in adata.obs:
+        raise SetupError(unknown("obs column", key, adata.obs.columns), "The model was set up with this column.")
+    return adata.obs[key]

@@ -1,0 +1,60 @@
+"""Simulated data with known structure, for examples, tests and benchmarks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+
+def counts(
+    n_cells: int = 500, n_genes: int = 200, *, n_types: int = 4, n_batches: int = 2, stored: float = 0.2, batch_effect: float = 0.3, seed: int = 0
+) -> AnnData:
+    r"""Negative binomial counts of cells of several types in several batches.
+
+    :math:`x_{ng} \sim NB(l_n \rho_{ng}, \theta_g)` with :math:`\rho = \mathrm{softmax}(a_g + T_{t(n) g} + B_{b(n) g})`, where each type
+    changes 15 % of the genes and the library size l is log-normal.
+
+    Parameters
+    ----------
+    n_cells, n_genes, n_types, n_batches
+        Sizes.
+    stored
+        Share of values above zero that the library size is chosen for.
+    batch_effect
+        Standard deviation of B (natural-log scale).
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    AnnData with ``obs``: ``batch, cell_type, donor, percent_mito`` (no effect), and whole counts in ``X``.
+    """
+    rng = np.random.default_rng(seed)
+    base, theta = rng.normal(0, 1.6, n_genes), rng.gamma(2, 1, n_genes) + 0.2
+    types = rng.normal(0, 1.5, (n_types, n_genes)) * (rng.random((n_types, n_genes)) < 0.15)
+    batches = rng.normal(0, batch_effect, (n_batches, n_genes))
+    kind, batch, depth = rng.integers(n_types, size=n_cells), rng.integers(n_batches, size=n_cells), rng.lognormal(0, 0.45, n_cells)
+
+    def draw(rows: np.ndarray, size: float, source: np.random.Generator) -> np.ndarray:
+        eta = base + types[kind[rows]] + batches[batch[rows]]
+        rho = np.exp(eta - eta.max(1, keepdims=True))
+        mu = rho / rho.sum(1, keepdims=True) * depth[rows, None] * size
+        return source.poisson(source.gamma(theta, mu / theta)).astype(np.float32)
+
+    low, high, few = 10.0, 1e6, np.arange(min(n_cells, 300))
+    for _ in range(16):  # bisection for the mean library size
+        size = (low * high) ** 0.5
+        low, high = (size, high) if (draw(few, size, np.random.default_rng(1)) > 0).mean() < stored else (low, size)
+    x = sparse.vstack([sparse.csr_matrix(draw(rows, size, rng)) for rows in np.array_split(np.arange(n_cells), max(1, n_cells // 2000))]).tocsr()
+    obs = pd.DataFrame(
+        {
+            "batch": pd.Categorical([f"batch{b}" for b in batch]),
+            "cell_type": pd.Categorical([f"type{t}" for t in kind]),
+            "donor": pd.Categorical([f"donor{d}" for d in rng.integers(3, size=n_cells)]),
+            "percent_mito": rng.gamma(4, 1, n_cells).astype(np.float32),
+        },
+        index=[f"cell{i}" for i in range(n_cells)],
+    )
+    return AnnData(x, obs=obs, var=pd.DataFrame(index=[f"gene{g}" for g in range(n_genes)]))

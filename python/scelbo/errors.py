@@ -1,0 +1,90 @@
+"""Errors by meaning: what came, what is allowed, the nearest match, and the next call."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class ScelboError(Exception):
+    """Base of every error that scelbo raises on purpose.
+
+    Attributes
+    ----------
+    kind
+        One word, the same in R (class ``scelbo_<kind>_error``).
+    hint
+        What to call or change next.
+    problems
+        Each problem in words, where several were found at once.
+    """
+
+    kind = "scelbo"
+
+    def __init__(self, message: str, hint: str = "", problems: Sequence[str] = ()):
+        super().__init__(message)
+        self.hint, self.problems = hint, tuple(problems)
+
+    def __str__(self) -> str:
+        lines = [super().__str__(), *(f"  - {p}" for p in self.problems)]
+        return "\n".join([*lines, self.hint] if self.hint else lines)
+
+
+class SetupError(ScelboError, ValueError):
+    """The data were not set up for this model, or not as asked."""
+
+    kind = "setup"
+
+
+class DataError(ScelboError, ValueError):
+    """The data hold something that a model cannot explain."""
+
+    kind = "data"
+
+
+class ArgumentError(ScelboError, ValueError):
+    """An argument's name or value is not one of those allowed."""
+
+    kind = "argument"
+
+
+class NotTrainedError(ScelboError, RuntimeError):
+    """The question needs a trained model."""
+
+    kind = "training"
+
+
+class NonFiniteLossError(ScelboError, ArithmeticError):
+    """The loss became NaN or infinite; the model was put back to its last good state."""
+
+    kind = "training"
+
+
+class StorageError(ScelboError, OSError):
+    """A model folder cannot be read or written."""
+
+    kind = "storage"
+
+
+class DataWarning(UserWarning):
+    """The data can be used, but look at this first."""
+
+
+def nearest(word: object, options: Iterable[object]) -> str:
+    """``Did you mean 'x'?``, or nothing where no option is close."""
+    close = difflib.get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(what: str, word: object, options: Iterable[object]) -> str:
+    """A sentence that names the unknown word, the nearest match, and what is allowed (shortened)."""
+    options = [str(o) for o in options]
+    shown = ", ".join(options[:12]) + (f", ... ({len(options)} in all)" if len(options) > 12 else "")
+    return " ".join(filter(None, [f"{what} {word!r} is unknown.", nearest(word, options), f"Known: {shown}."]))
+
+
+def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise unless ``value`` is one of ``allowed``."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be one of {', '.join(repr(a) for a in allowed)}.", nearest(value, allowed))

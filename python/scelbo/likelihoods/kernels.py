@@ -1,0 +1,98 @@
+"""The four likelihoods' values and exact gradients for a few cells (see :mod:`scelbo.likelihoods.sparse` for the frame)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scelbo.data import Counts
+from scelbo.likelihoods.sparse import Kernel, Rows
+
+Out = tuple[Tensor, Tensor, tuple[Tensor, ...]]
+
+
+def _row_sum(dense: Tensor, weight: Tensor) -> Tensor:
+    """sum_g dense * weight for a weight of one row or of one row a cell."""
+    return torch.mv(dense, weight[0]) if weight.shape[0] == 1 else (dense * weight).sum(-1)
+
+
+def _gamma_terms(x: Counts, params: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """lgamma(x + theta) - lgamma(theta), and the same of digamma, at the stored values."""
+    log_theta = params[0]
+    if log_theta.shape[0] == 1:
+        theta = log_theta[0].exp()
+        t, low, slope = theta[x.col], theta.lgamma()[x.col], theta.digamma()[x.col]
+    else:
+        t = log_theta.reshape(-1)[x.flat].exp()
+        low, slope = t.lgamma(), t.digamma()
+    return torch.lgamma(x.val + t) - low, torch.digamma(x.val + t) - slope
+
+
+def _nb_rows(r: Rows) -> Out:
+    r"""NB(mu, theta) with :math:`s = \mu / (\theta + \mu)`, :math:`L = \log(1 + \mu / \theta)`.
+
+    At zero: value -theta L, d/dlog mu = -theta s, d/dlog theta = theta (s - L). A stored x adds
+    x (log mu - log theta - L) + lgamma terms, x (1 - s), and theta (digamma terms) - x (1 - s).
+    """
+    log_theta, theta = r.params[0], r.params[0].exp()
+    ratio = r.mu.div_(theta)
+    level = torch.log1p(ratio)
+    share = ratio.div_(ratio + 1)
+    rest = r.x * (1 - r.at(share))
+    lgamma, digamma = r.prepared
+    stored = r.x * (r.log_mu - r.at(log_theta) - r.at(level)) + lgamma
+    value = r.total(_row_sum(level, theta).neg_(), stored)
+    d_theta = r.add((share - level).mul_(theta), r.at(theta) * digamma - rest)
+    return value, r.add(share.mul_(-theta), rest), (d_theta,)
+
+
+def _zinb_rows(r: Rows) -> Out:
+    r"""ZINB(mu, theta, pi) with pi the logit of a structural zero and NB's s, L.
+
+    At zero: softplus(-theta L - pi) - softplus(-pi), whose slope in the NB's own value is
+    :math:`s_1 = \sigma(-\theta L - \pi)`. A stored x has -pi - softplus(-pi) + log NB(x).
+    """
+    log_theta, theta = r.params[0], r.params[0].exp()
+    ratio = r.mu.div_(theta)
+    level = torch.log1p(ratio)
+    share = ratio.div_(ratio + 1)
+    never = r.params[1].clamp(min=-70).neg_().exp_()  # e^-pi; the clamp keeps it finite in float32
+    zero = (level * theta).neg_().exp_().mul_(never)
+    value_zero = (zero + 1).div_(never + 1).log_()
+    gate = zero.div_(zero + 1)  # s_1
+    open_ = never.div_(never + 1)  # sigma(-pi)
+
+    x, s, level_at, t, open_at = r.x, r.at(share), r.at(level), r.at(theta), r.at(open_)
+    lgamma, digamma = r.prepared
+    nb = x * (r.log_mu - r.at(log_theta) - level_at) - t * level_at + lgamma
+    value = r.total(value_zero.sum(-1), open_at.log() + nb - r.at(value_zero))
+    d_pi = r.put(open_ - gate, open_at - 1)
+    d_theta = r.put((share - level).mul_(theta).mul_(gate), t * (s - level_at + digamma) - x * (1 - s))
+    d_mu = r.put(share.mul_(theta).mul_(gate).neg_(), x * (1 - s) - t * s)
+    return value, d_mu, (d_theta, d_pi)
+
+
+def _poisson_rows(r: Rows) -> Out:
+    """Poisson(mu): -mu at zero; a stored x adds x log mu."""
+    return r.total(-r.mu.sum(-1), r.x * r.log_mu), r.add(r.mu.neg_(), r.x), ()
+
+
+def _normal_rows(r: Rows) -> Out:
+    """Normal(mu, sigma), sigma = exp(params[0]): a stored x adds (x mu - x^2 / 2) / sigma^2."""
+    log_sigma = r.params[0].expand_as(r.mu)
+    precision = (-2 * log_sigma).exp()
+    square, p, mu = r.mu * r.mu * precision, r.at(precision), r.at(r.mu)
+    value = r.total(-(0.5 * square + log_sigma + 0.5 * math.log(2 * math.pi)).sum(-1), (r.x * mu - 0.5 * r.x * r.x) * p)
+    return value, r.add(-square, r.x * mu * p), (r.add(square - 1, (r.x * r.x - 2 * r.x * mu) * p),)
+
+
+def _nothing(x: Counts, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return ()
+
+
+NB = Kernel(_gamma_terms, _nb_rows)
+ZINB = Kernel(_gamma_terms, _zinb_rows)
+POISSON = Kernel(_nothing, _poisson_rows)
+NORMAL = Kernel(_nothing, _normal_rows)

@@ -1,0 +1,228 @@
+"""Model: what a user holds. A dataclass whose fields are the hyper-parameters of its module."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, dataclass_transform, get_args, get_origin
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from scelbo import settings, storage
+from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
+from scelbo.errors import ArgumentError, NotTrainedError, SetupError, one_of, unknown
+from scelbo.module import Module
+from scelbo.train.options import PlanOptions, TrainOptions
+
+MODELS: dict[str, type[Model]] = {}
+"""Every model class that has been defined, by name: what a saved model may be."""
+
+
+@dataclass_transform(kw_only_default=True)
+@dataclass(eq=False, repr=False)
+class Model:
+    """Subclasses add hyper-parameters as fields, ``Cells`` (what a minibatch holds), ``build`` (the maths), and questions.
+
+    Parameters
+    ----------
+    adata
+        Data that ``setup_anndata`` has seen.
+    setup
+        Instead of the setup noted in ``adata`` (used when a model is loaded).
+    """
+
+    adata: InitVar[AnnData | None]
+    setup: InitVar[Setup | None] = field(default=None, kw_only=True)
+    Cells: ClassVar[type[Batch]] = Cells
+    plan: ClassVar[PlanOptions] = PlanOptions()
+    """The training plan's defaults for this model."""
+    training: ClassVar[TrainOptions] = TrainOptions()
+    """``train``'s defaults for this model."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+        MODELS[cls.__name__] = cls
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        known = cls.hyperparameters()
+        for name in kwargs:
+            if name not in (*known, "setup", "adata"):
+                raise ArgumentError(unknown(f"{cls.__name__}() argument", name, known))
+        return super().__new__(cls)
+
+    def __post_init__(self, adata: AnnData | None, setup: Setup | None) -> None:
+        for name, kind in self.hyperparameters().items():
+            _check(name, getattr(self, name), kind)
+        self.adata = adata
+        self.setup = setup or Setup.stored(adata, type(self).__name__).bind(adata)
+        self._data: Columns | None = None
+        with settings.private_seed():
+            self.module: Module = self.build(self.setup)
+        self.module.eval()
+        if setup is None:
+            self.module.observe(self.read())
+        self.is_trained, self.trained_epochs = False, 0
+        self.optimizer_state: dict[str, Any] | None = None
+        self._history = pd.DataFrame()
+        self.train_indices = self.validation_indices = self.test_indices = np.array([], dtype=np.int64)
+
+    # ------------------------------------------------------------------ what a subclass says
+    def build(self, setup: Setup) -> Module:
+        """The module for data of this setup; read the hyper-parameters from ``self``."""
+        raise TypeError(f"{type(self).__name__} must say its build(setup)")
+
+    @classmethod
+    def hyperparameters(cls) -> dict[str, Any]:
+        """Name -> type of every constructor argument."""
+        hints = typing.get_type_hints(cls)
+        return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+    # ------------------------------------------------------------------ data
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, *, allow_non_counts: bool = False, **keys: str | Sequence[str] | None) -> None:
+        """Say which layer and which columns of ``obs`` the model reads; everything is checked here, and nothing is changed.
+
+        Parameters
+        ----------
+        adata
+            Cells x features. Only ``uns["scelbo"]`` is written.
+        allow_non_counts
+            Accept values that are negative or not whole (for ``gene_likelihood="normal"``).
+        **keys
+            The arguments that the model's ``Cells`` declares: ``layer, batch_key, labels_key, ...``; None leaves one out.
+
+        Raises
+        ------
+        DataError
+            With a list of everything that is wrong.
+        """
+        given = {k: v for k, v in keys.items() if v is not None}
+        Setup.of(adata, cls.Cells, given, allow_non_counts).store(adata, cls.__name__)
+
+    def read(self, adata: AnnData | None = None) -> Columns:
+        """All cells of ``adata`` (default: the training data) as the model reads them; features are aligned by name."""
+        if adata is not None and adata is not self.adata:
+            return self.setup.read(adata, self.Cells)
+        if self.adata is None:
+            raise SetupError("This model was loaded without data.", "Give the data: adata=..., or load it with them.")
+        if self._data is None:
+            self._data = self.setup.read(self.adata, self.Cells)
+        return self._data
+
+    def batches(self, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None) -> Iterator[Batch]:
+        """The cells asked for in minibatches, in the order asked for, where the module is."""
+        data = self.read(adata)
+        for cells in Loader(data, index_of(data.n_obs, indices), batch_size or 512):
+            yield cells if self.device.type == "cpu" else cells.to(self.device)
+
+    def require_trained(self) -> None:
+        """Raise unless the model was trained."""
+        if not self.is_trained:
+            raise NotTrainedError(f"This {type(self).__name__} has not been trained.", "Call model.train() first.")
+
+    # ------------------------------------------------------------------ training
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | str | list[int] = "auto",
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        batch_size: int | None = None,
+        early_stopping: bool | None = None,
+        early_stopping_patience: int | None = None,
+        early_stopping_monitor: str | None = None,
+        early_stopping_min_delta: float = 0.0,
+        check_val_every_n_epoch: int | None = None,
+        checkpoint: str | Path | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        trainer_kwargs: dict[str, Any] | None = None,
+        seed: int | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """Fit the model; a second call goes on from where the first stopped, with the optimiser's state.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells; by default ``min(400, round(400 * 20000 / cells))``.
+        accelerator, devices
+            As in Lightning; ``"auto"`` is the first CUDA device, else the CPU.
+        train_size, validation_size
+            Shares of the cells (0.9 and the rest); what neither claims is held out.
+        shuffle_set_split
+            Whether the split is random.
+        batch_size
+            Cells in a minibatch (128).
+        early_stopping, early_stopping_patience, early_stopping_monitor, early_stopping_min_delta
+            Stop when ``early_stopping_monitor`` (``"elbo_validation"``) has not fallen by ``min_delta`` for ``patience``
+            validations (45), and go back to the best state.
+        check_val_every_n_epoch
+            How often the validation cells are looked at (each epoch with early stopping, else some 20 times).
+        checkpoint
+            A folder where the model is saved whenever the monitored value is the best so far.
+        plan_kwargs
+            Fields of :class:`~scelbo.train.options.PlanOptions`: ``lr, weight_decay, n_epochs_kl_warmup, ...``.
+        trainer_kwargs
+            Further arguments of ``lightning.Trainer``.
+        seed
+            Of the split, the shuffling and the draws; the caller's random state is untouched.
+        progress
+            Whether to show a bar.
+        """
+        given = {k: v for k, v in locals().items() if k not in ("self", "plan_kwargs", "__class__") and v is not None}
+        from scelbo.train.fit import fit  # Lightning takes seconds to import, so only training does
+
+        fit(self, dataclasses.replace(self.training, **given), self.plan.with_(plan_kwargs or {}))
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame]:
+        """Name -> data frame of one column of that name, by epoch. ``elbo_*`` is minus the ELBO a cell: lower is better."""
+        return {name: self._history[[name]].dropna() for name in self._history}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next(self.module.parameters()).device
+
+    def to_device(self, device: str | int | torch.device) -> None:
+        """Move the module, e.g. to ``"cuda:0"`` or ``"cpu"``."""
+        self.module.to(device)
+
+    # ------------------------------------------------------------------ storage
+    def save(self, folder: str | Path, *, overwrite: bool = False, save_anndata: bool = False) -> None:
+        """Write ``model.json`` and ``weights.safetensors`` (and ``data.h5ad`` on request) into ``folder``, whole or not at all."""
+        storage.save(self, folder, overwrite=overwrite, save_anndata=save_anndata)
+
+    @classmethod
+    def load(cls, folder: str | Path, adata: AnnData | None = None) -> Self:
+        """Open a saved model, with its data (``adata``, or ``data.h5ad`` in the folder) or without. No code in the folder is run."""
+        return storage.load(folder, adata, MODELS, expected=cls)
+
+    def __repr__(self) -> str:
+        changed = {k: getattr(self, k) for k in self.hyperparameters() if getattr(self, k) != getattr(type(self), k)}
+        said = ", ".join(f"{k}={v!r}" for k, v in changed.items())
+        state = f"trained {self.trained_epochs} epochs" if self.is_trained else "not trained"
+        return f"{type(self).__name__}({said}): {self.setup.n_vars} features, {state}"
+
+
+def _check(name: str, value: Any, kind: Any) -> None:
+    """A hyper-parameter has the type that its field states; sizes are above zero, rates are shares."""
+    if get_origin(kind) is Literal:
+        one_of(name, value, get_args(kind))
+    elif kind is bool and not isinstance(value, bool):
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be True or False.")
+    elif kind is int and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be a whole number above zero.")
+    elif kind is float and not isinstance(value, int | float | np.floating):
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be a number.")
+    elif kind is float and name.endswith("_rate") and not 0 <= value < 1:
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be from 0 up to (not including) 1.")

@@ -1,0 +1,5 @@
+"""One file a model."""
+
+from scelbo.models.scvi import SCVI
+
+__all__ = ["SCVI"]

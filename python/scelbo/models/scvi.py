@@ -1,0 +1,235 @@
+r"""scVI: single-cell variational inference (Lopez et al., Nature Methods 15:1053, 2018, doi:10.1038/s41592-018-0229-2).
+
+For cell n with covariates :math:`s_n` and gene g,
+
+.. math::
+    z_n &\sim N(0, I) \\
+    l_n &\sim \mathrm{LogNormal}(m_{s_n}, v_{s_n}) \quad\text{or observed: } \textstyle\sum_g x_{ng} \\
+    \rho_n &= \mathrm{softmax}\, f(z_n, s_n) \qquad\text{expected proportions} \\
+    x_{ng} &\sim \mathrm{ZINB}(l_n \rho_{ng},\, \theta_g,\, \pi_{ng}) \quad\text{or NB, Poisson, Normal}
+
+fitted by maximising the evidence lower bound with :math:`q(z, l \mid x) = N(z)\,\mathrm{LogNormal}(l)`, both amortised. With a size
+factor the library size is the size factor and :math:`\rho = \mathrm{softplus}\, f`, which need not sum to one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from scelbo import analysis
+from scelbo.data import Cells, Columns, Setup
+from scelbo.errors import ArgumentError, DataError
+from scelbo.likelihoods import Likelihood, Mean, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from scelbo.likelihoods import Normal as NormalLikelihood
+from scelbo.model import Model
+from scelbo.module import VAE, Loss
+from scelbo.nn import MLP, Activation, GaussianEncoder, Known, PerCategory
+
+Where = Literal["encoder", "decoder", "none", "both"]
+
+
+class Latents(NamedTuple):
+    """What is hidden in a cell."""
+
+    z: Normal  # (cells, n_latent)
+    log_l: Normal | Known  # (cells, 1)
+
+
+class Explained(NamedTuple):
+    """What the model explains: the counts."""
+
+    x: Likelihood
+
+
+class SCVIModule(VAE):
+    """The encoder q(z, l | x, s) and the decoder p(x | z, l, s)."""
+
+    def __init__(self, model: SCVI, setup: Setup):
+        super().__init__()
+        self.likelihood, self.dispersion_of = model.gene_likelihood, model.dispersion
+        self.log_variational, self.on_simplex = model.log_variational, model.latent_distribution == "ln"
+        genes, batches = setup.n_vars, setup.n_categories("batch")
+        embedded = model.batch_representation == "embedding"
+        self.batch_embedding = PerCategory("batch", batches["batch"], model.batch_embedding_dim) if embedded else None
+        categories = setup.n_categories("extra") if embedded else setup.n_categories("batch", "extra")
+        seen: dict[str, Any] = {
+            "categories": categories,
+            "n_continuous": setup.n_continuous + (model.batch_embedding_dim if embedded else 0),
+        }
+        net = {"n_hidden": model.n_hidden, "deep": model.deeply_inject_covariates, "activation": model.activation}
+        norms = lambda side: {"batch_norm": model.use_batch_norm in (side, "both"), "layer_norm": model.use_layer_norm in (side, "both")}  # noqa: E731
+        encoder = {**net, **norms("encoder"), **(seen if model.encode_covariates else {}), "dropout": model.dropout_rate}
+
+        self.z = GaussianEncoder(
+            genes, model.n_latent, n_layers=model.n_layers, var_activation=model.var_activation, **encoder
+        )
+        self.size_given = setup.keys.get("size_factor_key") is not None
+        known = model.use_observed_lib_size or self.size_given
+        self.l = None if known else GaussianEncoder(genes, 1, n_layers=1, var_activation=model.var_activation, **encoder)
+        self.l_prior = None if known else PerCategory("batch", batches["batch"], 2, learns=False)  # mean, variance of log library size
+        self.encode_covariates = model.encode_covariates
+
+        self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **norms("decoder"), **seen)
+        self.rho = nn.Linear(model.n_hidden, genes)
+        self.pi = nn.Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
+        self.log_theta = _dispersion(model, setup)
+
+    def covariates(self, cells: Cells) -> Tensor | None:
+        """Continuous covariates (cells, k): those given, and the embedded batch."""
+        parts = [t for t in (cells.numbers, self.batch_embedding(cells) if self.batch_embedding else None) if t is not None]
+        return torch.cat(parts, -1) if parts else None
+
+    def inference(self, cells: Cells) -> Latents:
+        x = cells.x.map(torch.log1p) if self.log_variational else cells.x
+        t = self.covariates(cells) if self.encode_covariates else None
+        if self.size_given:
+            log_l: Normal | Known = Known(cells.size.log())  # type: ignore[union-attr]
+        else:
+            log_l = Known(cells.x.size.log()) if self.l is None else self.l(x, cells, t)
+        return Latents(self.z(x, cells, t), log_l)
+
+    def embed(self, z: Tensor) -> Tensor:
+        return z.softmax(-1) if self.on_simplex else z
+
+    def observe(self, data: Columns) -> None:
+        if self.l_prior is None:
+            return
+        log_l = data["x"].size.log().squeeze(-1)
+        for b in data["batch"].unique():
+            here = log_l[data["batch"] == b]
+            self.l_prior.set_row(int(b), torch.stack([here.mean(), here.var(unbiased=False)]))
+
+    def prior(self, q: Latents, cells: Cells) -> Latents:
+        p = super().prior(q, cells)
+        if self.l_prior is None:
+            return p
+        mean, var = self.l_prior(cells).split(1, -1)
+        return p._replace(log_l=Normal(mean, var.clamp_min(1e-8).sqrt(), validate_args=False))
+
+    def generative(self, z: Any, cells: Cells) -> Explained:
+        h = self.decoder(self.embed(z.z), cells, self.covariates(cells))
+        rate = Mean(self.rho(h), z.log_l, "softplus" if self.size_given else "softmax")
+        match self.likelihood:
+            case "zinb":
+                return Explained(ZeroInflatedNegativeBinomial(rate, self.dispersion(h, cells), self.pi(h)))  # type: ignore[misc]
+            case "nb":
+                return Explained(NegativeBinomial(rate, self.dispersion(h, cells)))
+            case "poisson":
+                return Explained(Poisson(rate))
+        return Explained(NormalLikelihood(rate, self.dispersion(h, cells)))
+
+    def dispersion(self, h: Tensor, cells: Cells) -> Float[Tensor, "*s #cells genes"]:
+        """log theta (or log sigma): one a gene, a gene and batch, a gene and label, or a gene and cell."""
+        if isinstance(self.log_theta, PerCategory):
+            return self.log_theta(cells)
+        return self.log_theta(h) if isinstance(self.log_theta, nn.Linear) else self.log_theta["all"][None]  # type: ignore[index]
+
+    def loss(self, cells: Cells, q: Latents, p: Explained) -> Loss:
+        """Minus the ELBO; the KL of the library size is never annealed, as its prior comes from the data."""
+        whole = super().loss(cells, q, p)
+        return Loss(whole.nll, {"z": whole.kl["z"]}, {k: v for k, v in whole.kl.items() if k != "z"})
+
+
+def _dispersion(model: SCVI, setup: Setup) -> nn.Module:
+    match model.dispersion:
+        case "gene":
+            return nn.ParameterDict({"all": nn.Parameter(torch.randn(setup.n_vars))})
+        case "gene-cell":
+            return nn.Linear(model.n_hidden, setup.n_vars)
+    covariate = model.dispersion.removeprefix("gene-")
+    return PerCategory(covariate, setup.n_categories(covariate)[covariate], setup.n_vars)
+
+
+class SCVI(Model):
+    """Latent space, batch correction, denoised expression and differential expression from raw counts.
+
+    The arguments below are those of ``SCVI(adata, ...)``. Those of ``SCVI.setup_anndata(adata, ...)``: ``layer, batch_key,
+    labels_key, size_factor_key, categorical_covariate_keys, continuous_covariate_keys``.
+
+    Parameters
+    ----------
+    n_hidden
+        Units in a hidden layer.
+    n_latent
+        Dimensions of z.
+    n_layers
+        Hidden layers of encoder and decoder.
+    dropout_rate
+        Share of the encoder's hidden units dropped while training.
+    dispersion
+        What the inverse dispersion theta depends on.
+    gene_likelihood
+        Distribution of the counts; ``"normal"`` is for values that are not counts.
+    use_observed_lib_size
+        Whether the library size is the cell's total count (else a latent variable with a prior for each batch).
+    latent_distribution
+        ``"normal"``, or ``"ln"``: z is a point on the simplex.
+    log_variational
+        Whether the encoder reads log(1 + x).
+    encode_covariates
+        Whether the encoder sees the covariates.
+    deeply_inject_covariates
+        Whether categories enter every layer (else the first).
+    use_batch_norm, use_layer_norm
+        Where the norms stand.
+    batch_representation, batch_embedding_dim
+        Batches as one-hot codes, or as learnt vectors of this length.
+    var_activation
+        Makes the encoder's variance positive.
+    activation
+        Activation of the hidden layers.
+
+    Examples
+    --------
+    >>> from scelbo import SCVI
+    >>> from scelbo.data.simulate import counts
+    >>> adata = counts(n_cells=200, n_genes=50)
+    >>> SCVI.setup_anndata(adata, batch_key="batch")
+    >>> model = SCVI(adata, n_latent=5)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> adata.obsm["X_scVI"] = model.get_latent_representation()
+    >>> adata.obsm["X_scVI"].shape
+    (200, 5)
+    """
+
+    n_hidden: int = 128
+    n_latent: int = 10
+    n_layers: int = 1
+    dropout_rate: float = 0.1
+    dispersion: Literal["gene", "gene-batch", "gene-label", "gene-cell"] = "gene"
+    gene_likelihood: Literal["zinb", "nb", "poisson", "normal"] = "zinb"
+    use_observed_lib_size: bool = True
+    latent_distribution: Literal["normal", "ln"] = "normal"
+    log_variational: bool = True
+    encode_covariates: bool = False
+    deeply_inject_covariates: bool = True
+    use_batch_norm: Where = "both"
+    use_layer_norm: Where = "none"
+    batch_representation: Literal["one-hot", "embedding"] = "one-hot"
+    batch_embedding_dim: int = 5
+    var_activation: Literal["exp", "softplus"] = "exp"
+    activation: Activation = "relu"
+
+    Cells = Cells
+
+    def build(self, setup: Setup) -> SCVIModule:
+        if not setup.whole and self.gene_likelihood != "normal":
+            raise DataError(
+                f"gene_likelihood={self.gene_likelihood!r} explains counts, and the data hold values that are not whole or are negative.",
+                "Set up the layer with raw counts, or choose gene_likelihood='normal'.",
+            )
+        if self.dispersion == "gene-label" and setup.keys.get("labels_key") is None:
+            raise ArgumentError("dispersion='gene-label' needs labels.", "Name them: SCVI.setup_anndata(adata, labels_key=...).")
+        return SCVIModule(self, setup)
+
+    get_latent_representation = analysis.latent_representation
+    get_normalized_expression = analysis.normalized_expression
+    get_elbo = analysis.elbo
+    get_reconstruction_error = analysis.reconstruction_error
+    get_marginal_ll = analysis.marginal_ll
+    differential_expression = analysis.differential_expression

@@ -1,0 +1,101 @@
+"""The contract between a model's maths and everything else: q(z | x), p(x | z), and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from scelbo.data import Batch, Columns
+from scelbo.nn import Known
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Named parts, one value a cell; the training plan anneals ``kl`` and adds the rest as it is.
+
+    Parameters
+    ----------
+    nll
+        Field explained -> minus its log likelihood, (cells,).
+    kl
+        Latent -> KL divergence to its prior, (cells,); multiplied by the KL weight.
+    kl_fixed
+        As ``kl``, never annealed.
+    penalty
+        Name -> scalar.
+    """
+
+    nll: dict[str, Float[Tensor, " cells"]]
+    kl: dict[str, Float[Tensor, " cells"]] = field(default_factory=dict)
+    kl_fixed: dict[str, Float[Tensor, " cells"]] = field(default_factory=dict)
+    penalty: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+    def per_cell(self, kl_weight: float = 1.0) -> Float[Tensor, " cells"]:
+        """Reconstruction + weight * KL, without penalties."""
+        parts = [*self.nll.values(), *(kl_weight * k for k in self.kl.values()), *self.kl_fixed.values()]
+        return torch.stack(parts).sum(0)
+
+    def total(self, kl_weight: float = 1.0) -> Float[Tensor, ""]:
+        """What is minimised: the mean over cells, plus penalties."""
+        loss = self.per_cell(kl_weight).mean()
+        for value in self.penalty.values():
+            loss = loss + value
+        return loss
+
+
+class Module(nn.Module):
+    """Anything that trains: ``forward(cells)`` gives its :class:`Loss`."""
+
+    def forward(self, cells: Batch) -> Loss:
+        raise TypeError(f"{type(self).__name__} must say its forward(cells) -> Loss")
+
+    def observe(self, data: Columns) -> None:
+        """Take from the data what never learns (a library prior); called when a model is made and at transfer."""
+
+
+class VAE(Module):
+    """A model with amortised latents: write ``inference`` and ``generative``; ``prior`` and ``loss`` have defaults."""
+
+    def inference(self, cells: Any) -> Any:
+        """q(latents | cells): a NamedTuple of distributions."""
+        raise TypeError(f"{type(self).__name__} must say its inference(cells)")
+
+    def generative(self, z: Any, cells: Any) -> Any:
+        """p(data | latents, covariates): a NamedTuple of likelihoods, named as the fields that they explain."""
+        raise TypeError(f"{type(self).__name__} must say its generative(z, cells)")
+
+    def embed(self, z: Tensor) -> Tensor:
+        """From the normal z to the latent space that users see (the same, unless a model says otherwise)."""
+        return z
+
+    def prior(self, q: Any, cells: Any) -> Any:
+        """p(latents), standard normal by default: a NamedTuple like q; None for latents that are known."""
+        return type(q)._make(None if isinstance(d, Known) else _standard(d) for d in q)
+
+    def kl(self, q: Any, cells: Any) -> dict[str, Float[Tensor, " cells"]]:
+        """KL(q || prior) of every latent, summed over its dimensions."""
+        prior = self.prior(q, cells)._asdict()
+        return {name: kl_divergence(d, prior[name]).sum(-1) for name, d in q._asdict().items() if prior[name] is not None}
+
+    def loss(self, cells: Any, q: Any, p: Any) -> Loss:
+        """Minus the evidence lower bound, term by term."""
+        return Loss({name: -d.log_prob(getattr(cells, name)) for name, d in p._asdict().items()}, self.kl(q, cells))
+
+    def forward(self, cells: Batch) -> Loss:
+        q = self.inference(cells)
+        return self.loss(cells, q, self.generative(draw(q), cells))
+
+
+def _standard(d: Normal) -> Normal:
+    return Normal(torch.zeros_like(d.loc), torch.ones_like(d.scale), validate_args=False)
+
+
+def draw(q: NamedTuple, n: int | None = None, mean: bool = False) -> Any:
+    """One draw of every latent, or ``n`` along a new first axis, or their means."""
+    shape = () if n is None else (n,)
+    return type(q)._make(d.mean if mean else d.rsample(shape) for d in q)

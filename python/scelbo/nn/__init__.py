@@ -1,0 +1,7 @@
+"""Blocks that see covariates, and distributions of latents."""
+
+from scelbo.nn.conditional import ConditionalLinear, PerCategory
+from scelbo.nn.distributions import Known
+from scelbo.nn.mlp import MLP, Activation, GaussianEncoder
+
+__all__ = ["MLP", "Activation", "ConditionalLinear", "GaussianEncoder", "Known", "PerCategory"]

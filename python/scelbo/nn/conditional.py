@@ -1,0 +1,87 @@
+"""Layers that see covariates, and the one thing about them that can grow when new data bring new categories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scelbo.data import Batch, Counts
+
+
+class PerCategory(nn.Module):
+    """A table with one row for every category of a covariate. Transfer grows these, and nothing else.
+
+    ``fixed`` rows (a buffer) came with a reference and cannot move; ``table`` rows (a parameter) learn. With one category a
+    shift would only repeat the bias, so it is zero and does not learn.
+
+    Parameters
+    ----------
+    covariate
+        ``"batch"``, ``"label"`` or ``"extra.<column>"``.
+    n
+        Number of categories.
+    shape
+        Shape of a row.
+    bound
+        Rows start uniform in (-bound, bound).
+    shift
+        Whether the rows are added to something that has a bias.
+    learns
+        False for rows taken from data (see :meth:`set_row`).
+    """
+
+    def __init__(self, covariate: str, n: int, *shape: int, bound: float = 1.0, shift: bool = False, learns: bool = True):
+        super().__init__()
+        self.covariate, self.bound, self.learns = covariate, bound, learns
+        self.register_buffer("fixed", torch.empty(0, *shape))
+        alone = shift and n == 1
+        start = torch.zeros(n, *shape) if alone else torch.empty(n, *shape).uniform_(-bound, bound)
+        self.table = nn.Parameter(start, requires_grad=learns and not alone)
+
+    def rows(self) -> Float[Tensor, "categories *shape"]:
+        """All rows, those of the reference first."""
+        return torch.cat([self.fixed, self.table]) if len(self.fixed) else self.table
+
+    def forward(self, cells: Batch) -> Float[Tensor, "cells *shape"]:
+        rows = self.rows()
+        return rows.expand(len(cells), *rows.shape[1:]) if len(rows) == 1 else rows[cells.codes(self.covariate)]
+
+    def set_row(self, i: int, value: Tensor) -> None:
+        """Write a row that is known from data, unless it came with the reference."""
+        if i >= len(self.fixed):
+            self.table.data[i - len(self.fixed)] = value
+
+    def grow(self, n: int) -> None:
+        """Fix the rows that stand now and append learnable ones until there are ``n``."""
+        self.fixed = torch.cat([self.fixed, self.table.data])
+        new = self.fixed.new_empty(n - len(self.fixed), *self.fixed.shape[1:])
+        self.table = nn.Parameter(new.uniform_(-self.bound, self.bound), requires_grad=self.learns)
+
+
+class ConditionalLinear(nn.Module):
+    r""":math:`W h + \sum_k V_k[c_k] + U t + b`: a linear layer on [h, one-hot categories c, continuous covariates t].
+
+    Works on dense (..., cells, n_in) input and on sparse :class:`~scelbo.data.Counts`; leading sample axes broadcast.
+    """
+
+    def __init__(self, n_in: int, n_out: int, categories: Mapping[str, int] | None = None, n_continuous: int = 0, bias: bool = True):
+        super().__init__()
+        categories = categories or {}
+        seen = n_in + n_continuous + sum(n for n in categories.values() if n > 1)
+        bound = 1 / math.sqrt(seen)
+        self.weight = nn.Parameter(torch.empty(n_in, n_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_out).uniform_(-bound, bound)) if bias else None
+        self.shifts = nn.ModuleList(PerCategory(name, n, n_out, bound=bound, shift=True) for name, n in categories.items())
+        self.slope = nn.Parameter(torch.empty(n_continuous, n_out).uniform_(-bound, bound)) if n_continuous else None
+
+    def forward(self, h: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:
+        y = h @ self.weight
+        if self.bias is not None:
+            y = y + self.bias
+        for shift in self.shifts:
+            y = y + shift(cells)
+        return y if self.slope is None or t is None else y + t @ self.slope

@@ -1,0 +1,95 @@
+"""The networks that models are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from scelbo.data import Batch, Counts
+from scelbo.nn.conditional import ConditionalLinear
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "gelu", "silu")}
+VAR_FLOOR = 1e-4
+
+
+class MLP(nn.Module):
+    """``n_layers`` of conditional linear -> batch norm -> layer norm -> activation -> dropout.
+
+    Categories enter every layer (``deep``) or the first only; continuous covariates enter the first.
+
+    Parameters
+    ----------
+    n_in, n_hidden, n_layers
+        Sizes.
+    categories
+        Covariate -> number of categories.
+    n_continuous
+        Width of the continuous covariates.
+    dropout
+        Share of hidden units dropped.
+    batch_norm, layer_norm
+        Which norms stand in each layer.
+    deep
+        Whether categories enter every layer.
+    activation
+        Name of the activation.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int,
+        n_layers: int,
+        *,
+        categories: Mapping[str, int] | None = None,
+        n_continuous: int = 0,
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+        layer_norm: bool = False,
+        deep: bool = True,
+        activation: Activation = "relu",
+    ):
+        super().__init__()
+        self.linear = nn.ModuleList(
+            ConditionalLinear(
+                n_in if i == 0 else n_hidden, n_hidden, categories if deep or i == 0 else None, n_continuous if i == 0 else 0
+            )
+            for i in range(n_layers)
+        )
+        norm = lambda: nn.Sequential(  # noqa: E731
+            nn.BatchNorm1d(n_hidden, momentum=0.01, eps=0.001) if batch_norm else nn.Identity(),
+            nn.LayerNorm(n_hidden, elementwise_affine=False) if layer_norm else nn.Identity(),
+        )
+        self.norm = nn.ModuleList(norm() for _ in range(n_layers))
+        self.dropout, self.activation = nn.Dropout(dropout), ACTIVATIONS[activation]
+
+    def forward(self, h: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "*s cells n_hidden"]:
+        for linear, norm in zip(self.linear, self.norm, strict=True):
+            h = linear(h, cells, t)
+            h = norm(h.flatten(0, -2)).view_as(h)  # sample axes are just more rows
+            h = self.dropout(self.activation(h))
+        return h  # type: ignore[return-value]
+
+
+class GaussianEncoder(nn.Module):
+    r""":math:`q(z \mid x) = N(m(h), v(h) + 10^{-4})` with h = MLP(x): the distribution, never a draw from it."""
+
+    def __init__(
+        self, n_in: int, n_latent: int, n_hidden: int, n_layers: int, *,
+        var_activation: Literal["exp", "softplus"] = "exp", **mlp: object,
+    ):  # fmt: skip
+        super().__init__()
+        self.body = MLP(n_in, n_hidden, n_layers, **mlp)  # type: ignore[arg-type]
+        self.mean, self.var = nn.Linear(n_hidden, n_latent), nn.Linear(n_hidden, n_latent)
+        self.positive = torch.exp if var_activation == "exp" else F.softplus
+
+    def forward(self, x: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Normal:
+        h = self.body(x, cells, t)
+        return Normal(self.mean(h), (self.positive(self.var(h)) + VAR_FLOOR).sqrt(), validate_args=False)

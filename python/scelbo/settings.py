@@ -1,0 +1,85 @@
+"""What holds for the whole session: the seed, how much is said, and to whom. No global random state is ever touched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+seed: int | None = 0
+"""Seed of whatever draws random numbers and is not given one; ``None`` draws a fresh one each time."""
+
+progress: bool = True
+"""Whether long work shows a progress bar."""
+
+on_event: Callable[[dict[str, Any]], None] | None = None
+"""Where progress goes instead of a bar on the terminal (R sets this); Python then prints nothing."""
+
+
+def fresh_seed(given: int | None = None) -> int:
+    """``given``, else the session's seed, else a new one from the operating system."""
+    chosen = seed if given is None else given
+    return int(np.random.SeedSequence().entropy % 2**31) if chosen is None else int(chosen)  # type: ignore[operator]
+
+
+@contextlib.contextmanager
+def private_seed(given: int | None = None) -> Iterator[np.random.Generator]:
+    """Inside, torch draws from ``given``; outside, the caller's random state is as it was. Yields numpy's twin."""
+    chosen = fresh_seed(given)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+        torch.manual_seed(chosen)
+        yield np.random.default_rng(chosen)
+
+
+class Task:
+    """One piece of long work: a bar on the terminal, or events to ``settings.on_event``, or silence.
+
+    >>> from scelbo import settings
+    >>> with settings.task("Decoding", 2, show=False) as work:
+    ...     work.step()
+    ...     work.step(loss=1.0)
+    """
+
+    def __init__(self, name: str, total: int, show: bool | None = None):
+        self.name, self.total, self.done, self.reason = name, total, 0, "done"
+        self.sink = on_event if show is not False else None
+        self.bar: Any = None
+        if self.sink is None and (progress if show is None else show):
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=total, desc=name, leave=False, mininterval=0.2)
+
+    def _say(self, event: str, **more: Any) -> None:
+        if self.sink is not None:
+            self.sink({"event": event, "task": self.name, "done": self.done, "total": self.total, **more})
+
+    def step(self, n: int = 1, **metrics: float) -> None:
+        """``n`` more units are done; ``metrics`` are shown beside the bar."""
+        self.done += n
+        self._say("step", metrics=metrics)
+        if self.bar is not None:
+            self.bar.set_postfix({k: f"{v:.4g}" for k, v in metrics.items()}, refresh=False)
+            self.bar.update(n)
+
+    def __enter__(self) -> Task:
+        self._say("start")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._say("end", reason="error" if error[0] else self.reason)
+        if self.bar is not None:
+            self.bar.close()
+
+
+task = Task
+
+
+def say(text: str) -> None:
+    """One line for the user: an event under R, a print in Python, nothing when ``progress`` is off."""
+    if on_event is not None:
+        on_event({"event": "message", "text": text})
+    elif progress:
+        print(text)

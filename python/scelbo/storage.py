@@ -1,0 +1,128 @@
+"""One file format for all models: a folder with ``model.json`` (plain data) and ``weights.safetensors``. Opening it runs no code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData, read_h5ad
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from scelbo.data import Setup
+from scelbo.errors import StorageError, unknown
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+FORMAT = 1
+ABOUT, WEIGHTS, DATA = "model.json", "weights.safetensors", "data.h5ad"
+SPLIT = ("train_indices", "validation_indices", "test_indices")
+
+
+def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata: bool = False) -> None:
+    """Write a model folder: first beside its place, then moved there, so that no half-written folder is ever seen."""
+    folder = Path(folder)
+    if folder.exists():
+        if not overwrite:
+            raise StorageError(f"{str(folder)!r} exists.", "Choose another folder, or overwrite=True.")
+        if not (folder / ABOUT).exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StorageError(f"{str(folder)!r} is not a model folder, so it is not overwritten.", "Choose another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (beside / ABOUT).write_text(json.dumps(_about(model), allow_nan=False), encoding="utf-8")
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.module.state_dict().items()}, beside / WEIGHTS)
+        if save_anndata:
+            if model.adata is None:
+                raise StorageError("This model holds no data to save.")
+            model.adata.write_h5ad(beside / DATA)
+        beside.chmod(0o777 & ~_umask())
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) if folder.exists() else None
+        if old is not None:
+            folder.replace(old / "old")
+        beside.replace(folder)
+        if old is not None:
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _about(model: Model) -> dict[str, Any]:
+    history = {c: [None if not math.isfinite(v) else v for v in model._history[c].astype(float)] for c in model._history}
+    return {
+        "format": FORMAT,
+        "scelbo": importlib.metadata.version("scelbo") if _installed() else "source",
+        "model": type(model).__name__,
+        "arguments": {k: getattr(model, k) for k in model.hyperparameters()},
+        "setup": model.setup.to_dict(),
+        "trained_epochs": model.trained_epochs,
+        "is_trained": model.is_trained,
+        "history": {"epoch": [int(e) for e in model._history.index], "columns": history},
+        "split": {name: getattr(model, name).tolist() for name in SPLIT},
+    }
+
+
+def _installed() -> bool:
+    try:
+        importlib.metadata.version("scelbo")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def about(folder: str | Path) -> dict[str, Any]:
+    """What ``model.json`` says, checked for being a model of a format that is known."""
+    folder = Path(folder)
+    try:
+        said = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "no such folder"
+        raise StorageError(f"{str(folder)!r} holds no scelbo model: it has no {ABOUT} ({there}).") from None
+    except (ValueError, OSError) as error:
+        raise StorageError(f"{str(folder / ABOUT)!r} cannot be read: {error}.", "The file is damaged.") from None
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise StorageError(f"{str(folder)!r} has format {said.get('format') if isinstance(said, dict) else said!r}; this scelbo reads format {FORMAT}.")
+    return said
+
+
+def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model]], expected: type[Model] | None = None) -> Any:
+    """Open a model folder; ``models`` are the classes that it may name."""
+    folder, said = Path(folder), about(folder)
+    name = said.get("model")
+    if name not in models:
+        raise StorageError(unknown("model class", name, models), "Import the package that defines it first.")
+    if expected is not None and not issubclass(models[name], expected):
+        raise StorageError(f"{str(folder)!r} holds a {name}, not a {expected.__name__}.", f"Call {name}.load({str(folder)!r}).")
+    if adata is None and (folder / DATA).exists():
+        adata = read_h5ad(folder / DATA)
+    try:
+        setup = Setup.from_dict(said["setup"])
+        if adata is not None:
+            setup._columns_of(adata)  # features are matched by name here, before anything else is made
+        model = models[name](adata, setup=setup, **said["arguments"])
+        model.module.load_state_dict(load_file(folder / WEIGHTS))
+        model.trained_epochs, model.is_trained = int(said["trained_epochs"]), bool(said["is_trained"])
+        model._history = pd.DataFrame(said["history"]["columns"], index=pd.Index(said["history"]["epoch"], name="epoch"), dtype=float)
+        for part in SPLIT:
+            setattr(model, part, np.asarray(said["split"][part], dtype=np.int64))
+    except (KeyError, TypeError, RuntimeError, SafetensorError, FileNotFoundError) as error:
+        raise StorageError(f"{str(folder)!r} does not hold a whole {name}: {error}.", "The folder is damaged, or from another version.") from error
+    return model
+
+
+__all__ = ["about", "load", "save"]

@@ -1,0 +1,71 @@
+"""What happens around the epochs of a training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+
+from scelbo.settings import Task
+from scelbo.train.interrupt import Stop
+from scelbo.train.plan import NonFinite, Plan
+
+
+class Progress(pl.Callback):
+    """One step of the bar an epoch."""
+
+    def __init__(self, work: Task):
+        self.work = work
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
+        row = plan.rows[plan.epoch]
+        shown = {"elbo": "elbo_train", "validation": "elbo_validation"}
+        self.work.step(1, **{name: row[key] for name, key in shown.items() if key in row})
+
+
+class StopOnInterrupt(pl.Callback):
+    """Ends training at the next minibatch once the user asked for it."""
+
+    def __init__(self, stop: Stop):
+        self.stop = stop
+
+    def on_train_batch_start(self, trainer: pl.Trainer, plan: pl.LightningModule, batch: Any, i: int) -> int | None:
+        if not self.stop.requested:
+            return None
+        trainer.should_stop = True
+        return -1  # skips the rest of the epoch
+
+
+class LastGoodState(pl.Callback):
+    """Keeps the weights and the optimiser from the start of the epoch, to go back to when a loss is not finite."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Any] = {}
+        self.optimizer: dict[str, Any] = {}
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
+        self.weights = copy.deepcopy(plan.module.state_dict())
+        self.optimizer = copy.deepcopy(trainer.optimizers[0].state_dict())
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
+        """On a GPU losses are not looked at step by step: look at the epoch's sum."""
+        loss = plan.sums.parts["loss"]
+        if not bool(loss.isfinite()):
+            raise NonFinite(next(iter(trainer.train_dataloader)))  # type: ignore[arg-type]
+
+
+class KeepBest(pl.Callback):
+    """Keeps the weights of the best validation, and writes the model to a folder at each new best if asked."""
+
+    def __init__(self, monitor: str, write: Callable[[], None] | None):
+        self.monitor, self.write = monitor, write
+        self.best, self.weights, self.epoch = float("inf"), None, 0
+
+    def on_validation_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
+        value = float(trainer.callback_metrics[self.monitor])
+        if value < self.best:
+            self.best, self.weights, self.epoch = value, copy.deepcopy(plan.module.state_dict()), plan.epoch
+            if self.write is not None:
+                self.write()

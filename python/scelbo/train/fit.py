@@ -1,0 +1,144 @@
+"""The fit: split, loaders, one Lightning trainer, and what is kept afterwards, however it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+
+from scelbo import settings
+from scelbo.data import Batch, Loader, split
+from scelbo.errors import ArgumentError, NonFiniteLossError
+from scelbo.train.callbacks import KeepBest, LastGoodState, Progress, StopOnInterrupt
+from scelbo.train.interrupt import graceful_interrupt
+from scelbo.train.options import PlanOptions, TrainOptions
+from scelbo.train.plan import NonFinite, Plan
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+
+def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
+    """Train ``model`` (see ``Model.train``). Ctrl-C keeps the model trained so far; a loss that is not finite takes it back."""
+    data = model.read()
+    max_epochs = options.epochs(data.n_obs)
+    seed = settings.fresh_seed(options.seed)
+    with settings.private_seed(seed) as rng:
+        train, validation, test = split(data.n_obs, options.train_size, options.validation_size, options.shuffle_set_split, rng)
+        every = _validate_every(options, plan_options, max_epochs, len(validation))
+        plan = Plan(model.module, plan_options, max_epochs, model.trained_epochs, model.optimizer_state)
+        good = LastGoodState()
+        best = _best(model, options) if every and (options.early_stopping or options.checkpoint) else None
+        with graceful_interrupt() as stop, _quiet(), settings.task(f"Training {type(model).__name__}", max_epochs, options.progress) as work:
+            callbacks: list[Any] = [StopOnInterrupt(stop), good, Progress(work)]
+            if options.early_stopping:
+                callbacks.append(EarlyStopping(options.early_stopping_monitor, options.early_stopping_min_delta, options.early_stopping_patience))
+            trainer = _trainer(options, max_epochs, every, callbacks + [c for c in [best] if c])
+            try:
+                trainer.fit(
+                    plan,
+                    Loader(data, train, options.batch_size, np.random.default_rng([seed, plan.start])),
+                    Loader(data, validation, options.batch_size) if every else None,
+                )
+            except NonFinite as error:
+                work.reason = "not finite"
+                model.module.load_state_dict(good.weights)
+                _finish(model, plan, good.optimizer, plan.current_epoch)
+                raise _explain(model, error.cells, plan) from None
+            finally:
+                model.train_indices, model.validation_indices, model.test_indices = train, validation, test
+                model.module.eval()
+            work.reason = "interrupted" if stop.requested else "stopped early" if trainer.current_epoch < max_epochs else "done"
+        _finish(model, plan, trainer.optimizers[0].state_dict(), trainer.current_epoch)
+        if best is not None and best.weights is not None:
+            model.module.load_state_dict(best.weights)
+        if torch.cuda.is_available() and plan.device.type == "cuda":
+            model.module.to(plan.device)
+        if stop.requested:
+            settings.say(f"Interrupted: the model keeps the {model.trained_epochs} epochs trained so far.")
+
+
+def _finish(model: Model, plan: Plan, optimizer: dict[str, Any], epochs: int) -> None:
+    rows = {e: r for e, r in plan.rows.items() if "elbo_train" in r}
+    new = pd.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
+    model._history = pd.concat([model._history, new]).rename_axis("epoch") if len(model._history) else new
+    model.optimizer_state = optimizer
+    model.trained_epochs += epochs
+    model.is_trained = model.is_trained or epochs > 0
+
+
+def _validate_every(options: TrainOptions, plan: PlanOptions, max_epochs: int, n_validation: int) -> int:
+    """Epochs between validations; 0 for none."""
+    needs = [name for name, on in (("early_stopping", options.early_stopping), ("reduce_lr_on_plateau", plan.reduce_lr_on_plateau)) if on]
+    if n_validation == 0:
+        if needs:
+            raise ArgumentError(f"{needs[0]} needs validation cells, and the sizes given leave none.", "Lower train_size, or set validation_size.")
+        return 0
+    if options.check_val_every_n_epoch:
+        return int(options.check_val_every_n_epoch)
+    return 1 if needs or options.checkpoint else max(1, max_epochs // 20)
+
+
+def _best(model: Model, options: TrainOptions) -> KeepBest:
+    write = None
+    if options.checkpoint is not None:
+        folder = options.checkpoint
+
+        def write() -> None:
+            model.save(folder, overwrite=True)
+
+    return KeepBest(options.early_stopping_monitor, write)
+
+
+def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list[Any]) -> pl.Trainer:
+    accelerator = options.accelerator if options.accelerator != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    return pl.Trainer(
+        max_epochs=max_epochs, accelerator=accelerator, devices=1 if options.devices == "auto" else options.devices, callbacks=callbacks,
+        check_val_every_n_epoch=every or 1, limit_val_batches=1.0 if every else 0, num_sanity_val_steps=0,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, **options.trainer_kwargs,
+    )  # fmt: skip
+
+
+def _explain(model: Model, cells: Batch, plan: Plan) -> NonFiniteLossError:
+    """Which cells and genes of the minibatch are extreme."""
+    x = cells.x  # type: ignore[attr-defined]
+    size = x.size[:, 0].cpu()
+    names = model.adata.obs_names  # type: ignore[union-attr]
+    top = size.argsort(descending=True)[:3]
+    peak = torch.zeros(x.n_vars).scatter_reduce(0, x.col.cpu(), x.val.cpu(), "amax")
+    genes = peak.argsort(descending=True)[:3]
+    middle = float(size.median())
+    return NonFiniteLossError(
+        f"The loss became NaN or infinite in epoch {plan.epoch + 1}; the model was put back to the start of that epoch.",
+        "Lower the learning rate, plan_kwargs={'lr': 5e-4}, or remove extreme cells and genes, and train again: it goes on from there.",
+        [
+            f"cells with the most counts (median {middle:,.0f}): " + ", ".join(f"{names[int(cells.index[i])]} ({size[i]:,.0f})" for i in top),
+            "genes with the highest values: " + ", ".join(f"{model.setup.var_names[int(g)]} ({peak[g]:,.0f})" for g in genes),
+        ],
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's own lines and hints are not for the people who use a model."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=r".*(tensorboard|num_workers|log_every_n_steps|isinstance\(treespec).*")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

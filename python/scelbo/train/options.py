@@ -1,0 +1,95 @@
+"""What training can be told, as plain data: each default stands here once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from scelbo.errors import ArgumentError, one_of, unknown
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How a minibatch moves the weights.
+
+    Parameters
+    ----------
+    optimizer, lr, weight_decay, eps
+        Adam's arguments.
+    n_epochs_kl_warmup
+        The KL weight rises linearly over so many epochs; by default half of those trained (at most 200), so that it does
+        reach ``max_kl_weight``. ``400`` reproduces scvi-tools, where short trainings never reach it.
+    n_steps_kl_warmup
+        The same in minibatches; wins over epochs.
+    min_kl_weight, max_kl_weight
+        Where the KL weight starts and ends.
+    reduce_lr_on_plateau, lr_factor, lr_patience, lr_threshold, lr_min, lr_scheduler_metric
+        Multiply the learning rate by ``lr_factor`` when the metric has not fallen for ``lr_patience`` validations.
+    """
+
+    optimizer: Literal["Adam", "AdamW"] = "Adam"
+    lr: float = 1e-3
+    weight_decay: float = 1e-6
+    eps: float = 0.01
+    n_epochs_kl_warmup: int | None = None
+    n_steps_kl_warmup: int | None = None
+    min_kl_weight: float = 0.0
+    max_kl_weight: float = 1.0
+    reduce_lr_on_plateau: bool = False
+    lr_factor: float = 0.6
+    lr_patience: int = 30
+    lr_threshold: float = 0.0
+    lr_min: float = 0.0
+    lr_scheduler_metric: str = "elbo_validation"
+
+    def with_(self, given: dict[str, Any]) -> Self:
+        """These options with some replaced; a typo is an error that names the nearest."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in given:
+            if name not in known:
+                raise ArgumentError(unknown("plan_kwargs entry", name, known))
+        new = dataclasses.replace(self, **given)
+        one_of("optimizer", new.optimizer, ("Adam", "AdamW"))
+        if not new.lr > 0:
+            raise ArgumentError(f"lr={new.lr!r} is not allowed: it must be above zero.")
+        return new
+
+    def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:
+        """The KL weight at an epoch (from 0) and step (from 0) of a training of ``max_epochs``."""
+        if self.n_steps_kl_warmup:
+            share = step / self.n_steps_kl_warmup
+        else:
+            share = epoch / (self.n_epochs_kl_warmup or min(200, max(1, max_epochs // 2)))
+        return self.min_kl_weight + min(1.0, share) * (self.max_kl_weight - self.min_kl_weight)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The arguments of ``Model.train`` (documented there) and their defaults."""
+
+    max_epochs: int | None = None
+    accelerator: str = "auto"
+    devices: int | str | list[int] = "auto"
+    train_size: float | None = None
+    validation_size: float | None = None
+    shuffle_set_split: bool = True
+    batch_size: int = 128
+    early_stopping: bool = False
+    early_stopping_patience: int = 45
+    early_stopping_monitor: str = "elbo_validation"
+    early_stopping_min_delta: float = 0.0
+    check_val_every_n_epoch: int | None = None
+    checkpoint: str | Path | None = None
+    trainer_kwargs: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    progress: bool | None = None
+
+    def epochs(self, n_obs: int) -> int:
+        """``max_epochs``, else the rule: 400 up to 20,000 cells, then as many passes as keep the steps constant."""
+        if self.max_epochs is None:
+            return max(1, min(400, round(400 * 20_000 / n_obs)))
+        if int(self.max_epochs) != self.max_epochs or self.max_epochs < 1:
+            raise ArgumentError(f"max_epochs={self.max_epochs!r} is not allowed: it must be a whole number above zero.")
+        return int(self.max_epochs)

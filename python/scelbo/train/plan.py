@@ -1,0 +1,133 @@
+"""One training plan for all models: what a minibatch costs, how the weights move, what an epoch is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from scelbo.data import Batch
+from scelbo.module import Loss, Module
+from scelbo.train.options import PlanOptions
+
+VALIDATION_SEED = 1234
+"""Validation draws the same latents at every epoch, so that its curve shows the model and not the draws."""
+
+
+class NonFinite(Exception):
+    """The loss of this minibatch is NaN or infinite."""
+
+    def __init__(self, cells: Batch):
+        super().__init__()
+        self.cells = cells
+
+
+class Sums:
+    """Per-cell parts of the loss, summed over the minibatches of an epoch without waiting for the device."""
+
+    def __init__(self) -> None:
+        self.cells, self.parts = 0, {}  # type: ignore[var-annotated]
+
+    def add(self, loss: Loss, total: Tensor, cells: Batch) -> None:
+        n = len(cells)
+        kl = [*loss.kl.values(), *loss.kl_fixed.values()]
+        parts = {"loss": total.detach() * n, "reconstruction_loss": sum(v.detach().sum() for v in loss.nll.values())}
+        parts["kl_local"] = sum((v.detach().sum() for v in kl), torch.zeros((), device=total.device))
+        parts.update({name: value.detach() * n for name, value in loss.penalty.items()})
+        for name, value in parts.items():
+            self.parts[name] = self.parts.get(name, 0) + value
+        self.cells += n
+
+    def means(self) -> dict[str, float]:
+        """Each part a cell, with the (minus) ELBO."""
+        out = {name: float(value) / self.cells for name, value in self.parts.items()}
+        return out | {"elbo": out["reconstruction_loss"] + out["kl_local"]}
+
+
+class Plan(pl.LightningModule):
+    """Adam with fused kernels, an annealed KL, epoch-level figures.
+
+    Parameters
+    ----------
+    module
+        What trains.
+    options
+        Optimiser, schedule, KL warm-up.
+    max_epochs
+        Epochs of this training.
+    start
+        Epochs trained before.
+    optimizer_state
+        Where an earlier training left the optimiser, or None.
+    """
+
+    def __init__(self, module: Module, options: PlanOptions, max_epochs: int, start: int, optimizer_state: dict[str, Any] | None):
+        super().__init__()
+        self.module, self.options, self.max_epochs, self.start = module, options, max_epochs, start
+        self.optimizer_state = optimizer_state
+        self.rows: dict[int, dict[str, float]] = {}
+        self.sums = self.seen = Sums()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained before this one, earlier trainings counted."""
+        return self.start + self.current_epoch
+
+    @property
+    def kl_weight(self) -> float:
+        return self.options.kl_weight(self.epoch, self.global_step, self.max_epochs)
+
+    def configure_optimizers(self) -> Any:
+        o = self.options
+        learning = [p for p in self.module.parameters() if p.requires_grad]
+        optimizer = getattr(torch.optim, o.optimizer)(learning, lr=o.lr, weight_decay=o.weight_decay, eps=o.eps, fused=True)
+        if self.optimizer_state is not None:
+            groups = optimizer.state_dict()["param_groups"]  # what was learnt goes on; what was asked for now counts
+            optimizer.load_state_dict({"state": self.optimizer_state["state"], "param_groups": groups})
+        if not o.reduce_lr_on_plateau:
+            return optimizer
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=o.lr_factor, patience=o.lr_patience, threshold=o.lr_threshold, threshold_mode="abs", min_lr=o.lr_min
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": o.lr_scheduler_metric}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch if device.type == "cpu" else batch.to(device)
+
+    # ------------------------------------------------------------------ training
+    def on_train_epoch_start(self) -> None:
+        self.sums, self.weight = Sums(), self.kl_weight
+
+    def training_step(self, cells: Batch, i: int) -> Tensor:
+        if self.options.n_steps_kl_warmup:
+            self.weight = self.kl_weight
+        loss = self.module(cells)
+        total = loss.total(self.weight)
+        if total.device.type == "cpu" and not torch.isfinite(total):
+            raise NonFinite(cells)
+        self.sums.add(loss, total, cells)
+        return total
+
+    def on_train_epoch_end(self) -> None:
+        figures = self.sums.means()
+        row = self.rows.setdefault(self.epoch, {})
+        row |= {"train_loss_epoch": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
+        row |= {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        self.log_dict({k: v for k, v in row.items() if k.endswith(("_train", "_epoch"))}, batch_size=1)
+
+    # ------------------------------------------------------------------ validation
+    def on_validation_epoch_start(self) -> None:
+        self.seen, self.random_state = Sums(), torch.get_rng_state()
+        torch.manual_seed(VALIDATION_SEED)
+
+    def validation_step(self, cells: Batch, i: int) -> None:
+        loss = self.module(cells)
+        self.seen.add(loss, loss.total(self.weight), cells)
+
+    def on_validation_epoch_end(self) -> None:
+        torch.set_rng_state(self.random_state)
+        figures = {("validation_loss" if k == "loss" else f"{k}_validation"): v for k, v in self.seen.means().items()}
+        self.rows.setdefault(self.epoch, {}).update(figures)
+        self.log_dict(figures, batch_size=1)
