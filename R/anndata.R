@@ -1,0 +1,78 @@
+#' Turn an object into AnnData
+#'
+#' Counts travel without a transpose: a genes x cells `dgCMatrix` *is* the row-compressed matrix of cells x genes.
+#' Metadata keep their types and what is missing; dates become text.
+#'
+#' @param object A Seurat object (any version; split layers are joined), a SingleCellExperiment, a matrix of genes x
+#'   cells, an AnnData, or the path of an h5ad file.
+#' @param assay Seurat: the assay, by default the object's own. Bioconductor: the same as `layer`.
+#' @param layer Where the counts are: a layer, slot or assay of that name.
+#' @param features Names of the features to keep, in their order; `NULL` keeps all.
+#' @return A Python AnnData, cells x genes, with all metadata and reductions. It is not converted further: use
+#'   [write_h5ad()] or Python's own methods.
+#' @section Errors: `scelbo_setup_error` where the assay, layer or a feature is not there, with the nearest match.
+#' @examples
+#' \dontrun{
+#' adata <- as_anndata(seurat_object)
+#' write_h5ad(seurat_object, "cells.h5ad")
+#' }
+#' @export
+as_anndata <- function(object, assay = NULL, layer = "counts", features = NULL) {
+  if (is_anndata(object)) return(python_anndata(object, features))
+  cells <- read_cells(object, assay, layer)
+  send_cells(cells, features, names(cells$obs), obsm = cells$obsm, var = cells$var)
+}
+
+#' @rdname as_anndata
+#' @param path Where to write.
+#' @export
+write_h5ad <- function(object, path, assay = NULL, layer = "counts", features = NULL) {
+  adata <- as_anndata(object, assay, layer, features)
+  with_python(adata$write_h5ad(path.expand(path)))
+  invisible(path)
+}
+
+is_anndata <- function(object) {
+  inherits(object, "python.builtin.object") || (is.character(object) && length(object) == 1)
+}
+
+python_anndata <- function(object, features = NULL, call = caller_env()) {
+  if (is.character(object)) {
+    object <- path.expand(object)
+    if (!file.exists(object)) abort_scelbo("setup", paste0("There is no file '", object, "'."), call = call)
+  }
+  with_python(bridge(call)$as_anndata(object, if (!is.null(features)) as.list(features)), call = call)
+}
+
+# What read_cells() read -> AnnData of the chosen features and columns.
+send_cells <- function(cells, features = NULL, columns = character(), obsm = list(), var = NULL, call = caller_env()) {
+  counts <- cells$counts
+  if (!is.null(features)) {
+    check_names(features, rownames(counts), "feature", call)
+    at <- match(features, rownames(counts))
+    counts <- counts[at, , drop = FALSE]
+    if (!is.null(var)) var <- var[at, , drop = FALSE]
+  }
+  obs <- if (is.null(cells$obs)) bare_frame(colnames(counts)) else cells$obs[, columns, drop = FALSE]
+  var <- if (is.null(var)) bare_frame(rownames(counts)) else var
+  py <- bridge(call)
+  with_python(py$anndata(
+    py$counts(as.array(counts@i), as.array(counts@p), as.array(counts@x), ncol(counts), nrow(counts)),
+    to_pandas(obs, colnames(counts)), to_pandas(var, rownames(counts)),
+    if (length(obsm)) setNames(lapply(obsm, unname), paste0("X_", names(obsm)))
+  ), call = call)
+}
+
+bare_frame <- function(names) data.frame(row.names = make.unique(names))
+
+# Every wanted name must be there; all that are not come in one error, each with its nearest match.
+check_names <- function(wanted, known, what, call = caller_env()) {
+  absent <- setdiff(wanted, known)
+  if (!length(absent)) return(invisible())
+  describe <- function(name) paste(c(paste0("'", name, "'."), did_you_mean(name, known)), collapse = " ")
+  problems <- vapply(head(absent, 8), describe, "")
+  abort_scelbo(
+    "setup", paste0("There is no such ", what, if (length(absent) > 8) paste0(" (", length(absent), " in all)"), ":"),
+    if (length(known)) paste0("There are ", some_of(known), "."), unname(problems), call = call
+  )
+}

@@ -1,0 +1,65 @@
+# Errors by meaning. Every error of this package, whichever language raised it, has the classes
+# c("scelbo_<kind>_error", "scelbo_error"), a `hint` (the next call) and `problems` (all that was found at once).
+
+abort_scelbo <- function(kind, message, hint = NULL, problems = NULL, call = caller_env(), class = NULL) {
+  abort(
+    c(message, if (length(problems)) setNames(problems, rep("x", length(problems))), if (length(hint)) c(i = hint)),
+    class = c(class, paste0("scelbo_", kind, "_error"), "scelbo_error"),
+    hint = hint, problems = problems, call = call
+  )
+}
+
+warn_scelbo <- function(kind, message, ...) {
+  rlang::warn(message, class = c(paste0("scelbo_", kind, "_warning"), "scelbo_warning"), ...)
+}
+
+# Evaluates `expr`, turning a Python exception into an R condition; conditions of R itself pass unchanged.
+with_python <- function(expr, call = caller_env()) {
+  reticulate::py_clear_last_error()
+  tryCatch(expr, error = function(cnd) {
+    exception <- python_exception(cnd)
+    if (is.null(exception)) rlang::cnd_signal(cnd)
+    abort_python(exception, call)
+  })
+}
+
+# reticulate >= 1.29 makes the exception itself the condition; before, it waits in py_last_error().
+python_exception <- function(cnd) {
+  if (inherits(cnd, "python.builtin.object")) return(cnd)
+  if (!inherits(cnd, "Rcpp::exception")) return(NULL)
+  attr(reticulate::py_last_error(), "exception", exact = TRUE)
+}
+
+abort_python <- function(exception, call) {
+  type <- reticulate::py_to_r(exception[["__class__"]][["__name__"]])
+  if (type == "KeyboardInterrupt") rlang::interrupt()
+  message <- reticulate::py_str(exception)
+  if (!reticulate::py_has_attr(exception, "kind")) {
+    hint <- switch(type,
+      ModuleNotFoundError = , ImportError = backend_hint(),
+      "Python's traceback: reticulate::py_last_error()"
+    )
+    kind <- if (type %in% c("ModuleNotFoundError", "ImportError")) "backend" else "python"
+    abort_scelbo(kind, paste0(type, ": ", message), hint, call = call)
+  }
+  texts <- function(name) {
+    value <- reticulate::py_to_r(exception[[name]])
+    as.character(unlist(value))[nzchar(unlist(value))]
+  }
+  message <- reticulate::py_str(exception[["args"]][[0]]) # str() of the exception repeats the hint and the problems
+  abort_scelbo(texts("kind"), message, texts("hint"), texts("problems"), call = call)
+}
+
+# "Did you mean 'batch'?", or NULL where no allowed name is close.
+did_you_mean <- function(name, allowed) {
+  if (!length(allowed)) return(NULL)
+  distance <- utils::adist(name, allowed, ignore.case = TRUE)[1, ]
+  if (min(distance) > max(2, nchar(name) / 3)) return(NULL)
+  paste0("Did you mean '", allowed[which.min(distance)], "'?")
+}
+
+# The first few of many names, for a message.
+some_of <- function(names, n = 8) {
+  shown <- paste0("'", head(names, n), "'", collapse = ", ")
+  if (length(names) > n) paste0(shown, ", ... (", length(names), " in all)") else shown
+}

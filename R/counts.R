@@ -1,0 +1,111 @@
+# Reading what a user holds: read_cells() gives, for every class of object, the same list of
+#   counts    genes x cells dgCMatrix
+#   obs, var  metadata of cells and genes, as data.frame
+#   variable  names of the variable features, if the object knows them
+#   obsm      reductions, cells x dimensions
+
+read_cells <- function(object, assay = NULL, layer = "counts", call = caller_env()) UseMethod("read_cells")
+
+#' @exportS3Method
+read_cells.default <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
+  counts <- if (inherits(object, c("matrix", "DelayedArray", "IterableMatrix"))) as_sparse(object)
+  if (is.null(counts)) {
+    abort_scelbo("setup", paste0("Counts cannot be read from an object of class ", class(object)[[1]], "."),
+                 paste("Give a Seurat object, a SingleCellExperiment, a matrix of genes x cells, an AnnData,",
+                       "or the path of an h5ad file."), call = call)
+  }
+  read_cells_of(counts)
+}
+
+#' @exportS3Method
+read_cells.Matrix <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
+  read_cells_of(as_sparse(object))
+}
+
+#' @exportS3Method
+read_cells.Seurat <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
+  assay <- assay %||% SeuratObject::DefaultAssay(object)
+  known <- SeuratObject::Assays(object)
+  if (!assay %in% known) {
+    abort_scelbo("setup", paste0("There is no assay '", assay, "'; there are ", some_of(known), "."),
+                 did_you_mean(assay, known), call = call)
+  }
+  from <- object[[assay]]
+  if (inherits(from, "SCTAssay") && layer == "counts") {
+    warn_scelbo("data", c(paste0("The counts of '", assay, "' were corrected by SCTransform."),
+                          i = "Models of counts expect the observed ones: choose them by `assay = \"RNA\"`."))
+  }
+  counts <- if (inherits(from, "StdAssay")) layers_v5(from, layer, call) else slot_v3(from, layer, call)
+  reductions <- lapply(object@reductions, SeuratObject::Embeddings)
+  read_cells_of(counts,
+    obs = object[[]],
+    variable = SeuratObject::VariableFeatures(object, assay = assay),
+    obsm = reductions[vapply(reductions, nrow, 1L) == ncol(counts)]
+  )
+}
+
+# Assay of Seurat 3 and 4. Its slot is read directly: GetAssayData(layer = "counts") gives log values before
+# SeuratObject 5.
+slot_v3 <- function(from, layer, call) {
+  known <- intersect(c("counts", "data", "scale.data"), slotNames(from))
+  known <- known[vapply(known, function(name) length(slot(from, name)) > 0, NA)]
+  if (layer %in% known) return(slot(from, layer))
+  abort_scelbo("setup", paste0("The assay has no ", layer, "; it has ", some_of(known), "."),
+               "Models of counts need the raw counts: choose the assay that holds them by `assay =`.", call = call)
+}
+
+# Assay5 of Seurat 5, whose layer may be split ("counts.1", "counts.2"): joined by the order of cells and the union of
+# features.
+layers_v5 <- function(from, layer, call) {
+  names <- SeuratObject::Layers(from, search = layer)
+  if (is.null(names)) {
+    known <- SeuratObject::Layers(from)
+    abort_scelbo("setup", paste0("The assay has no layer '", layer, "'; it has ", some_of(known), "."),
+                 did_you_mean(layer, known), call = call)
+  }
+  parts <- lapply(names, function(name) as_sparse(SeuratObject::LayerData(from, layer = name, fast = FALSE)))
+  features <- Reduce(union, lapply(parts, rownames))
+  joined <- do.call(cbind, lapply(parts, with_rows, features))
+  joined[, colnames(from), drop = FALSE]
+}
+
+with_rows <- function(x, rows) {
+  if (identical(rownames(x), rows)) return(x)
+  absent <- setdiff(rows, rownames(x))
+  empty <- Matrix::sparseMatrix(i = integer(), j = integer(), x = numeric(), dims = c(length(absent), ncol(x)),
+                                dimnames = list(absent, colnames(x)))
+  rbind(x, empty)[rows, , drop = FALSE]
+}
+
+#' @exportS3Method
+read_cells.SummarizedExperiment <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
+  if (!is.null(assay)) layer <- assay # Bioconductor's assay is Seurat's layer: either word is understood
+  known <- SummarizedExperiment::assayNames(object)
+  if (!layer %in% known) {
+    abort_scelbo("setup", paste0("There is no assay '", layer, "'; there are ", some_of(known), "."),
+                 did_you_mean(layer, known), call = call)
+  }
+  reductions <- if (inherits(object, "SingleCellExperiment")) as.list(SingleCellExperiment::reducedDims(object))
+  read_cells_of(as_sparse(SummarizedExperiment::assay(object, layer)),
+    obs = SummarizedExperiment::colData(object),
+    var = SummarizedExperiment::rowData(object),
+    obsm = lapply(reductions, as.matrix)
+  )
+}
+
+read_cells_of <- function(counts, obs = NULL, var = NULL, variable = character(), obsm = list()) {
+  counts <- as_sparse(counts)
+  dimnames(counts) <- list(
+    rownames(counts) %||% paste0("gene", seq_len(nrow(counts))),
+    colnames(counts) %||% paste0("cell", seq_len(ncol(counts)))
+  )
+  list(counts = counts, obs = obs, var = var, variable = variable, obsm = obsm)
+}
+
+# Any matrix as dgCMatrix: dense, triplets, rows, symmetric, logical, on disk.
+as_sparse <- function(x) {
+  if (inherits(x, "dgCMatrix")) return(x)
+  if (inherits(x, "IterableMatrix")) return(as(x, "dgCMatrix"))
+  x <- as(as(x, "CsparseMatrix"), "generalMatrix")
+  if (inherits(x, "dgCMatrix")) x else as(x, "dMatrix")
+}

@@ -1,0 +1,131 @@
+# The handle of a model, an environment with
+#   class    name of the Python class
+#   recipe   how its data were read, so that other objects can be read likewise
+#   cells    names of the cells it was made from, in order
+#   features names of its features
+#   variable those that its object held for variable
+#   has_data whether the Python model holds those cells (not after a restore)
+#   python   the Python model; a null pointer once the handle came back from a file
+#   saved    the model's folder as bytes, from which it is restored then
+
+# A constructor's arguments, `as.list(environment())`, -> a model.
+new_model <- function(class, arguments, call = caller_env()) {
+  recipe <- arguments[c("assay", "layer", "features")]
+  recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
+  data <- read_data(arguments$object, recipe, call)
+  keys <- c(python_keys(data$recipe$columns), layer = data$layer, allow_non_counts = arguments$allow_non_counts)
+  fields <- arguments[setdiff(names(arguments), c(column_arguments, source_arguments))]
+  answer <- with_python(bridge(call)$create(class, data$adata, as_dict(keys), as_dict(fields)), call = call)
+  model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
+  model$python <- heard(answer)
+  model$features <- names_of(data$adata$var_names)
+  model
+}
+
+new_handle <- function(class, ...) {
+  structure(list2env(list(class = class, saved = NULL, ...), parent = emptyenv()),
+            class = c(paste0("scelbo_", tolower(class)), "scelbo_model"))
+}
+
+# R's words for what a model reads -> setup_anndata()'s. One column is a string, those that may be several are a list.
+python_keys <- function(columns) {
+  words <- c(batch = "batch_key", labels = "labels_key", categorical = "categorical_covariate_keys",
+             continuous = "continuous_covariate_keys", size_factor = "size_factor_key")
+  columns <- columns[lengths(columns) > 0]
+  many <- names(columns) %in% c("categorical", "continuous")
+  columns[many] <- lapply(columns[many], as.list)
+  setNames(columns, words[names(columns)])
+}
+
+as_dict <- function(x) reticulate::py_dict(as.list(names(x)), unname(as.list(x)), convert = FALSE)
+
+# The bridge answers with (value, warnings).
+heard <- function(answer) {
+  for (text in unlist(reticulate::py_to_r(answer[[1]]))) warn_scelbo("data", text)
+  answer[[0]]
+}
+
+# The Python model, restored first if the handle came back from a file.
+python_model <- function(model, call = caller_env()) {
+  if (!is.null(model$python) && !reticulate::py_is_null_xptr(model$python)) return(model$python)
+  if (is.null(model$saved)) {
+    abort_scelbo("storage", "This model came back from a file, but it was not trained before: nothing of it was kept.",
+                 "Make it again with its constructor, and train() it before it is saved.", call = call)
+  }
+  model$python <- with_python(bridge(call)$unpack(model$saved), call = call)
+  model$has_data <- FALSE
+  model$python
+}
+
+keep_state <- function(model, call = caller_env()) {
+  model$saved <- reticulate::py_to_r(with_python(bridge(call)$pack(model$python), call = call))
+  model
+}
+
+# Calls a method of the Python model; arguments that are NULL keep Python's defaults.
+ask <- function(model, question, ..., call = caller_env()) {
+  arguments <- rlang::list2(...)
+  arguments <- arguments[!vapply(arguments, is.null, NA)]
+  heard(with_python(bridge(call)$ask(python_model(model, call), question, as_dict(arguments)), call = call))
+}
+
+# The cells that a question is about: those of `object`, read as the model's own were, or the model's own.
+cells_asked <- function(model, object, call = caller_env()) {
+  python_model(model, call)
+  if (!is.null(object)) return(read_data(object, model$recipe, call)[c("adata", "cells")])
+  if (!model$has_data) {
+    abort_scelbo("setup", "This model came back from a file, without the cells that it was trained on.",
+                 "Pass the object that holds them: `object =`.", call = call)
+  }
+  list(adata = NULL, cells = model$cells)
+}
+
+#' @export
+print.scelbo_model <- function(x, ...) {
+  about <- summary(x)
+  print_head(about)
+  changed <- about$arguments[about$changed]
+  if (length(changed)) cli::cat_line("  ", paste(names(changed), changed, sep = " = ", collapse = ", "))
+  invisible(x)
+}
+
+print_head <- function(about) {
+  state <- if (about$trained) paste("trained for", about$epochs, "epochs") else "not trained yet: call train()"
+  cli::cat_line("<scelbo model> ", about$class, ", ", state)
+  cli::cat_line("  ", about$cells, " cells x ", about$features, " features")
+  for (name in names(about$columns)) cli::cat_line("  ", name, ": ", paste(about$columns[[name]], collapse = ", "))
+}
+
+#' @export
+summary.scelbo_model <- function(object, ...) {
+  about <- reticulate::py_to_r(with_python(bridge()$about(python_model(object))))
+  columns <- object$recipe$columns
+  history <- as.data.frame(object)
+  structure(list(
+    class = object$class, trained = about$trained, epochs = about$epochs, cells = length(object$cells),
+    features = length(object$features), columns = columns[lengths(columns) > 0], parameters = about$parameters,
+    arguments = about$arguments, changed = as.character(unlist(about$changed)), last = utils::tail(history, 1)
+  ), class = "summary.scelbo_model")
+}
+
+#' @export
+print.summary.scelbo_model <- function(x, ...) {
+  print_head(x)
+  table <- function(values) cli::cat_line("  ", format(names(values)), "  ", vapply(values, format, "", digits = 5))
+  table(c(x$arguments, list(parameters = x$parameters)))
+  if (nrow(x$last)) table(x$last)
+  invisible(x)
+}
+
+#' The training history of a model
+#'
+#' @param x A `scelbo_model`.
+#' @param row.names,optional,... As in [base::as.data.frame()]; not used.
+#' @return A data.frame with one row an epoch and the columns `epoch`, `elbo_train`, `elbo_validation`, ... (`NA` where
+#'   a metric was not computed in that epoch).
+#' @export
+as.data.frame.scelbo_model <- function(x, row.names = NULL, optional = FALSE, ...) {
+  history <- from_pandas(with_python(bridge()$history(python_model(x))))
+  rownames(history) <- NULL
+  history
+}

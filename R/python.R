@@ -1,0 +1,109 @@
+# The one place where R meets Python: which Python, in which order libraries load, and the module handles.
+
+session <- new.env(parent = emptyenv()) # core: the Python module; blas: how torch was loaded
+
+# The Python package `scelbo`, started on first use. Nothing is converted behind our back (`convert = FALSE`):
+# other packages may register conversions of their own, and reticulate's would corrupt NA.
+core <- function(call = caller_env()) {
+  if (is.null(session$core)) start_backend(call)
+  session$core
+}
+
+# The part of the core that only R needs.
+bridge <- function(call = caller_env()) core(call)[["bridge"]]
+
+start_backend <- function(call = caller_env()) {
+  choose_python(call)
+  with_python({
+    session$blas <- load_torch_first()
+    reticulate::import_from_path("scelbo.bridge", core_path(), convert = FALSE)
+    session$core <- reticulate::import("scelbo", convert = FALSE)
+  }, call = call)
+  check_numpy(call)
+}
+
+core_path <- function() system.file("python", package = "scelbo", mustWork = TRUE)
+
+# Binds reticulate to the first Python found: the user's choice, one that runs already, one beside the source, ours.
+choose_python <- function(call = caller_env()) {
+  chosen <- Sys.getenv("SCELBO_PYTHON")
+  if (nzchar(chosen)) {
+    if (!file.exists(Sys.which(chosen))) {
+      abort_scelbo("backend", paste0("SCELBO_PYTHON is '", chosen, "', which is no Python program."),
+                   "Set it to the full path of a Python, or unset it.", call = call)
+    }
+    Sys.setenv(RETICULATE_PYTHON = chosen)
+  }
+  if (reticulate::py_available() || nzchar(Sys.getenv("RETICULATE_PYTHON"))) return(invisible())
+  found <- c(source_python(), virtualenv_python(), conda_python())
+  if (length(found)) {
+    # Not use_python(): with a pyproject.toml in the working directory reticulate would go and ask Poetry first.
+    Sys.setenv(RETICULATE_PYTHON = found[[1]])
+    on.exit(Sys.unsetenv("RETICULATE_PYTHON"))
+    reticulate::py_config()
+  } else if (!"py_require" %in% getNamespaceExports("reticulate")) { # from 1.41 on reticulate can provide one itself
+    abort_scelbo("backend", "No Python was found that has what scelbo needs.", backend_hint(), call = call)
+  }
+  invisible()
+}
+
+backend_hint <- function() {
+  "Run scelbo::install_backend() once, or set SCELBO_PYTHON to a Python that has the requirements."
+}
+
+environment_name <- "r-scelbo"
+
+# `.venv` beside the Python core: the package is being developed, inst/python is a link into its repository.
+source_python <- function() existing_python(file.path(dirname(normalizePath(core_path())), ".venv"))
+
+virtualenv_python <- function() {
+  existing_python(file.path(reticulate::virtualenv_root(), environment_name))
+}
+
+conda_python <- function() {
+  environments <- tryCatch(reticulate::conda_list(), error = function(cnd) NULL) # no conda here
+  environments$python[environments$name == environment_name]
+}
+
+existing_python <- function(folder) {
+  programs <- file.path(folder, c("bin/python", "Scripts/python.exe"))
+  programs[file.exists(programs)]
+}
+
+# On Linux torch's matrix products (`sgemm_`) would bind to R's libblas.so.3, loaded before it and often the reference
+# BLAS: training from R would take five times as long. RTLD_DEEPBIND makes torch prefer its own. It works only for the
+# first import in the process. Returns "own", "loaded before" or "system" (where the question does not arise).
+load_torch_first <- function() {
+  scope <- reticulate::py_run_string(paste(
+    "import os, sys",
+    "blas = 'system'",
+    "if hasattr(os, 'RTLD_DEEPBIND'):",
+    "    blas = 'loaded before' if 'torch' in sys.modules else 'own'",
+    "    flags = sys.getdlopenflags()",
+    "    sys.setdlopenflags(flags | os.RTLD_NOW | os.RTLD_DEEPBIND)",
+    "    try:",
+    "        import torch",
+    "    finally:",
+    "        sys.setdlopenflags(flags)",
+    sep = "\n"
+  ), local = TRUE, convert = FALSE)
+  blas <- reticulate::py_to_r(scope[["blas"]])
+  if (blas == "loaded before") {
+    warn_scelbo("backend", c(
+      "PyTorch was loaded before scelbo, so it may use R's matrix products: training can take five times as long.",
+      i = "Restart R and call scelbo before anything else imports torch."
+    ))
+  }
+  blas
+}
+
+check_numpy <- function(call = caller_env()) {
+  if (reticulate::py_numpy_available()) return(invisible())
+  session$core <- NULL
+  abort_scelbo(
+    "backend",
+    paste0("reticulate ", utils::packageVersion("reticulate"), " cannot use the NumPy of ",
+           reticulate::py_config()$python, "."),
+    "Install 'numpy<2' in that Python, or reticulate 1.38 or later.", call = call
+  )
+}

@@ -1,0 +1,122 @@
+#' Questions to a trained model
+#'
+#' @param model A trained `scelbo_model`.
+#' @param object Cells to ask about that are not the model's own: an object of any kind that the model's constructor
+#'   takes, read in the same way (assay, layer, columns; features are matched by name). `NULL`: the model's own cells.
+#' @param cells Only these cells: names, positions, or logicals.
+#' @param ... Further arguments of the Python method of the same name, such as `batch_size` or `seed`.
+#' @section Errors: `scelbo_training_error` before training; `scelbo_setup_error` where a cell, a feature or a column is
+#'   not there, with the nearest match.
+#' @name questions
+#' @examples
+#' \dontrun{
+#' z <- get_latent_representation(model)
+#' rho <- get_normalized_expression(model, features = c("CD3D", "MS4A1"), library_size = 1e4)
+#' get_elbo(model, object = other_cells)
+#' }
+NULL
+
+#' @rdname questions
+#' @details `get_latent_representation()`: a matrix, cells x `n_latent`: the mean of \eqn{q(z \mid x)}{q(z | x)}, or one
+#'   draw of it where `give_mean = FALSE`.
+#' @param give_mean Mean (`TRUE`) or a random draw.
+#' @export
+get_latent_representation <- function(model, ...) UseMethod("get_latent_representation")
+
+#' @rdname questions
+#' @export
+get_latent_representation.scelbo_model <- function(model, object = NULL, cells = NULL, give_mean = TRUE, ...) {
+  about <- cells_asked(model, object)
+  at <- cell_positions(cells, about$cells)
+  z <- ask(model, "get_latent_representation", adata = about$adata, indices = at, give_mean = give_mean, ...)
+  z <- reticulate::py_to_r(z)
+  dimnames(z) <- list(chosen(about$cells, at), paste0(tolower(model$class), "_", seq_len(ncol(z))))
+  z
+}
+
+#' @rdname questions
+#' @details `get_normalized_expression()`: a matrix, **features x cells** as everywhere in R: the expected frequencies
+#'   \eqn{\rho}{rho} times `library_size`, without noise and, on request, without batch effects.
+#' @param features Names of the features. `NULL`: the object's variable features, else all, as long as the (dense)
+#'   result stays below half a gigabyte. `"all"`: all, whatever their number.
+#' @param transform_batch Give the values that the cells would have had in this batch; several batches are averaged.
+#' @param library_size What the values of a cell sum to over all features, or `"latent"`: the model's library size.
+#' @param n_samples 1 decodes the mean of \eqn{q(z \mid x)}{q(z | x)}; more average over so many draws.
+#' @export
+get_normalized_expression <- function(model, ...) UseMethod("get_normalized_expression")
+
+#' @rdname questions
+#' @export
+get_normalized_expression.scelbo_model <- function(model, object = NULL, features = NULL, cells = NULL,
+                                                   transform_batch = NULL, library_size = 1, n_samples = 1, ...) {
+  about <- cells_asked(model, object)
+  at <- cell_positions(cells, about$cells)
+  names <- chosen(about$cells, at)
+  features <- dense_features(model, features, length(names))
+  rho <- ask(model, "get_normalized_expression", adata = about$adata, indices = at, gene_list = as.list(features),
+             transform_batch = if (length(transform_batch) > 1) as.list(transform_batch) else transform_batch,
+             library_size = library_size, n_samples = n_samples, return_numpy = TRUE, ...)
+  rho <- t(reticulate::py_to_r(rho))
+  dimnames(rho) <- list(features, names)
+  rho
+}
+
+chosen <- function(names, at) if (is.null(at)) names else names[at + 1L]
+
+dense_limit <- 2^29 # bytes of a dense result that is made without being asked for
+
+dense_features <- function(model, features, n_cells, call = caller_env()) {
+  if (identical(features, "all")) return(model$features)
+  if (!is.null(features)) {
+    check_names(features, model$features, "feature in the model", call)
+    return(features)
+  }
+  features <- if (length(model$variable)) model$variable else model$features
+  size <- 8 * length(features) * n_cells
+  if (size > dense_limit) {
+    abort_scelbo("argument", paste0(length(features), " features x ", n_cells, " cells would be a dense matrix of ",
+                                    round(size / 2^30, 1), " GB."),
+                 "Choose some by `features =` (or ask for `features = \"all\"`), or fewer `cells =`.", call = call)
+  }
+  features
+}
+
+#' @rdname questions
+#' @details `get_elbo()`: the evidence lower bound, in nats a cell (higher is better).
+#' @export
+get_elbo <- function(model, ...) UseMethod("get_elbo")
+
+#' @rdname questions
+#' @export
+get_elbo.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
+  ask_number(model, "get_elbo", object, cells, ...)
+}
+
+#' @rdname questions
+#' @details `get_reconstruction_error()`: minus the expected log likelihood of the counts, in nats a cell.
+#' @export
+get_reconstruction_error <- function(model, ...) UseMethod("get_reconstruction_error")
+
+#' @rdname questions
+#' @export
+get_reconstruction_error.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
+  ask_number(model, "get_reconstruction_error", object, cells, ...)
+}
+
+#' @rdname questions
+#' @details `get_marginal_ll()`: the log marginal likelihood by importance sampling, in nats a cell; slow.
+#' @param n_mc_samples Draws of \eqn{z} a cell.
+#' @export
+get_marginal_ll <- function(model, ...) UseMethod("get_marginal_ll")
+
+#' @rdname questions
+#' @export
+get_marginal_ll.scelbo_model <- function(model, object = NULL, cells = NULL, n_mc_samples = 1000, ...) {
+  ask_number(model, "get_marginal_ll", object, cells, n_mc_samples = n_mc_samples, ...)
+}
+
+ask_number <- function(model, question, object, cells, ..., call = caller_env()) {
+  about <- cells_asked(model, object, call)
+  at <- cell_positions(cells, about$cells, call)
+  unlist(reticulate::py_to_r(bridge()$plain(ask(model, question, adata = about$adata, indices = at, ..., call = call))))
+}

@@ -1,0 +1,82 @@
+# From the user's object to what a model reads: an AnnData with the chosen features and only the columns asked for.
+
+# Arguments of every constructor that say what is read; all others are fields of the Python class.
+column_arguments <- c("batch", "labels", "categorical", "continuous", "size_factor")
+source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts")
+
+# `recipe` says where: assay, layer, features, columns. The answer holds the AnnData and the recipe as it was resolved,
+# so that another object can be read likewise.
+read_data <- function(object, recipe, call = caller_env()) {
+  if (is_anndata(object)) return(read_anndata(object, recipe, call))
+  cells <- read_cells(object, recipe$assay, recipe$layer, call)
+  recipe$columns <- find_columns(recipe$columns, cells$obs, call)
+  variable <- intersect(cells$variable, rownames(cells$counts))
+  recipe$features <- recipe$features %||% if (length(variable)) variable else rownames(cells$counts)
+  for (name in category_columns(recipe$columns)) cells$obs[[name]] <- as_category(cells$obs[[name]])
+  list(
+    adata = send_cells(cells, recipe$features, unique(unlist(recipe$columns)), call = call),
+    recipe = recipe,
+    cells = colnames(cells$counts),
+    variable = intersect(variable, recipe$features)
+  )
+}
+
+read_anndata <- function(object, recipe, call) {
+  adata <- python_anndata(object, recipe$features, call)
+  recipe$columns <- find_columns(recipe$columns, from_pandas(adata$obs), call)
+  has_layer <- recipe$layer %in% unlist(reticulate::py_to_r(bridge()$layers(adata)))
+  list(adata = adata, recipe = recipe, cells = names_of(adata$obs_names), variable = character(),
+       layer = if (has_layer) recipe$layer)
+}
+
+names_of <- function(index) as.character(reticulate::py_to_r(index$astype("str")$tolist()))
+
+category_columns <- function(columns) unique(unlist(columns[c("batch", "labels", "categorical")]))
+
+# Numbers and logicals become factors, so that their categories read as in R ("1", not "1.0") and in R's order.
+as_category <- function(x) if (is.numeric(x) || is.logical(x)) factor(x) else x
+
+# The columns asked for: a formula is taken apart, and every one must be there.
+find_columns <- function(columns, obs, call = caller_env()) {
+  formula <- columns$batch
+  named <- lapply(columns, function(asked) if (rlang::is_formula(asked)) formula_columns(asked, call) else asked)
+  odd <- !vapply(named, function(asked) is.null(asked) || is.character(asked), NA)
+  if (any(odd)) {
+    abort_scelbo("argument", paste0("`", names(named)[odd][[1]], "` must name columns of the metadata."),
+                 "Add the values to the object first, then give the column's name.", call = call)
+  }
+  check_names(unique(unlist(named)), names(obs), "column in the metadata", call)
+  if (!rlang::is_formula(formula)) return(columns)
+  terms <- named$batch
+  categorical <- !vapply(terms, function(name) is.numeric(obs[[name]]), NA)
+  factors <- terms[categorical]
+  columns$batch <- if (length(factors)) factors[[1]]
+  columns$categorical <- c(columns$categorical, factors[-1])
+  columns$continuous <- c(columns$continuous, terms[!categorical])
+  columns
+}
+
+formula_columns <- function(formula, call) {
+  terms <- stats::terms(formula)
+  labels <- gsub("^`|`$", "", attr(terms, "term.labels"))
+  if (length(formula) != 2 || any(attr(terms, "order") > 1)) {
+    abort_scelbo("argument", paste0("The formula `", deparse1(formula), "` cannot be used."),
+                 "It only names columns, as in `~ batch + donor + percent.mt`.", call = call)
+  }
+  labels
+}
+
+# Cells as names, positions or logicals -> positions from zero, for Python. NULL stays NULL: all.
+cell_positions <- function(cells, names, call = caller_env()) {
+  if (is.null(cells)) return(NULL)
+  if (is.character(cells)) {
+    check_names(cells, names, "cell", call)
+    cells <- match(cells, names)
+  } else if (is.logical(cells) && length(cells) == length(names)) {
+    cells <- which(cells)
+  } else if (!is.numeric(cells) || anyNA(cells) || any(cells < 1 | cells > length(names))) {
+    abort_scelbo("argument", paste0("`cells` must be names, positions from 1 to ", length(names),
+                                    ", or one logical for each of these cells."), call = call)
+  }
+  as.integer(cells) - 1L
+}

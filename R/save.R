@@ -1,0 +1,52 @@
+#' Save a model, load a model
+#'
+#' The folder is the same as Python's `model.save()`: a model trained in R opens in Python, and back. (`saveRDS()` works
+#' too: a model keeps its trained state inside, and restores itself when it is next asked. Neither keeps the cells, so
+#' pass them to questions by `object =`.)
+#'
+#' @param model A trained `scelbo_model`.
+#' @param folder Where to: a folder with `model.json` and `weights.safetensors`.
+#' @param overwrite Replace a folder that is there already.
+#' @return `save_model()`: the folder, invisibly. `load_model()`: a `scelbo_model`.
+#' @section Errors: `scelbo_storage_error` where the folder is there already, or is no model.
+#' @examples
+#' \dontrun{
+#' save_model(model, "my_model")
+#' model <- load_model("my_model", object = seurat_object)
+#' }
+#' @export
+save_model <- function(model, folder, overwrite = FALSE) {
+  ask(model, "save", folder = path.expand(folder), overwrite = overwrite)
+  invisible(folder)
+}
+
+#' @rdname save_model
+#' @param object The object that holds the model's cells, if the model is to have them. Or pass it to each question.
+#' @param assay,layer Where the counts are in that object, and in those that will be passed to questions: see
+#'   [as_anndata()].
+#' @export
+load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
+  python <- with_python(core()$load(path.expand(folder)))
+  about <- reticulate::py_to_r(with_python(bridge()$about(python)))
+  recipe <- list(assay = assay, layer = layer, features = as.character(unlist(about$features)),
+                 columns = r_columns(about$keys))
+  model <- new_handle(about$class, recipe = recipe, cells = character(), features = recipe$features,
+                      variable = character(), has_data = FALSE)
+  model$python <- python
+  if (!is.null(object)) {
+    data <- read_data(object, recipe)
+    model$python <- with_python(core()$load(path.expand(folder), data$adata))
+    model$cells <- data$cells
+    model$variable <- data$variable
+    model$has_data <- TRUE
+  }
+  keep_state(model)
+}
+
+# The inverse of python_keys().
+r_columns <- function(keys) {
+  words <- c(batch_key = "batch", labels_key = "labels", categorical_covariate_keys = "categorical",
+             continuous_covariate_keys = "continuous", size_factor_key = "size_factor")
+  keys <- keys[names(keys) %in% names(words)]
+  lapply(setNames(keys, words[names(keys)]), unlist)
+}

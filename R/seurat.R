@@ -1,0 +1,117 @@
+#' scVI for a Seurat object, in one step
+#'
+#' Fits [scvi()] to the object's counts, trains it by [train()], and writes the latent representation and the model
+#' back.
+#'
+#' @param object A Seurat object, of any version of Seurat; split layers are joined for reading and stay split.
+#' @param batch Column of the batch, or a formula such as `~ batch + donor + percent.mt`: see [scvi()].
+#' @param ... Further arguments of [scvi()] (`features`, `n_latent`, ...) and of [train()] (`max_epochs`, `seed`,
+#'   `device`, `verbose`, `batch_size`, ...).
+#' @param name Name of the reduction; its key is this name and `_`.
+#' @return The object with the reduction `name` (a DimReduc, cells x `n_latent`) and the model (see [get_model()]).
+#' @seealso [FindMarkersSCVI()], [write_back()].
+#' @examples
+#' \dontrun{
+#' so <- RunSCVI(so, batch = "donor")
+#' so <- Seurat::RunUMAP(so, reduction = "scvi", dims = 1:10)
+#' }
+#' @export
+RunSCVI <- function(object, batch = NULL, ..., name = "scvi") run_model("scvi", object, batch, ..., name = name)
+
+#' @rdname write_back
+#' @exportS3Method
+write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, ...) {
+  source <- own_or(model, object)
+  z <- get_latent_representation(model, source)
+  key <- paste0(gsub("[^A-Za-z0-9]", "", name), "_")
+  colnames(z) <- paste0(key, seq_len(ncol(z)))
+  assay <- model$recipe$assay %||% SeuratObject::DefaultAssay(object)
+  object[[name]] <- SeuratObject::CreateDimReducObject(embeddings = z, key = key, assay = assay)
+  if (!is.null(features)) {
+    values <- as(get_normalized_expression(model, source, features), "CsparseMatrix")
+    make <- if (inherits(object[[assay]], "StdAssay")) "CreateAssay5Object" else "CreateAssayObject"
+    object[[paste0(name, "_normalized")]] <- getExportedValue("SeuratObject", make)(data = values)
+  }
+  models <- models_in(object)
+  models[[name]] <- model
+  suppressWarnings(SeuratObject::Misc(object, slot = "scelbo") <- models) # it warns of replacing what was there
+  object
+}
+
+#' @exportS3Method
+models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
+
+#' Markers by the model, in the shape of Seurat's FindMarkers
+#'
+#' Bayesian differential expression ([differential_expression()] with `mode = "change"`) between groups of cells.
+#'
+#' @param object A Seurat object that [RunSCVI()] or [write_back()] returned. It may be a subset of what was fitted.
+#' @param ident.1,ident.2 Groups to compare, of `group.by`, or of the active identities. `ident.2 = NULL`: all other
+#'   cells.
+#' @param group.by Column of the metadata; `NULL`: `Idents(object)`.
+#' @param delta Smallest log2 fold change of interest.
+#' @param only.pos Return only what is higher in `ident.1`.
+#' @param name Which model in the object, see [get_model()].
+#' @param ... Further arguments of [differential_expression()], such as `batch_correction` or `seed`.
+#' @return A data.frame with the features as row names, the most probable first. In Seurat's columns:
+#'
+#'   - `p_val`: **not a p-value** but the posterior probability that the feature is *not* differentially expressed,
+#'     `1 - proba_de`: small means the same as for a p-value;
+#'   - `avg_log2FC`: the posterior mean of the log2 fold change of expected frequencies (`lfc_mean`);
+#'   - `pct.1`, `pct.2`: share of cells with a count above zero;
+#'   - `p_val_adj`: the expected false discovery rate of the list from its top to this row, the running mean of `p_val`:
+#'     `p_val_adj < 0.05` holds 5 % false discoveries by the model's own account.
+#'
+#'   After them the model's own: `proba_de`, `bayes_factor`, `lfc_median`, `lfc_std`, `scale1`, `scale2`, ...
+#' @section Errors: `scelbo_setup_error` where the object holds no model; `scelbo_argument_error` where a group is not
+#'   there.
+#' @seealso [plot_volcano()].
+#' @examples
+#' \dontrun{
+#' markers <- FindMarkersSCVI(so, ident.1 = "B cells", group.by = "cell_type")
+#' all_markers <- FindAllMarkersSCVI(so)
+#' plot_volcano(markers)
+#' }
+#' @export
+FindMarkersSCVI <- function(object, ident.1, ident.2 = NULL, group.by = NULL, delta = 0.25, only.pos = FALSE,
+                            name = NULL, ...) {
+  markers <- markers_of(object, ident.1, ident.2, group.by, delta, name, ...)
+  markers <- rank_markers(markers, only.pos)
+  rownames(markers) <- markers$feature
+  markers[setdiff(names(markers), c("feature", "comparison", "group1", "group2"))]
+}
+
+#' @rdname FindMarkersSCVI
+#' @details `FindAllMarkersSCVI()` compares each group with all other cells and adds the columns `cluster` and `gene`.
+#' @export
+FindAllMarkersSCVI <- function(object, group.by = NULL, delta = 0.25, only.pos = FALSE, name = NULL, ...) {
+  markers <- markers_of(object, NULL, NULL, group.by, delta, name, ...)
+  parts <- lapply(split(markers, factor(markers$group1, unique(markers$group1))), rank_markers, only.pos)
+  markers <- do.call(rbind, unname(parts))
+  markers$cluster <- factor(markers$group1, unique(markers$group1))
+  markers$gene <- markers$feature
+  rownames(markers) <- make.unique(as.character(markers$feature))
+  markers[setdiff(names(markers), c("feature", "comparison", "group1", "group2"))]
+}
+
+markers_of <- function(object, group1, group2, group.by, delta, name, ...) {
+  model <- get_model(object, name)
+  if (!is.null(group.by)) check_names(group.by, names(object[[]]), "column in the metadata", caller_env(2))
+  groups <- if (is.null(group.by)) SeuratObject::Idents(object) else object[[group.by, drop = TRUE]]
+  differential_expression(model, group_by = groups, group1 = group1, group2 = group2, object = own_or(model, object),
+                          mode = "change", delta = delta, ...)
+}
+
+# The model's columns -> Seurat's before the model's own; ordered by probability, then by effect.
+rank_markers <- function(markers, only.pos) {
+  markers <- markers[order(markers$proba_de, abs(markers$lfc_mean), decreasing = TRUE), , drop = FALSE]
+  p_val <- 1 - markers$proba_de
+  seurat <- data.frame(
+    p_val = p_val, avg_log2FC = markers$lfc_mean,
+    pct.1 = markers$non_zeros_proportion1, pct.2 = markers$non_zeros_proportion2,
+    p_val_adj = cumsum(p_val) / seq_along(p_val)
+  )
+  told <- c("proba_not_de", "lfc_mean", "non_zeros_proportion1", "non_zeros_proportion2")
+  all <- cbind(seurat, markers[setdiff(names(markers), told)])
+  if (only.pos) all[all$avg_log2FC > 0, , drop = FALSE] else all
+}

@@ -1,0 +1,71 @@
+#' Write a model's results into an object
+#'
+#' | result | Seurat | SingleCellExperiment |
+#' |---|---|---|
+#' | latent representation | `object[["scvi"]]`, a DimReduc with the key `scvi_` | `reducedDim(object, "SCVI")` |
+#' | normalised expression of `features` | the assay `scvi_normalized` | `altExp(object, "scvi_normalized")` |
+#' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
+#'
+#' Nothing else of the object changes. If the object's cells are not the model's own, they are read as those were.
+#'
+#' @param model A trained `scelbo_model`.
+#' @param object A Seurat object or a SingleCellExperiment.
+#' @param name Of the reduction and of the model in the object.
+#' @param features Names of features whose normalised expression to add; none by default.
+#' @param ... Not used.
+#' @return The object with the results. [get_model()] takes the model out again, also after `saveRDS()` and `readRDS()`.
+#' @examples
+#' \dontrun{
+#' model <- scvi(seurat_object, batch = "donor") |> train()
+#' seurat_object <- write_back(model, seurat_object)
+#' }
+#' @export
+write_back <- function(model, object, ...) UseMethod("write_back", object)
+
+#' @exportS3Method
+write_back.default <- function(model, object, ...) {
+  abort_scelbo("argument", paste0("Results cannot be written into an object of class ", class(object)[[1]], "."),
+               "Give a Seurat object or a SingleCellExperiment, or ask the model: get_latent_representation(model).")
+}
+
+#' The model in an object
+#'
+#' @param object A Seurat object or SingleCellExperiment that [RunSCVI()], [runSCVI()] or [write_back()] returned.
+#' @param name The name it was given; `NULL`: the only one, or the last.
+#' @return The `scelbo_model`.
+#' @section Errors: `scelbo_setup_error` where there is none of that name, with the nearest match.
+#' @examples
+#' \dontrun{
+#' model <- get_model(seurat_object)
+#' }
+#' @export
+get_model <- function(object, name = NULL) {
+  models <- models_in(object)
+  if (!length(models)) {
+    abort_scelbo("setup", "There is no scelbo model in this object.", "Fit one: RunSCVI(object), or runSCVI(object).")
+  }
+  name <- name %||% utils::tail(names(models), 1)
+  check_names(name, names(models), "model in this object")
+  models[[name]]
+}
+
+models_in <- function(object) UseMethod("models_in")
+
+#' @exportS3Method
+models_in.default <- function(object) NULL
+
+# The object's cells and the model's: the same? Then the model's own data answer, and nothing is read twice.
+own_or <- function(model, object) {
+  python_model(model)
+  if (model$has_data && identical(colnames(object), model$cells)) NULL else object
+}
+
+# One step from object to object: construct, train, write back. Arguments that the constructor (given by name, so that
+# errors can tell it) does not know are train()'s.
+run_model <- function(constructor, object, batch, ..., name) {
+  arguments <- list(batch = batch, ...)
+  constructing <- names(arguments) %in% names(formals(constructor))
+  model <- eval(rlang::call2(constructor, quote(object), !!!arguments[constructing]))
+  model <- eval(rlang::call2("train", quote(model), !!!arguments[!constructing]))
+  write_back(model, object, name = name)
+}

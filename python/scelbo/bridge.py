@@ -1,0 +1,272 @@
+"""What only R needs: exact data frames, counts without a transpose, arguments by type, progress, a model as bytes."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import platform
+import re
+import sys
+import tarfile
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from anndata import AnnData, read_h5ad
+
+import scelbo
+from scelbo import settings
+from scelbo.errors import ArgumentError, unknown
+
+Column = tuple[str, str, Any, Any]
+"""Name, kind, values, and more: a mask of what is missing, or the levels."""
+
+
+# ---------------------------------------------------------------------- data frames
+def frame(columns: Sequence[Column], index: Sequence[str]) -> pd.DataFrame:
+    """A data frame whose columns' kinds are all said, so that NA survives.
+
+    >>> frame([("donor", "string", np.array([0, -1]), ["a"])], ["c1", "c2"])["donor"].tolist()
+    ['a', None]
+    """
+    return pd.DataFrame({name: _series(kind, values, more) for name, kind, values, more in columns}, index=pd.Index(index, dtype=object))
+
+
+def _series(kind: str, values: Any, more: Any) -> Any:
+    match kind:
+        case "factor":
+            levels, ordered = more
+            return pd.Categorical.from_codes(np.array(values, "int32"), categories=list(levels), ordered=bool(ordered))
+        case "string":
+            return np.array([*more, None], dtype=object)[np.asarray(values, "int64")]
+        case "int" if more is not None:
+            return pd.arrays.IntegerArray(np.array(values, "int32"), np.array(more, bool))
+        case "bool" if more is not None:
+            return pd.arrays.BooleanArray(np.array(values, bool), np.array(more, bool))
+        case _:
+            return np.array(values, {"int": "int32", "bool": "bool", "double": "float64"}[kind])
+
+
+def columns(table: pd.DataFrame) -> dict[str, Any]:
+    """The inverse of :func:`frame`: ``{"columns": [...], "index": [...]}`` of values that R takes as they are."""
+    return {
+        "columns": [(str(name), *_parts(table.iloc[:, i])) for i, name in enumerate(table.columns)],
+        "index": [str(i) for i in table.index],
+    }
+
+
+def _parts(column: pd.Series) -> tuple[str, Any, Any]:
+    missing = column.isna().to_numpy()
+    mask = missing if missing.any() else None
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = [str(c) for c in column.cat.categories]
+        return "factor", column.cat.codes.to_numpy("int32"), (categories, bool(column.cat.ordered))
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return "bool", column.fillna(False).to_numpy(bool), mask
+    if pd.api.types.is_integer_dtype(column.dtype):
+        values = column.fillna(0).to_numpy("int64")
+        if not len(values) or np.abs(values).max() < 2**31:
+            return "int", values.astype("int32"), mask
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return "double", column.to_numpy("float64", na_value=np.nan) if mask is not None else column.to_numpy("float64"), None
+    codes, values = pd.factorize(column.astype(object).where(~missing))
+    return "string", codes.astype("int32"), [str(v) for v in values]
+
+
+# ---------------------------------------------------------------------- counts and AnnData
+def counts(i: np.ndarray, p: np.ndarray, x: np.ndarray, n_obs: int, n_vars: int) -> sp.csr_matrix:
+    """CSR of cells x genes from the slots of R's genes x cells ``dgCMatrix``: the same three vectors, no transpose.
+
+    They are copied, as R may free its own at any time.
+    """
+    matrix = sp.csr_matrix((np.array(x, "float32"), np.array(i, "int32"), np.array(p, "int32")), shape=(int(n_obs), int(n_vars)))
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    return matrix
+
+
+def anndata(matrix: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, obsm: Mapping[str, np.ndarray] | None = None) -> AnnData:
+    """An AnnData of what was sent."""
+    return AnnData(matrix, obs=obs, var=var, obsm={k: np.array(v) for k, v in (obsm or {}).items()})
+
+
+def as_anndata(data: AnnData | str, genes: Sequence[str] | None = None) -> AnnData:
+    """An AnnData or the path of an h5ad file, cut to ``genes`` (by name, in their order)."""
+    if isinstance(data, str):
+        data = read_h5ad(data)
+    if genes is None:
+        return data
+    for gene in genes:
+        if gene not in data.var_names:
+            raise ArgumentError(unknown("feature", gene, data.var_names))
+    return data[:, list(genes)].copy()
+
+
+def layers(adata: AnnData) -> list[str]:
+    """Names of the layers."""
+    return list(adata.layers)
+
+
+def grouped(model: Any, adata: AnnData | None, groups: pd.DataFrame) -> AnnData:
+    """The cells of ``adata`` (or the model's own) with the columns of ``groups`` beside theirs; counts are shared, not copied."""
+    cells = model.adata if adata is None else adata
+    obs = cells.obs.assign(**{name: groups[name].to_numpy() if groups[name].dtype == object else groups[name].array for name in groups})
+    return AnnData(cells.X, obs=obs, var=cells.var, uns=cells.uns, layers=dict(cells.layers))
+
+
+# ---------------------------------------------------------------------- calls
+def create(model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Set ``adata`` up and make the model; returns it and the warnings."""
+    kind = getattr(scelbo, model)
+
+    def make() -> Any:
+        kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
+        return kind(adata, **typed(kind, fields))
+
+    return _heard(make)
+
+
+def ask(target: Any, question: str, arguments: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Call a method with arguments as R gives them; returns its answer and the warnings."""
+    method = getattr(target, question)
+    return _heard(lambda: method(**typed(method, arguments)))
+
+
+def _heard(call: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """R does not see Python's stderr: warnings that are meant for users come back as text."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        answer = call()
+    return answer, list(dict.fromkeys(str(w.message) for w in caught))
+
+
+def typed(called: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as ``called`` declares them: R's numbers are doubles, and its one string may stand for a list of one.
+
+    >>> def fit(n_latent: int = 10, lr: float = 0.1): ...
+    >>> typed(fit, {"n_latent": 20.0, "lr": 1.0})
+    {'n_latent': 20, 'lr': 1.0}
+    """
+    parameters = inspect.signature(called).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    out = {}
+    for name, value in arguments.items():
+        if name not in parameters and not takes_any:
+            raise ArgumentError(unknown(f"{called.__name__}() argument", name, parameters))
+        out[name] = _typed(name, value, _words(parameters[name].annotation)) if name in parameters else value
+    return out
+
+
+def _words(annotation: Any) -> set[str]:
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return set(re.findall(r"\w+", text))
+
+
+def _typed(name: str, value: Any, words: set[str]) -> Any:
+    if isinstance(value, float) and "int" in words and "float" not in words:
+        if not value.is_integer():
+            raise ArgumentError(f"{name}={value} must be a whole number.")
+        return int(value)
+    if isinstance(value, str) and words & {"list", "Sequence"}:
+        return [value]
+    return value
+
+
+# ---------------------------------------------------------------------- progress
+def listen(callback: Callable[[dict[str, Any]], Any] | None, seconds: float = 0.1) -> None:
+    """Send events to R: each start, end and message, and at most one step in ``seconds``."""
+    if callback is None:
+        settings.on_event = None
+        return
+    last = 0.0
+
+    def send(event: dict[str, Any]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if event["event"] == "step" and now - last < seconds:
+            return
+        last = now
+        callback({k: ({n: float(v) for n, v in value.items()} if k == "metrics" else value) for k, value in event.items()})
+
+    settings.on_event = send
+
+
+# ---------------------------------------------------------------------- models
+def pack(model: Any) -> bytearray:
+    """The model's saved folder as bytes, for R to keep inside an R object."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(os.path.join(folder, "model"))
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            tar.add(os.path.join(folder, "model"), "model")
+    return bytearray(buffer.getbuffer())
+
+
+def unpack(state: bytes, adata: AnnData | None = None) -> Any:
+    """The inverse of :func:`pack`."""
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(bytes(state))) as tar:
+            tar.extractall(folder, filter="data")
+        return scelbo.load(Path(folder) / "model", adata)
+
+
+def history(model: Any) -> pd.DataFrame:
+    """All of the history as one frame: an ``epoch`` column and one column a metric."""
+    parts = [part.iloc[:, 0].rename(name) for name, part in (model.history or {}).items()]
+    if not parts:
+        return pd.DataFrame({"epoch": np.array([], "int32")})
+    table = pd.concat(parts, axis=1)
+    return table.rename_axis("epoch").reset_index()
+
+
+def about(model: Any) -> dict[str, Any]:
+    """What ``summary()`` shows and ``load_model()`` needs to know."""
+    arguments = {name: getattr(model, name) for name in model.hyperparameters()}
+    return {
+        "class": type(model).__name__,
+        "trained": bool(model.is_trained),
+        "arguments": arguments,
+        "changed": [name for name, value in arguments.items() if value != getattr(type(model), name)],
+        "epochs": model.trained_epochs,
+        "parameters": sum(p.numel() for p in model.module.parameters()),
+        "keys": model.setup.keys,
+        "features": list(model.setup.var_names),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Numbers and dicts of numbers as R takes them."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    return np.asarray(value, "float64") if np.ndim(value) else float(value)
+
+
+def threads(n: int) -> int:
+    """Set torch's number of threads; returns what it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    return before
+
+
+def status() -> dict[str, Any]:
+    """Versions, device and threads, for ``backend_status()``."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return {
+        "python": platform.python_version(),
+        "scelbo": scelbo.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name() if cuda else "Apple GPU (mps)" if mps else "CPU",
+        "idle_gpu": not cuda and sys.platform == "linux" and os.path.exists("/dev/nvidia0"),
+        "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    }
