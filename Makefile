@@ -1,0 +1,40 @@
+# Every target sets up by itself what it needs, once; the second time it starts at once and needs no network.
+export OMP_NUM_THREADS ?= 1
+export SCELBO_PYTHON := $(CURDIR)/.venv/bin/python
+export R_LIBS := $(CURDIR)/.r-lib$(if $(R_LIBS),:$(R_LIBS))
+export NOT_CRAN := true
+python := .venv/bin/python
+peer := PYTHONPATH=python .venv-peer/bin/python
+
+.PHONY: help test test-python test-r demo lint parity bench clean venv venv-peer
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
+
+demo: venv ## scVI on real cells in a Seurat object: figures and the object in demo/
+	@tools/setup-r.sh
+	@Rscript examples/demo.R demo
+	@$(python) examples/open_in_python.py demo
+
+test: test-python test-r ## all tests
+test-python: venv ## the tests of the Python core
+	@$(python) -m pytest
+test-r: venv ## the tests of the R package
+	@tools/test-r.sh
+
+lint: venv ## style, types, layers; R's style and help pages
+	@tools/lint.sh
+
+parity: venv-peer ## the same weights give the same numbers in scvi-tools
+	@$(peer) benchmarks/parity.py
+bench: venv-peer ## speed and integration beside scvi-tools
+	@$(peer) benchmarks/epoch.py
+	@$(peer) benchmarks/integration.py
+
+clean: ## remove everything that the other targets made
+	rm -rf .venv .venv-peer .r-lib demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
+	find python tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@tools/venv.sh .venv pyproject.toml constraints.txt -- -c constraints.txt -e ".[dev]"
+venv-peer:
+	@tools/venv.sh .venv-peer benchmarks/requirements.txt -- -r benchmarks/requirements.txt
