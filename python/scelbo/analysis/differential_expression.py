@@ -1,1 +1,177 @@
-def differential_expression(self): ...
+"""Differential expression: the differential engine on expected proportions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scelbo.analysis import differential as engine
+from scelbo.analysis.draws import Draws, RawSums
+from scelbo.analysis.groups import Comparison, design
+from scelbo.errors import ArgumentError, SetupError, one_of
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+FEATURES_AT_ONCE = 256
+"""Features whose draws are summarised together: they stay in the processor's cache."""
+
+
+def differential_expression(
+    self: Model,
+    adata: AnnData | None = None,
+    groupby: str | None = None,
+    group1: str | Sequence[str] | None = None,
+    group2: str | None = None,
+    idx1: Any = None,
+    idx2: Any = None,
+    *,
+    mode: Literal["vanilla", "change"] = "vanilla",
+    delta: float | None = 0.25,
+    all_stats: bool = True,
+    batch_correction: bool = False,
+    batchid1: Sequence[Any] | None = None,
+    batchid2: Sequence[Any] | None = None,
+    fdr_target: float = 0.05,
+    n_samples_overall: int = 5000,
+    test_mode: Literal["two", "three"] = "three",
+    pseudocounts: float | None = None,
+    threshold_counts: float = 0.01,
+    change_fn: engine.Effect | None = None,
+    cred_interval_lvls: Sequence[float] = (),
+    seed: int | None = None,
+    progress: bool | None = False,
+) -> pd.DataFrame:
+    """Genes that differ between groups of cells, with the posterior probability that they do. Group 1 against group 2: up is up in 1.
+
+    Parameters
+    ----------
+    adata
+        Other data than the model's.
+    groupby, group1, group2
+        A column of ``obs`` and the groups to compare. Without ``group1`` every group, without ``group2`` against the rest;
+        all comparisons come from one decoding of draws.
+    idx1, idx2
+        Instead: row numbers, masks, or queries on ``obs`` (``"cell_type == 'B' and donor == 'd1'"``); without ``idx2`` the rest.
+    mode
+        ``"vanilla"``: which side is higher. ``"change"``: is the log2 fold change beyond ``delta``.
+    delta
+        Smallest log2 fold change that counts; None estimates it.
+    all_stats
+        Add means of the raw counts.
+    batch_correction
+        Decode both sides in the same batches (those of ``batchid1`` and ``batchid2``, by default all).
+    batchid1, batchid2
+        Batches to decode in.
+    fdr_target
+        Expected share of false discoveries among ``is_de_fdr_<target>`` (change mode).
+    n_samples_overall
+        Posterior draws a group.
+    test_mode
+        ``"three"``: up, down or neither; ``"two"``: changed or not.
+    pseudocounts, threshold_counts
+        Added to proportions before the ratio; None estimates it from genes with a mean count below ``threshold_counts``.
+    change_fn
+        Own effect of two arrays (genes, draws) instead of the log2 ratio.
+    cred_interval_lvls
+        Levels of credible intervals of the fold change.
+    seed
+        The same seed gives the same table.
+    progress
+        Whether to show a bar.
+
+    Returns
+    -------
+    One row a gene (and comparison), best first. vanilla: ``proba_m1 proba_m2 bayes_factor scale1 scale2``; change:
+    ``proba_de proba_not_de bayes_factor scale1 scale2 pseudocounts delta lfc_mean lfc_median lfc_std lfc_min lfc_max``; both with
+    ``raw_mean1 raw_mean2 non_zeros_proportion1 ... raw_normalized_mean1 ...`` (counts in 10,000), and with ``groupby``
+    ``comparison group1 group2``. ``scale`` is the mean expected proportion.
+
+    Raises
+    ------
+    ArgumentError
+        A group, column or batch is unknown (the nearest is named), or a side has no cells.
+    """
+    self.require_trained()
+    one_of("mode", mode, ("vanilla", "change"))
+    one_of("test_mode", test_mode, ("two", "three"))
+    if not 0 < fdr_target < 1:
+        raise ArgumentError(f"fdr_target={fdr_target!r} is not allowed: it is a share between 0 and 1.")
+    source = self.adata if adata is None else adata
+    if source is None:
+        raise SetupError("This model was loaded without data.", "Give the data: adata=...")
+    asked = design(source, groupby, group1, group2, idx1, idx2)
+    draws = Draws(self, adata, asked, n_samples_overall, _batches(self, batch_correction, batchid1, batchid2), seed)
+    raw = RawSums(self, adata, asked)
+    test = engine.Test(mode, delta, test_mode, pseudocounts, change_fn, cred_interval_lvls)
+    sides = [draws.sides(c) for c in asked.comparisons]
+    features = np.arange(self.setup.n_vars)
+    if mode == "vanilla":
+        tables = _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.vanilla(h1, h2))
+    else:
+        tables = _change(draws, features, sides, asked.comparisons, raw, test, threshold_counts, progress)
+    out = []
+    for comparison, table in zip(asked.comparisons, tables, strict=True):
+        frame = pd.DataFrame(table, index=pd.Index(self.setup.var_names))
+        if all_stats:
+            frame = frame.assign(**raw.columns(comparison))
+        if mode == "change":
+            frame[f"is_de_fdr_{fdr_target}"] = engine.discoveries(table["proba_de"], fdr_target)
+        if asked.named:
+            frame = frame.assign(comparison=f"{comparison.name1} vs {comparison.name2}", group1=comparison.name1, group2=comparison.name2)
+        out.append(frame.sort_values("bayes_factor", ascending=False, kind="stable"))
+    return pd.concat(out)
+
+
+def _tabulate(draws: Draws, features: np.ndarray, sides: Any, progress: bool | None, summarise: Any) -> list[dict[str, np.ndarray]]:
+    """``summarise(h1, h2, comparison number)`` over all features, with the mean of each side."""
+    tables: list[dict[str, np.ndarray]] = [{} for _ in sides]
+    for tile, decoded in draws.tiles(features, progress):
+        for i in range(0, len(tile), FEATURES_AT_ONCE):
+            block, here = decoded[i : i + FEATURES_AT_ONCE], tile[i : i + FEATURES_AT_ONCE]
+            for k, (columns1, columns2) in enumerate(sides):
+                h1, h2 = block[:, columns1], block[:, columns2]
+                for name, values in (summarise(h1, h2, k) | {"scale1": h1.mean(1), "scale2": h2.mean(1)}).items():
+                    tables[k].setdefault(name, np.empty(len(features), values.dtype))[here] = values
+    return tables
+
+
+def _change(
+    draws: Draws, features: np.ndarray, sides: Any, comparisons: list[Comparison], raw: RawSums, test: engine.Test, threshold: float, progress: bool | None
+) -> list[dict[str, np.ndarray]]:
+    """Change mode: the pseudocount, then delta where it is to be estimated, then the probabilities."""
+    eps = [0.0 if test.pseudocounts is None else test.pseudocounts] * len(sides)
+    if test.pseudocounts is None and test.change_fn is None:
+        peaks = _tabulate(draws, features, sides, progress, lambda h1, h2, k: {"peak1": h1.max(1), "peak2": h2.max(1)})
+        eps = [
+            engine.pseudocount(p["peak1"], p["peak2"], raw.mean(c.pools1) < threshold, raw.mean(c.pools2) < threshold)
+            for p, c in zip(peaks, comparisons, strict=True)
+        ]
+    delta = [test.delta] * len(sides)
+    if test.delta is None:
+        means = _tabulate(draws, features, sides, progress, lambda h1, h2, k: {"mean": test.effect(h1, h2, eps[k]).mean(1)})
+        delta = [engine.estimated_delta(m["mean"]) for m in means]
+    tables = _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.change(test.effect(h1, h2, eps[k]), delta[k], test))
+    first = ["proba_de", "proba_not_de", "bayes_factor", "scale1", "scale2"]
+    out = []
+    for k, table in enumerate(tables):
+        head = {name: table.pop(name) for name in first}
+        constant = {"pseudocounts": np.full(len(features), eps[k]), "delta": np.full(len(features), delta[k])}
+        out.append(head | constant | table)
+    return out
+
+
+def _batches(model: Model, correct: bool, batchid1: Sequence[Any] | None, batchid2: Sequence[Any] | None) -> np.ndarray | None:
+    """Codes of the batches that both sides are decoded in."""
+    given = {i: None if ids is None else sorted({model.setup.code("batch", b) for b in ids}) for i, ids in (("1", batchid1), ("2", batchid2))}
+    if not correct:
+        if given["1"] or given["2"]:
+            raise ArgumentError("batchid1 and batchid2 say in which batches to decode.", "Add batch_correction=True.")
+        return None
+    if given["1"] and given["2"] and given["1"] != given["2"]:
+        raise ArgumentError("batchid1 and batchid2 differ: a difference between batches would count as one between groups.", "Give the same batches on both sides.")
+    return np.array(given["1"] or given["2"] or range(len(model.setup.categories["batch"])))

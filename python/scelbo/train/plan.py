@@ -113,9 +113,9 @@ class Plan(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         figures = self.sums.means()
         row = self.rows.setdefault(self.epoch, {})
-        row |= {"train_loss_epoch": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
+        row |= {"train_loss": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
         row |= {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
-        self.log_dict({k: v for k, v in row.items() if k.endswith(("_train", "_epoch"))}, batch_size=1)
+        self.log_dict({k: v for k, v in row.items() if k.endswith("_train") or k == "train_loss"}, batch_size=1)
 
     # ------------------------------------------------------------------ validation
     def on_validation_epoch_start(self) -> None:

@@ -1,0 +1,114 @@
+r"""One differential engine: posterior probability that a quantity h differs between two sides.
+
+For pairs of posterior draws :math:`(h_1, h_2)` of two sides (each draw from a cell chosen at random), with effect
+:math:`e = \log_2 (h_1 + \epsilon) - \log_2 (h_2 + \epsilon)` unless told otherwise,
+
+* ``vanilla``: :math:`P(h_1 > h_2)`, and the Bayes factor :math:`\log P(h_1 > h_2) - \log P(h_1 < h_2)`;
+* ``change``: :math:`P(e \ge \delta)` and :math:`P(e < -\delta)`, their maximum (``test_mode="three"``) or sum (``"two"``), and
+  discoveries at a stated expected false discovery rate.
+
+Boyeau et al., "Deep generative models for detecting differential expression in single cells", bioRxiv 794289 (2019); Lopez et al. (2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from sklearn.mixture import GaussianMixture
+
+Effect = Callable[[np.ndarray, np.ndarray], np.ndarray]
+TINY = 1e-8
+NO_PSEUDOCOUNT = 1e-10
+
+
+@dataclass(frozen=True)
+class Test:
+    """What is asked of each pair of draws.
+
+    Parameters
+    ----------
+    mode
+        ``"vanilla"`` or ``"change"``.
+    delta
+        Smallest effect that counts; None estimates it from the data.
+    test_mode
+        ``"three"``: up, down or neither; ``"two"``: changed or not.
+    pseudocounts
+        epsilon; None estimates it from features that are all but unseen.
+    change_fn
+        Own effect of (h1, h2), arrays (features, draws); None is the log2 ratio.
+    intervals
+        Levels of credible intervals of the effect.
+    """
+
+    mode: Literal["vanilla", "change"] = "vanilla"
+    delta: float | None = 0.25
+    test_mode: Literal["two", "three"] = "three"
+    pseudocounts: float | None = None
+    change_fn: Effect | None = None
+    intervals: Sequence[float] = ()
+
+    def effect(self, h1: np.ndarray, h2: np.ndarray, eps: float) -> np.ndarray:
+        """The effect of each pair, (features, draws)."""
+        return np.log2(h1 + eps) - np.log2(h2 + eps) if self.change_fn is None else self.change_fn(h1, h2)
+
+
+def vanilla(h1: np.ndarray, h2: np.ndarray) -> dict[str, np.ndarray]:
+    """P(h1 > h2), for draws (features, draws)."""
+    p = (h1 > h2).mean(1)
+    return {"proba_m1": p, "proba_m2": 1 - p, "bayes_factor": bayes_factor(p, 1 - p)}
+
+
+def change(e: np.ndarray, delta: float, test: Test) -> dict[str, np.ndarray]:
+    """P(effect beyond delta) and the effect's summary, for draws (features, draws)."""
+    up, down = (e >= delta).mean(1), (e < -delta).mean(1)
+    p = np.maximum(up, down) if test.test_mode == "three" else up + down
+    out = {"proba_de": p, "proba_not_de": 1 - p, "bayes_factor": bayes_factor(p, 1 - p)}
+    out |= {"lfc_mean": e.mean(1), "lfc_median": np.median(e, 1), "lfc_std": e.std(1), "lfc_min": e.min(1), "lfc_max": e.max(1)}
+    for level in test.intervals:
+        low, high = np.quantile(e, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        out |= {f"lfc_confidence_interval_{level}_min": low, f"lfc_confidence_interval_{level}_max": high}
+    return out
+
+
+def bayes_factor(p: np.ndarray, not_p: np.ndarray) -> np.ndarray:
+    """log odds, finite at 0 and 1."""
+    return np.log(p + TINY) - np.log(not_p + TINY)
+
+
+def discoveries(p: np.ndarray, fdr: float) -> np.ndarray:
+    """The largest set, most probable first, whose mean probability of being false is at most ``fdr``: a mask."""
+    order = np.argsort(-p, kind="stable")
+    called = np.cumsum(1 - p[order]) / np.arange(1, len(p) + 1) <= fdr
+    out = np.zeros(len(p), dtype=bool)
+    out[order[: np.flatnonzero(called).max(initial=-1) + 1]] = True
+    return out
+
+
+def pseudocount(peak1: np.ndarray, peak2: np.ndarray, unseen1: np.ndarray, unseen2: np.ndarray) -> float:
+    r"""epsilon from what the model gives to features that a side all but lacks.
+
+    The 90 % quantile, over the features unseen on a side, of their largest draw; the greater of the two sides, divided by the
+    number of features.
+
+    Parameters
+    ----------
+    peak1, peak2
+        (features,) largest draw on each side.
+    unseen1, unseen2
+        (features,) masks: mean raw count below the threshold.
+    """
+    quantiles = [np.quantile(peak[unseen], 0.9) for peak, unseen in ((peak1, unseen1), (peak2, unseen2)) if unseen.any()]
+    return max(quantiles) / len(peak1) if quantiles else NO_PSEUDOCOUNT
+
+
+def estimated_delta(effect_means: np.ndarray, share: float = 0.6, least: float = 0.1) -> float:
+    """``share`` of the mean distance of the outer components of a mixture of three normals, at least ``least``."""
+    if len(effect_means) < 3:
+        return least
+    mixture = GaussianMixture(3, random_state=0).fit(effect_means[:, None])
+    means = np.sort(mixture.means_[:, 0])
+    return max(least, float(share * np.abs(means[[0, -1]]).mean()))
