@@ -54,7 +54,7 @@ abort_python <- function(exception, call) {
 did_you_mean <- function(name, allowed) {
   if (!length(allowed)) return(NULL)
   distance <- utils::adist(name, allowed, ignore.case = TRUE)[1, ]
-  if (min(distance) > max(2, nchar(name) / 3)) return(NULL)
+  if (min(distance) > max(1, nchar(name) %/% 3) || min(distance) >= nchar(name)) return(NULL)
   paste0("Did you mean '", allowed[which.min(distance)], "'?")
 }
 

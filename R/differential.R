@@ -26,12 +26,14 @@
 #' differential_expression(model, group_by = Idents(so), group1 = "0", group2 = "1", mode = "change")
 #' }
 #' @export
-differential_expression <- function(model, ...) UseMethod("differential_expression")
+differential_expression <- function(model, ..., mode = "vanilla") { # `mode` is named, or it would match `model`
+  UseMethod("differential_expression", model)
+}
 
 #' @rdname differential_expression
 #' @export
 differential_expression.scelbo_model <- function(model, group_by = NULL, group1 = NULL, group2 = NULL, cells1 = NULL,
-                                                 cells2 = NULL, object = NULL, mode = "vanilla", delta = 0.25, ...) {
+                                                 cells2 = NULL, object = NULL, delta = 0.25, ..., mode = "vanilla") {
   about <- cells_asked(model, object)
   adata <- about$adata
   if (!is.null(group_by)) {

@@ -62,11 +62,12 @@ keep_state <- function(model, call = caller_env()) {
   model
 }
 
-# Calls a method of the Python model; arguments that are NULL keep Python's defaults.
-ask <- function(model, question, ..., call = caller_env()) {
+# Calls a method of the Python model; arguments that are NULL keep Python's defaults. (`handle`, as `mode =` would match
+# an argument named `model`.)
+ask <- function(handle, question, ..., call = caller_env()) {
   arguments <- rlang::list2(...)
   arguments <- arguments[!vapply(arguments, is.null, NA)]
-  heard(with_python(bridge(call)$ask(python_model(model, call), question, as_dict(arguments)), call = call))
+  heard(with_python(bridge(call)$ask(python_model(handle, call), question, as_dict(arguments)), call = call))
 }
 
 # The cells that a question is about: those of `object`, read as the model's own were, or the model's own.

@@ -18,7 +18,7 @@ listen_to_progress <- function(verbose, frame = caller_env()) {
       if (!is.null(seen$bar)) cli::cli_progress_done(id = seen$bar, .envir = frame)
     },
     conclude = function(model) {
-      if (verbose) rlang::inform(c(unlist(seen$messages), closing_line(model, seen)))
+      if (verbose) for (line in c(seen$messages, closing_line(model, seen))) rlang::inform(line)
     }
   )
 }
@@ -27,8 +27,8 @@ show_event <- function(event, seen, verbose, draw, frame) {
   switch(event$event,
     start = if (draw) seen$bar <- start_bar(event, frame),
     step = if (!is.null(seen$bar)) {
-      seen$metrics <- format_metrics(event$metrics)
-      cli::cli_progress_update(set = event$done, extra = list(metrics = seen$metrics), id = seen$bar, .envir = frame)
+      shown <- list(metrics = format_metrics(head(event$metrics, 1))) # more would not fit into 80 columns
+      cli::cli_progress_update(set = event$done, extra = shown, id = seen$bar, .envir = frame)
     },
     end = {
       seen$reason <- event$reason

@@ -46,8 +46,8 @@ models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
 #' Bayesian differential expression ([differential_expression()] with `mode = "change"`) between groups of cells.
 #'
 #' @param object A Seurat object that [RunSCVI()] or [write_back()] returned. It may be a subset of what was fitted.
-#' @param ident.1,ident.2 Groups to compare, of `group.by`, or of the active identities. `ident.2 = NULL`: all other
-#'   cells.
+#' @param ident.1,ident.2 Groups to compare, of `group.by`, or of the active identities; several are taken together.
+#'   `ident.2 = NULL`: all other cells.
 #' @param group.by Column of the metadata; `NULL`: `Idents(object)`.
 #' @param delta Smallest log2 fold change of interest.
 #' @param only.pos Return only what is higher in `ident.1`.
@@ -63,8 +63,7 @@ models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
 #'     `p_val_adj < 0.05` holds 5 % false discoveries by the model's own account.
 #'
 #'   After them the model's own: `proba_de`, `bayes_factor`, `lfc_median`, `lfc_std`, `scale1`, `scale2`, ...
-#' @section Errors: `scelbo_setup_error` where the object holds no model; `scelbo_argument_error` where a group is not
-#'   there.
+#' @section Errors: `scelbo_setup_error` where the object holds no model, or a group is not there.
 #' @seealso [plot_volcano()].
 #' @examples
 #' \dontrun{
@@ -75,17 +74,21 @@ models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
 #' @export
 FindMarkersSCVI <- function(object, ident.1, ident.2 = NULL, group.by = NULL, delta = 0.25, only.pos = FALSE,
                             name = NULL, ...) {
-  markers <- markers_of(object, ident.1, ident.2, group.by, delta, name, ...)
+  groups <- groups_of(object, group.by)
+  check_names(as.character(c(ident.1, ident.2)), levels(groups), "group")
+  markers <- ask_markers(
+    object, delta, name, cells1 = groups %in% ident.1, cells2 = if (!is.null(ident.2)) groups %in% ident.2, ...
+  )
   markers <- rank_markers(markers, only.pos)
   rownames(markers) <- markers$feature
-  markers[setdiff(names(markers), c("feature", "comparison", "group1", "group2"))]
+  markers[setdiff(names(markers), "feature")]
 }
 
 #' @rdname FindMarkersSCVI
 #' @details `FindAllMarkersSCVI()` compares each group with all other cells and adds the columns `cluster` and `gene`.
 #' @export
 FindAllMarkersSCVI <- function(object, group.by = NULL, delta = 0.25, only.pos = FALSE, name = NULL, ...) {
-  markers <- markers_of(object, NULL, NULL, group.by, delta, name, ...)
+  markers <- ask_markers(object, delta, name, group_by = groups_of(object, group.by), ...)
   parts <- lapply(split(markers, factor(markers$group1, unique(markers$group1))), rank_markers, only.pos)
   markers <- do.call(rbind, unname(parts))
   markers$cluster <- factor(markers$group1, unique(markers$group1))
@@ -94,12 +97,15 @@ FindAllMarkersSCVI <- function(object, group.by = NULL, delta = 0.25, only.pos =
   markers[setdiff(names(markers), c("feature", "comparison", "group1", "group2"))]
 }
 
-markers_of <- function(object, group1, group2, group.by, delta, name, ...) {
+groups_of <- function(object, group.by, call = caller_env()) {
+  if (is.null(group.by)) return(droplevels(factor(SeuratObject::Idents(object))))
+  check_names(group.by, names(object[[]]), "column in the metadata", call)
+  factor(object[[group.by, drop = TRUE]])
+}
+
+ask_markers <- function(object, delta, name, ...) {
   model <- get_model(object, name)
-  if (!is.null(group.by)) check_names(group.by, names(object[[]]), "column in the metadata", caller_env(2))
-  groups <- if (is.null(group.by)) SeuratObject::Idents(object) else object[[group.by, drop = TRUE]]
-  differential_expression(model, group_by = groups, group1 = group1, group2 = group2, object = own_or(model, object),
-                          mode = "change", delta = delta, ...)
+  differential_expression(model, ..., object = own_or(model, object), mode = "change", delta = delta)
 }
 
 # The model's columns -> Seurat's before the model's own; ordered by probability, then by effect.
