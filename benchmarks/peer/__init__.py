@@ -1,0 +1,1 @@
+"""scvi-tools beside scelbo: the same weights in both, and the numbers that either gives."""
