@@ -65,18 +65,21 @@ def latent_representation(
             elif not give_mean:
                 out.append((embed(q.rsample()),))  # type: ignore[operator]
             else:
-                out.append((_mean(q, embed, mc_samples),))
+                out.append((_mean(q, embed, mc_samples, settings.fresh_seed(seed)),))
     parts = tuple(torch.cat(p).cpu().numpy() for p in zip(*out, strict=True))
     return parts if return_dist else parts[0]  # type: ignore[return-value]
 
 
-def _mean(q: Any, embed: Any, mc_samples: int) -> torch.Tensor:
-    """E[embed(z)]: z's own mean where embed changes nothing, else an average of draws."""
+def _mean(q: Any, embed: Any, mc_samples: int, seed: int) -> torch.Tensor:
+    """E[embed(z)]: z's own mean where embed changes nothing, else an average of draws.
+
+    All cells share the noise, so that a cell's value does not depend on which others were asked for.
+    """
     if embed(q.mean) is q.mean:
         return q.mean
-    total, left = torch.zeros_like(q.mean), mc_samples
-    while left > 0:
-        n = min(DRAWS_AT_ONCE, left)
-        total += embed(q.rsample((n,))).sum(0)
-        left -= n
+    source = torch.Generator().manual_seed(seed)
+    noise = torch.randn(mc_samples, 1, q.mean.shape[-1], generator=source).to(q.mean)
+    total = torch.zeros_like(q.mean)
+    for part in noise.split(DRAWS_AT_ONCE):
+        total += embed(q.mean + q.stddev * part).sum(0)
     return total / mc_samples

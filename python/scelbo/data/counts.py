@@ -49,8 +49,9 @@ class Counts:
     def of(cls, matrix: Any) -> Counts:
         """From anything scipy can make CSR (dense, CSR, CSC, view); the input is not changed."""
         rows = sparse.csr_matrix(matrix, dtype=np.float32)
-        if rows.nnz and (rows.data == 0).any():
-            rows = rows.copy() if np.shares_memory(rows.data, getattr(matrix, "data", rows.data)) else rows
+        if not rows.has_canonical_format or (rows.data == 0).any():
+            rows = rows.copy()  # scipy may share indices with the input even where it converts the values
+            rows.sum_duplicates()
             rows.eliminate_zeros()
         return cls(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (rows.indptr.astype(np.int64), rows.indices, rows.data)), rows.shape[1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -61,5 +62,7 @@ def pbmc68k() -> AnnData:
     scanpy = importlib.util.find_spec("scanpy")
     if scanpy is None or scanpy.origin is None:
         raise ModuleNotFoundError("pbmc68k() reads a data set that the package scanpy brings along: pip install scanpy")
-    raw = read_h5ad(Path(scanpy.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad").raw.to_adata()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the file is from an early version of the format
+        raw = read_h5ad(Path(scanpy.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad").raw.to_adata()
     return counts_from_log(raw)

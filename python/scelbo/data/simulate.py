@@ -41,7 +41,10 @@ def counts(
         eta = base + types[kind[rows]] + batches[batch[rows]]
         rho = np.exp(eta - eta.max(1, keepdims=True))
         mu = rho / rho.sum(1, keepdims=True) * depth[rows, None] * size
-        return source.poisson(source.gamma(theta, mu / theta)).astype(np.float32)
+        x = source.poisson(source.gamma(theta, mu / theta)).astype(np.float32)
+        empty = x.sum(1) == 0  # no model reads a cell without counts
+        x[empty, mu[empty].argmax(1)] = 1
+        return x
 
     low, high, few = 10.0, 1e6, np.arange(min(n_cells, 300))
     for _ in range(16):  # bisection for the mean library size

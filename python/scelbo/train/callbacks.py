@@ -8,34 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from scelbo.settings import Task
-from scelbo.train.interrupt import Stop
 from scelbo.train.plan import NonFinite, Plan
-
-
-class Progress(pl.Callback):
-    """One step of the bar an epoch."""
-
-    def __init__(self, work: Task):
-        self.work = work
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
-        row = plan.rows[plan.epoch]
-        shown = {"elbo": "elbo_train", "validation": "elbo_validation"}
-        self.work.step(1, **{name: row[key] for name, key in shown.items() if key in row})
-
-
-class StopOnInterrupt(pl.Callback):
-    """Ends training at the next minibatch once the user asked for it."""
-
-    def __init__(self, stop: Stop):
-        self.stop = stop
-
-    def on_train_batch_start(self, trainer: pl.Trainer, plan: pl.LightningModule, batch: Any, i: int) -> int | None:
-        if not self.stop.requested:
-            return None
-        trainer.should_stop = True
-        return -1  # skips the rest of the epoch
 
 
 class LastGoodState(pl.Callback):
@@ -51,8 +24,8 @@ class LastGoodState(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
         """On a GPU losses are not looked at step by step: look at the epoch's sum."""
-        loss = plan.sums.parts["loss"]
-        if not bool(loss.isfinite()):
+        loss = plan.sums.parts.get("loss")
+        if loss is not None and not bool(loss.isfinite()):
             raise NonFinite(next(iter(trainer.train_dataloader)))  # type: ignore[arg-type]
 
 

@@ -17,13 +17,16 @@ from lightning.pytorch.callbacks import EarlyStopping
 from scelbo import settings
 from scelbo.data import Batch, Loader, split
 from scelbo.errors import ArgumentError, NonFiniteLossError
-from scelbo.train.callbacks import KeepBest, LastGoodState, Progress, StopOnInterrupt
+from scelbo.train.callbacks import KeepBest, LastGoodState
 from scelbo.train.interrupt import graceful_interrupt
 from scelbo.train.options import PlanOptions, TrainOptions
 from scelbo.train.plan import NonFinite, Plan
 
 if TYPE_CHECKING:
     from scelbo.model import Model
+
+SHOWN = {"elbo": "elbo_train", "validation": "elbo_validation"}
+"""Beside the progress bar: minus the ELBO a cell."""
 
 
 def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
@@ -34,11 +37,12 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
     with settings.private_seed(seed) as rng:
         train, validation, test = split(data.n_obs, options.train_size, options.validation_size, options.shuffle_set_split, rng)
         every = _validate_every(options, plan_options, max_epochs, len(validation))
-        plan = Plan(model.module, plan_options, max_epochs, model.trained_epochs, model.optimizer_state)
         good = LastGoodState()
         best = _best(model, options) if every and (options.early_stopping or options.checkpoint) else None
         with graceful_interrupt() as stop, _quiet(), settings.task(f"Training {type(model).__name__}", max_epochs, options.progress) as work:
-            callbacks: list[Any] = [StopOnInterrupt(stop), good, Progress(work)]
+            report = lambda row: work.step(1, **{name: row[key] for name, key in SHOWN.items() if key in row})  # noqa: E731
+            plan = Plan(model.module, plan_options, max_epochs, model.trained_epochs, model.optimizer_state, report, stop)
+            callbacks: list[Any] = [good]
             if options.early_stopping:
                 callbacks.append(EarlyStopping(options.early_stopping_monitor, options.early_stopping_min_delta, options.early_stopping_patience))
             trainer = _trainer(options, max_epochs, every, callbacks + [c for c in [best] if c])
@@ -51,13 +55,13 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             except NonFinite as error:
                 work.reason = "not finite"
                 model.module.load_state_dict(good.weights)
-                _finish(model, plan, good.optimizer, plan.current_epoch)
+                _finish(model, plan, good.optimizer)
                 raise _explain(model, error.cells, plan) from None
             finally:
                 model.train_indices, model.validation_indices, model.test_indices = train, validation, test
                 model.module.eval()
             work.reason = "interrupted" if stop.requested else "stopped early" if trainer.current_epoch < max_epochs else "done"
-        _finish(model, plan, trainer.optimizers[0].state_dict(), trainer.current_epoch)
+        _finish(model, plan, trainer.optimizers[0].state_dict())
         if best is not None and best.weights is not None:
             model.module.load_state_dict(best.weights)
         if torch.cuda.is_available() and plan.device.type == "cuda":
@@ -66,13 +70,13 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             settings.say(f"Interrupted: the model keeps the {model.trained_epochs} epochs trained so far.")
 
 
-def _finish(model: Model, plan: Plan, optimizer: dict[str, Any], epochs: int) -> None:
-    rows = {e: r for e, r in plan.rows.items() if "elbo_train" in r}
+def _finish(model: Model, plan: Plan, optimizer: dict[str, Any]) -> None:
+    rows = {epoch: row for epoch, row in plan.rows.items() if "train_loss" in row}  # whole epochs
     new = pd.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
     model._history = pd.concat([model._history, new]).rename_axis("epoch") if len(model._history) else new
     model.optimizer_state = optimizer
-    model.trained_epochs += epochs
-    model.is_trained = model.is_trained or epochs > 0
+    model.trained_epochs += len(rows)
+    model.is_trained = model.is_trained or plan.global_step > 0
 
 
 def _validate_every(options: TrainOptions, plan: PlanOptions, max_epochs: int, n_validation: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from scelbo.data import Batch
 from scelbo.module import Loss, Module
+from scelbo.train.interrupt import Stop
 from scelbo.train.options import PlanOptions
 
 VALIDATION_SEED = 1234
@@ -61,12 +63,25 @@ class Plan(pl.LightningModule):
         Epochs trained before.
     optimizer_state
         Where an earlier training left the optimiser, or None.
+    report
+        Called with the figures of every epoch.
+    stop
+        Looked at before every minibatch: the user may ask to stop.
     """
 
-    def __init__(self, module: Module, options: PlanOptions, max_epochs: int, start: int, optimizer_state: dict[str, Any] | None):
+    def __init__(
+        self,
+        module: Module,
+        options: PlanOptions,
+        max_epochs: int,
+        start: int,
+        optimizer_state: dict[str, Any] | None,
+        report: Callable[[dict[str, float]], None],
+        stop: Stop,
+    ):
         super().__init__()
         self.module, self.options, self.max_epochs, self.start = module, options, max_epochs, start
-        self.optimizer_state = optimizer_state
+        self.optimizer_state, self.report, self.stop = optimizer_state, report, stop
         self.rows: dict[int, dict[str, float]] = {}
         self.sums = self.seen = Sums()
 
@@ -100,6 +115,12 @@ class Plan(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.sums, self.weight = Sums(), self.kl_weight
 
+    def on_train_batch_start(self, cells: Batch, i: int) -> int | None:
+        if not self.stop.requested:
+            return None
+        self.trainer.should_stop = True
+        return -1  # Lightning skips the rest of the epoch
+
     def training_step(self, cells: Batch, i: int) -> Tensor:
         if self.options.n_steps_kl_warmup:
             self.weight = self.kl_weight
@@ -111,11 +132,14 @@ class Plan(pl.LightningModule):
         return total
 
     def on_train_epoch_end(self) -> None:
+        if self.sums.cells == 0:  # interrupted before the first minibatch
+            return
         figures = self.sums.means()
         row = self.rows.setdefault(self.epoch, {})
         row |= {"train_loss": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
         row |= {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         self.log_dict({k: v for k, v in row.items() if k.endswith("_train") or k == "train_loss"}, batch_size=1)
+        self.report(row)
 
     # ------------------------------------------------------------------ validation
     def on_validation_epoch_start(self) -> None:

@@ -1,0 +1,44 @@
+"""A row for each model (and each setting that takes another path): what the contract is checked on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import scelbo
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to set up and make a model."""
+
+    model: type[scelbo.Model]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, Any] = field(default_factory=lambda: {"batch_key": "batch"})
+
+    def __str__(self) -> str:
+        said = {**self.arguments, **{k: v for k, v in self.keys.items() if k != "batch_key"}}
+        return "-".join([self.model.__name__, *(f"{k}={v}" for k, v in said.items())])
+
+    def make(self, adata, **more):
+        self.model.setup_anndata(adata, **self.keys)
+        return self.model(adata, n_hidden=16, n_latent=4, **{**self.arguments, **more})
+
+
+COVARIATES = {
+    "batch_key": "batch",
+    "labels_key": "cell_type",
+    "categorical_covariate_keys": ["donor"],
+    "continuous_covariate_keys": ["percent_mito"],
+}
+SCVI = scelbo.SCVI
+
+CASES = [
+    Case(SCVI),
+    Case(SCVI, keys={}),
+    Case(SCVI, {"gene_likelihood": "nb", "n_layers": 2, "encode_covariates": True}, COVARIATES),
+    Case(SCVI, {"dispersion": "gene-batch", "use_observed_lib_size": False}),
+    Case(SCVI, {"dispersion": "gene-label", "gene_likelihood": "nb"}, COVARIATES),
+    Case(SCVI, {"dispersion": "gene-cell", "batch_representation": "embedding", "encode_covariates": True}, COVARIATES),
+    Case(SCVI, {"gene_likelihood": "poisson", "latent_distribution": "ln", "deeply_inject_covariates": False, "n_layers": 2}, COVARIATES),
+    Case(SCVI, {"gene_likelihood": "normal", "use_batch_norm": "none", "use_layer_norm": "both", "var_activation": "softplus"}),
+    Case(SCVI, {"gene_likelihood": "nb", "log_variational": False, "activation": "gelu"}, {"batch_key": "batch", "size_factor_key": "percent_mito"}),
+]

@@ -1,0 +1,195 @@
+"""What every model keeps, checked on every row of ``cases.CASES``."""
+
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cases import CASES
+from scipy import sparse
+
+from scelbo import errors
+from scelbo.data.simulate import counts
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def trained(case, adata):
+    model = case.make(adata)
+    model.train(max_epochs=3, seed=1)
+    return model
+
+
+def _latent(model, *args, **kwargs):
+    return model.get_latent_representation(*args, **kwargs)
+
+
+def test_training_lowers_the_loss(case, adata):
+    model = case.make(adata)
+    model.train(max_epochs=12, plan_kwargs={"lr": 5e-3, "n_epochs_kl_warmup": 1})
+    loss = model.history["train_loss"]["train_loss"]
+    assert loss.iloc[-3:].mean() < loss.iloc[1:4].mean()
+    assert np.isfinite(model.get_elbo())
+
+
+def test_same_seed_same_model_other_seed_another(case, adata):
+    def once(seed):
+        model = case.make(adata)
+        model.train(max_epochs=2, seed=seed)
+        return _latent(model)
+
+    np.testing.assert_array_equal(once(3), once(3))
+    assert not np.array_equal(once(3), once(4))
+
+
+def test_rows_follow_the_indices_asked_for(trained):
+    order = [17, 3, 3, 90, 0]
+    np.testing.assert_allclose(_latent(trained, indices=order), _latent(trained)[order], rtol=1e-5, atol=1e-6)
+    mask = np.arange(120) % 7 == 0
+    np.testing.assert_allclose(_latent(trained, indices=mask), _latent(trained)[mask], rtol=1e-5, atol=1e-6)
+    whole = trained.get_normalized_expression()
+    part = trained.get_normalized_expression(indices=order)
+    assert list(part.index) == list(whole.index[order])
+    np.testing.assert_allclose(part, whole.iloc[order], rtol=1e-4)
+
+
+def test_batch_size_changes_nothing(trained):
+    np.testing.assert_allclose(_latent(trained, batch_size=7), _latent(trained), rtol=1e-5, atol=1e-6)
+
+
+def test_genes_are_aligned_by_name(trained, adata):
+    other = adata[:, ::-1].copy()
+    np.testing.assert_allclose(_latent(trained, other), _latent(trained), rtol=1e-5, atol=1e-6)
+
+
+def test_dense_csc_and_csr_give_the_same(trained, adata):
+    for form in (lambda x: x.toarray(), sparse.csc_matrix, lambda x: x.astype(np.int64)):
+        other = adata.copy()
+        other.X = form(adata.X)
+        np.testing.assert_allclose(_latent(trained, other), _latent(trained), rtol=1e-6)
+
+
+def test_on_disk_gives_the_same_in_the_order_asked_for(trained, adata, tmp_path):
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    order = [44, 2, 2, 101, 7]
+    np.testing.assert_allclose(_latent(trained, backed, indices=order), _latent(trained)[order], rtol=1e-5, atol=1e-6)
+    assert trained.get_elbo(backed) == pytest.approx(trained.get_elbo(), rel=1e-5)
+    backed.file.close()
+
+
+def test_trains_from_disk_to_the_same_weights(case, adata, tmp_path):
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    models = [case.make(a) for a in (adata, backed)]
+    for model in models:
+        model.train(max_epochs=1)
+    np.testing.assert_allclose(_latent(models[1]), _latent(models[0]), rtol=1e-5, atol=1e-6)
+    backed.file.close()
+
+
+def test_saved_and_loaded_model_is_bit_equal(trained, adata, tmp_path):
+    trained.save(tmp_path / "model")
+    again = type(trained).load(tmp_path / "model", adata)
+    np.testing.assert_array_equal(_latent(again), _latent(trained))
+    for name, value in trained.module.state_dict().items():
+        assert torch.equal(value, again.module.state_dict()[name]), name
+    assert {k: getattr(again, k) for k in again.hyperparameters()} == {k: getattr(trained, k) for k in trained.hyperparameters()}
+    pd.testing.assert_frame_equal(again._history, trained._history, check_index_type=False)
+    assert again.get_elbo(seed=5) == trained.get_elbo(seed=5)
+
+
+def test_a_model_without_data_answers_for_data_given(trained, adata, tmp_path):
+    trained.save(tmp_path / "model")
+    again = type(trained).load(tmp_path / "model")
+    np.testing.assert_array_equal(_latent(again, adata), _latent(trained))
+    with pytest.raises(errors.SetupError, match="without data"):
+        _latent(again)
+
+
+def test_setup_survives_copy_subset_and_file(case, adata, tmp_path):
+    case.make(adata)
+    adata[:100].copy().write_h5ad(tmp_path / "a.h5ad")
+    again = anndata.read_h5ad(tmp_path / "a.h5ad")
+    model = case.model(again, **case.arguments)
+    model.train(max_epochs=1)
+    assert _latent(model).shape[0] == 100
+
+
+def test_the_users_object_is_as_it_was(case, adata):
+    before = adata.copy()
+    case.make(adata).train(max_epochs=1)
+    assert set(adata.uns) == {"scelbo"}
+    json.loads(adata.uns["scelbo"][case.model.__name__])
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    pd.testing.assert_frame_equal(adata.var, before.var)
+    assert (adata.X != before.X).nnz == 0
+    assert not adata.obsm and not adata.layers
+
+
+def test_a_counterfactual_changes_only_what_depends_on_it(trained, case):
+    same = trained.get_normalized_expression()
+    if "batch_key" not in case.keys:
+        with pytest.raises(errors.ArgumentError, match="category of batch"):
+            trained.get_normalized_expression(transform_batch="batch1")
+        return
+    first, second = (trained.get_normalized_expression(transform_batch=b) for b in ("batch0", "batch1"))
+    own = (trained.adata.obs["batch"] == "batch0").to_numpy()
+    np.testing.assert_allclose(first[own], same[own], rtol=1e-5)
+    assert not np.allclose(first[~own], same[~own], rtol=1e-3)
+    both = trained.get_normalized_expression(transform_batch=["batch0", "batch1"])
+    np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-4)
+
+
+def test_sparse_loss_and_gradient_equal_dense_ones(trained):
+    """The likelihood of the sparse minibatch is that of the dense one, by finite differences of the whole loss."""
+    cells = next(trained.batches(indices=np.arange(6))).to(torch.float64)
+    module = trained.module.double()
+    weight = next(p for p in module.parameters() if p.requires_grad and p.dim() == 2)
+    with torch.random.fork_rng():
+        def loss():
+            torch.manual_seed(0)
+            return module(cells).total()
+
+        loss().backward()
+        at, step = tuple(int(i) for i in np.unravel_index(int(weight.grad.abs().argmax()), weight.shape)), 1e-6
+        with torch.no_grad():
+            weight[at] += step
+            up = loss()
+            weight[at] -= 2 * step
+            down = loss()
+    assert float((up - down) / (2 * step)) == pytest.approx(float(weight.grad[at]), rel=1e-4)
+
+
+@pytest.mark.parametrize("train_size", [None, 0.9, 1.0])
+def test_one_leftover_cell_never_crashes(case, train_size):
+    """129 cells in minibatches of 128, whatever share of them trains."""
+    n = 129 if train_size == 1.0 else 143  # 0.9 * 143 -> 129
+    model = case.make(counts(n, 40))
+    model.train(max_epochs=1, train_size=train_size, batch_size=128)
+    assert len(model.train_indices) == 129
+    assert np.isfinite(_latent(model)).all()
+
+
+def test_marginal_likelihood_is_above_the_elbo(trained):
+    assert trained.get_marginal_ll(n_mc_samples=200) > trained.get_elbo() - 1e-3
+
+
+def test_differential_expression_is_the_same_for_the_same_seed(trained):
+    tables = [trained.differential_expression(groupby="cell_type", mode=m, n_samples_overall=200, seed=s) for m in ("vanilla", "change") for s in (1, 1, 2)]
+    for same, again, other in (tables[:3], tables[3:]):
+        pd.testing.assert_frame_equal(same, again)
+        assert not same["bayes_factor"].equals(other["bayes_factor"])
+
+
+def test_questions_need_a_trained_model(case, adata):
+    model = case.make(adata)
+    for ask in (model.get_latent_representation, model.get_elbo, model.get_normalized_expression, model.get_marginal_ll, model.differential_expression):
+        with pytest.raises(errors.NotTrainedError, match="train"):
+            ask()
