@@ -54,7 +54,8 @@ abort_python <- function(exception, call) {
 did_you_mean <- function(name, allowed) {
   if (!length(allowed)) return(NULL)
   distance <- utils::adist(name, allowed, ignore.case = TRUE)[1, ]
-  if (min(distance) > max(1, nchar(name) %/% 3) || min(distance) >= nchar(name)) return(NULL)
+  limit <- min(nchar(name) - 1, max(2, nchar(name) %/% 3)) # two letters of a long name may have changed places
+  if (min(distance) > limit) return(NULL)
   paste0("Did you mean '", allowed[which.min(distance)], "'?")
 }
 

@@ -37,8 +37,9 @@ differential_expression.scelbo_model <- function(model, group_by = NULL, group1 
   about <- cells_asked(model, object)
   adata <- about$adata
   if (!is.null(group_by)) {
-    groups <- to_pandas(find_groups(model, group_by, object, about$cells), about$cells)
-    adata <- with_python(bridge()$grouped(model$python, adata, groups))
+    groups <- find_groups(model, group_by, object, about$cells)
+    check_names(as.character(c(group1, group2)), unique(as.character(groups[[1]])), "group")
+    adata <- with_python(bridge()$grouped(model$python, adata, to_pandas(groups, about$cells)))
   }
   table <- ask(
     model, "differential_expression", adata = adata, groupby = if (!is.null(group_by)) group_column,

@@ -52,7 +52,7 @@ from_pandas <- function(frame) {
   names(columns) <- vapply(parts$columns, function(column) column[[1]], "")
   index <- as.character(unlist(parts$index))
   row_names <- if (anyDuplicated(index)) seq_along(index) else index
-  structure(columns, row.names = if (length(index)) row_names else integer(), class = "data.frame")
+  structure(columns, row.names = row_names, class = "data.frame")
 }
 
 column_from_python <- function(column) {

@@ -30,7 +30,9 @@ write_back.Seurat <- function(model, object, name = tolower(model$class), featur
   if (!is.null(features)) {
     values <- as(get_normalized_expression(model, source, features), "CsparseMatrix")
     make <- if (inherits(object[[assay]], "StdAssay")) "CreateAssay5Object" else "CreateAssayObject"
-    object[[paste0(name, "_normalized")]] <- getExportedValue("SeuratObject", make)(data = values)
+    values <- getExportedValue("SeuratObject", make)(data = values)
+    SeuratObject::Key(values) <- paste0(sub("_$", "", key), "normalized_")
+    object[[paste0(name, "_normalized")]] <- values
   }
   models <- models_in(object)
   models[[name]] <- model

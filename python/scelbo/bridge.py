@@ -45,6 +45,8 @@ def _series(kind: str, values: Any, more: Any) -> Any:
         case "factor":
             levels, ordered = more
             return pd.Categorical.from_codes(np.array(values, "int32"), categories=list(levels), ordered=bool(ordered))
+        case "string" if not len(more):  # nothing but NA: an object column of None could not be written to h5ad
+            return pd.Categorical.from_codes(np.array(values, "int32"), categories=[])
         case "string":
             return np.array([*more, None], dtype=object)[np.asarray(values, "int64")]
         case "int" if more is not None:
@@ -66,7 +68,7 @@ def columns(table: pd.DataFrame) -> dict[str, Any]:
 def _parts(column: pd.Series) -> tuple[str, Any, Any]:
     missing = column.isna().to_numpy()
     mask = missing if missing.any() else None
-    if isinstance(column.dtype, pd.CategoricalDtype):
+    if isinstance(column.dtype, pd.CategoricalDtype) and len(column.cat.categories):
         categories = [str(c) for c in column.cat.categories]
         return "factor", column.cat.codes.to_numpy("int32"), (categories, bool(column.cat.ordered))
     if pd.api.types.is_bool_dtype(column.dtype):

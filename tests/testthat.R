@@ -1,0 +1,4 @@
+library(testthat)
+library(scelbo)
+
+test_check("scelbo")

@@ -1,0 +1,90 @@
+skip_without_backend()
+
+test_that("every constructor has its Python model's arguments and defaults", {
+  for (constructor in c("scvi")) {
+    python <- core()[[toupper(constructor)]]
+    names <- names(reticulate::py_to_r(reticulate::import_builtins(FALSE)$dict(python$hyperparameters())))
+    ours <- formals(constructor)
+    ours <- ours[setdiff(names(ours), c(column_arguments, source_arguments))]
+    expect_named(ours, names, info = constructor)
+    defaults <- lapply(setNames(names, names), function(name) reticulate::py_to_r(python[[name]]))
+    expect_equal(lapply(ours, eval), defaults, info = constructor)
+  }
+})
+
+test_that("every column argument is one that Python's minibatch declares", {
+  declared <- reticulate::iterate(core()$SCVI$Cells$fields()$values(), function(field) reticulate::py_to_r(field$argument))
+  columns <- list(batch = "b", labels = "l", categorical = "c", continuous = "n", size_factor = "s")
+  expect_setequal(c("layer", names(python_keys(columns))), unlist(declared))
+})
+
+test_that("doubles become integers where Python declares integers", {
+  model <- scvi(simulate_counts(), n_latent = 3, n_hidden = 16)
+  arguments <- summary(model)$arguments
+  expect_identical(arguments[c("n_latent", "n_hidden")], list(n_latent = 3L, n_hidden = 16L))
+  expect_error(scvi(simulate_counts(), n_latent = 2.5), "whole number", class = "scelbo_argument_error")
+})
+
+test_that("errors say what came, what is allowed and the nearest match", {
+  counts <- simulate_counts(30, 10)
+  broken <- counts
+  broken@x[1:3] <- c(0.5, -1, NaN)
+  expect_snapshot({
+    said(scvi(counts, gene_likelihood = "znb"))
+    said(scvi(counts, n_latent = 2.5))
+    said(scvi(broken))
+    said(scvi(counts, batch = "batch"))
+    said(train(scvi(counts), max_epochs = 1, bach_size = 64))
+    said(train(scvi(counts), device = "gpu2"))
+    said(get_latent_representation(scvi(counts)))
+  })
+  expect_error(scvi(broken), class = "scelbo_data_error")
+  expect_error(get_elbo(scvi(counts)), class = "scelbo_training_error")
+})
+
+test_that("all problems of the data come in one error", {
+  counts <- simulate_counts(30, 10)
+  counts@x[1:3] <- c(0.5, -1, NaN)
+  problems <- tryCatch(scvi(counts), scelbo_data_error = function(cnd) cnd$problems)
+  expect_length(problems, 3)
+})
+
+test_that("variable features are the default", {
+  object <- seurat_object()
+  SeuratObject::VariableFeatures(object) <- paste0("gene", 20:11)
+  expect_equal(scvi(object)$features, paste0("gene", 20:11))
+  expect_equal(scvi(object, features = paste0("gene", 9:1))$features, paste0("gene", 9:1))
+  expect_length(scvi(object, features = rownames(object))$features, 60)
+})
+
+test_that("columns of every type can be batches", {
+  object <- seurat_object()
+  object$numeric <- rep(c(1, 2, 10), 50)
+  object$logical <- rep(c(TRUE, FALSE), 75)
+  object$levels <- factor(object$batch, levels = c("y", "x"))
+  categories <- function(batch) {
+    unlist(reticulate::py_to_r(scvi(object, batch = batch)$python$setup$categories[["batch"]]))
+  }
+  expect_equal(categories("numeric"), c("1", "2", "10"))
+  expect_equal(categories("logical"), c("FALSE", "TRUE"))
+  expect_equal(categories("levels"), c("y", "x"))
+})
+
+test_that("an AnnData, a path and a matrix make the same model", {
+  path <- withr::local_tempfile(fileext = ".h5ad")
+  write_h5ad(seurat_object(), path)
+  latent <- function(object, ...) {
+    get_latent_representation(train(scvi(object, ..., n_latent = 3), max_epochs = 2, verbose = FALSE))
+  }
+  expected <- latent(seurat_object(), batch = "batch")
+  expect_equal(latent(path, batch = "batch"), expected)
+  expect_equal(latent(as_anndata(seurat_object()), batch = "batch"), expected)
+  expect_equal(latent(sce_object(), batch = "batch"), expected)
+  expect_false(isTRUE(all.equal(latent(simulate_counts()), expected)))
+})
+
+test_that("a model prints what it is", {
+  expect_snapshot(print(trained_model()))
+  expect_output(print(summary(trained_model())), "n_latent +4")
+  expect_output(print(scvi(simulate_counts())), "not trained")
+})

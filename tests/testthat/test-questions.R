@@ -1,0 +1,62 @@
+skip_without_backend()
+
+test_that("latents are a matrix of cells x dimensions, in the order asked for", {
+  model <- trained_model()
+  z <- get_latent_representation(model)
+  expect_equal(dimnames(z), list(paste0("cell", 1:150), paste0("scvi_", 1:4)))
+  expect_equal(get_latent_representation(model, cells = c("cell9", "cell2")), z[c("cell9", "cell2"), ])
+  expect_equal(get_latent_representation(model, object = seurat_object()[, 11:40]), z[11:40, ], tolerance = 1e-6)
+})
+
+test_that("normalised expression is a matrix of features x cells", {
+  model <- trained_model()
+  rho <- get_normalized_expression(model, features = c("gene3", "gene1"), cells = 1:10)
+  expect_equal(dimnames(rho), list(c("gene3", "gene1"), paste0("cell", 1:10)))
+  expect_equal(colSums(get_normalized_expression(model, features = "all", library_size = 1e4)), rep(1e4, 150),
+               tolerance = 1e-4, ignore_attr = TRUE)
+  x <- get_normalized_expression(model, "gene25", transform_batch = "x", object = NULL)
+  y <- get_normalized_expression(model, features = "gene25", transform_batch = "y")
+  both <- get_normalized_expression(model, features = "gene25", transform_batch = c("x", "y"))
+  expect_gt(mean(y), mean(x))
+  expect_equal(both, (x + y) / 2, tolerance = 1e-5)
+})
+
+test_that("a dense matrix of everything is not made unasked", {
+  model <- trained_model()
+  local_value("dense_limit", 8 * 60 * 149)
+  expect_error(get_normalized_expression(model), "60 features x 150 cells", class = "scelbo_argument_error")
+  expect_equal(dim(get_normalized_expression(model, features = "all")), c(60, 150))
+})
+
+test_that("the model's fit is told in numbers", {
+  model <- trained_model()
+  expect_equal(get_elbo(model), -get_reconstruction_error(model)[["reconstruction_loss"]], tolerance = 0.1)
+  expect_gt(get_marginal_ll(model, cells = 1:20, n_mc_samples = 50), get_elbo(model, cells = 1:20) - 1)
+})
+
+test_that("differential expression finds what differs", {
+  model <- trained_model()
+  table <- differential_expression(model, group_by = cell_types(150), group1 = "a", mode = "change", seed = 1)
+  expect_setequal(head(table$feature, 5), paste0("gene", 1:5))
+  expect_equal(rownames(table), table$feature)
+  again <- differential_expression(model, object = seurat_object(), group_by = "type", group1 = "a", mode = "change", seed = 1)
+  expect_equal(again, table, tolerance = 1e-5)
+  by_cells <- differential_expression(model, cells1 = cell_types(150) == "a", mode = "change", seed = 1)
+  expect_equal(by_cells[table$feature, "lfc_mean"], table$lfc_mean, tolerance = 0.1) # other draws, the same question
+  every <- differential_expression(model, group_by = cell_types(150))
+  expect_equal(sort(unique(every$group1)), c("a", "b", "c"))
+  expect_equal(nrow(every), 180)
+})
+
+test_that("errors name the nearest match", {
+  model <- trained_model()
+  expect_snapshot({
+    said(get_normalized_expression(model, features = c("gene1", "gen2")))
+    said(get_normalized_expression(model, transform_batch = "z"))
+    said(get_latent_representation(model, cells = "cel3"))
+    said(differential_expression(model, group_by = "typ", object = seurat_object()))
+    said(differential_expression(model, group_by = cell_types(150), group1 = "A"))
+    said(differential_expression(model, group_by = cell_types(10)))
+    said(differential_expression(model, mode = "chance", group_by = cell_types(150)))
+  })
+})
