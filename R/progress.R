@@ -3,6 +3,7 @@
 
 # Listens until close(); conclude(model) says in one line how it went.
 listen_to_progress <- function(verbose, frame = caller_env()) {
+  force(frame) # later, inside a callback from Python, the caller would be another
   seen <- new.env(parent = emptyenv())
   seen$started <- Sys.time()
   draw <- verbose && !isTRUE(getOption("knitr.in.progress"))
