@@ -1,20 +1,4 @@
-#' scVI for a SingleCellExperiment, in one step
-#'
-#' Fits [scvi()] to the assay `"counts"`, trains it by [train()], and writes the latent representation and the model
-#' back.
-#'
-#' @param object A SingleCellExperiment.
-#' @param batch Column of the batch, or a formula such as `~ batch + donor + percent.mt`: see [scvi()].
-#' @param ... Further arguments of [scvi()] (`features`, `n_latent`, ...) and of [train()] (`max_epochs`, `seed`,
-#'   `device`, `verbose`, `batch_size`, ...).
-#' @param name Name of the reduced dimension.
-#' @return The object with `reducedDim(object, name)` (cells x `n_latent`) and the model in `metadata(object)$scelbo`
-#'   (see [get_model()]).
-#' @examples
-#' \dontrun{
-#' sce <- runSCVI(sce, batch = "donor")
-#' sce <- scater::runUMAP(sce, dimred = "SCVI")
-#' }
+#' @rdname run_scvi
 #' @export
 runSCVI <- function(object, batch = NULL, ..., name = "SCVI") run_model("scvi", object, batch, ..., name = name)
 

@@ -43,11 +43,29 @@ abort_python <- function(exception, call) {
     abort_scelbo(kind, paste0(type, ": ", message), hint, call = call)
   }
   texts <- function(name) {
-    value <- reticulate::py_to_r(exception[[name]])
-    as.character(unlist(value))[nzchar(unlist(value))]
+    value <- as.character(unlist(reticulate::py_to_r(exception[[name]])))
+    in_r_words(value[nzchar(value)])
   }
-  message <- reticulate::py_str(exception[["args"]][[0]]) # str() of the exception repeats the hint and the problems
+  message <- in_r_words(reticulate::py_str(exception[["args"]][[0]])) # str() of the exception repeats the hint
   abort_scelbo(texts("kind"), message, texts("hint"), texts("problems"), call = call)
+}
+
+# Python's errors name calls and places as Python writes them: the same in R.
+r_words <- c(
+  "model\\.train\\(\\)" = "train(model)",
+  "plan_kwargs=\\{'(\\w+)': ([^}]*)\\}" = "plan_kwargs = list(\\1 = \\2)",
+  "setup_anndata\\(adata, layer=\\.\\.\\.\\)" = "`layer =`",
+  "scanpy\\.pp\\.filter_cells\\(adata, min_counts=1\\)" = "object[, Matrix::colSums(counts) > 0]",
+  "(\\w+_keys?: )?adata\\.obs\\['([^']*)'\\]" = "column '\\2'",
+  "adata\\.layers\\['([^']*)'\\]" = "layer '\\1'",
+  "adata\\.X" = "the counts",
+  "\\b(\\w+)=True\\b" = "\\1 = TRUE", "\\b(\\w+)=False\\b" = "\\1 = FALSE",
+  "\\b(\\w+)='([^']*)'" = "\\1 = \"\\2\""
+)
+
+in_r_words <- function(text) {
+  for (word in names(r_words)) text <- gsub(word, r_words[[word]], text, perl = TRUE)
+  text
 }
 
 # "Did you mean 'batch'?", or NULL where no allowed name is close.

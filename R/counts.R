@@ -57,17 +57,20 @@ slot_v3 <- function(from, layer, call) {
 # Assay5 of Seurat 5, whose layer may be split ("counts.1", "counts.2"): joined by the order of cells and the union of
 # features.
 layers_v5 <- function(from, layer, call) {
-  names <- SeuratObject::Layers(from, search = layer)
+  names <- seurat5("Layers")(from, search = layer)
   if (is.null(names)) {
-    known <- SeuratObject::Layers(from)
+    known <- seurat5("Layers")(from)
     abort_scelbo("setup", paste0("The assay has no layer '", layer, "'; it has ", some_of(known), "."),
                  did_you_mean(layer, known), call = call)
   }
-  parts <- lapply(names, function(name) as_sparse(SeuratObject::LayerData(from, layer = name, fast = FALSE)))
+  parts <- lapply(names, function(name) as_sparse(seurat5("LayerData")(from, layer = name, fast = FALSE)))
   features <- Reduce(union, lapply(parts, rownames))
   joined <- do.call(cbind, lapply(parts, with_rows, features))
   joined[, colnames(from), drop = FALSE]
 }
+
+# What only SeuratObject 5 has: where it is not installed, no object asks for it.
+seurat5 <- function(name) getExportedValue("SeuratObject", name)
 
 with_rows <- function(x, rows) {
   if (identical(rownames(x), rows)) return(x)

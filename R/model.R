@@ -41,7 +41,7 @@ as_dict <- function(x) reticulate::py_dict(as.list(names(x)), unname(as.list(x))
 
 # The bridge answers with (value, warnings).
 heard <- function(answer) {
-  for (text in unlist(reticulate::py_to_r(answer[[1]]))) warn_scelbo("data", text)
+  for (text in unlist(reticulate::py_to_r(answer[[1]]))) warn_scelbo("data", in_r_words(text))
   answer[[0]]
 }
 

@@ -1,20 +1,29 @@
-#' scVI for a Seurat object, in one step
+#' scVI from object to object, in one step
 #'
 #' Fits [scvi()] to the object's counts, trains it by [train()], and writes the latent representation and the model
-#' back.
+#' back: `RunSCVI()` in Seurat's words, `runSCVI()` in Bioconductor's. Nothing else in the object changes.
 #'
-#' @param object A Seurat object, of any version of Seurat; split layers are joined for reading and stay split.
+#' @param object A Seurat object of any version (split layers are joined for reading and stay split), or a
+#'   SingleCellExperiment.
 #' @param batch Column of the batch, or a formula such as `~ batch + donor + percent.mt`: see [scvi()].
 #' @param ... Further arguments of [scvi()] (`features`, `n_latent`, ...) and of [train()] (`max_epochs`, `seed`,
 #'   `device`, `verbose`, `batch_size`, ...).
-#' @param name Name of the reduction; its key is this name and `_`.
-#' @return The object with the reduction `name` (a DimReduc, cells x `n_latent`) and the model (see [get_model()]).
+#' @param name Name of the reduction.
+#' @return The object with the model (see [get_model()]) and its latent representation, cells x `n_latent`: Seurat's
+#'   DimReduc `name` with that key, or `reducedDim(object, name)`.
 #' @seealso [FindMarkersSCVI()], [write_back()].
 #' @examples
 #' \dontrun{
 #' so <- RunSCVI(so, batch = "donor")
 #' so <- Seurat::RunUMAP(so, reduction = "scvi", dims = 1:10)
+#'
+#' sce <- runSCVI(sce, batch = "donor")
+#' sce <- scater::runUMAP(sce, dimred = "SCVI")
 #' }
+#' @name run_scvi
+NULL
+
+#' @rdname run_scvi
 #' @export
 RunSCVI <- function(object, batch = NULL, ..., name = "scvi") run_model("scvi", object, batch, ..., name = name)
 
@@ -29,8 +38,9 @@ write_back.Seurat <- function(model, object, name = tolower(model$class), featur
   object[[name]] <- SeuratObject::CreateDimReducObject(embeddings = z, key = key, assay = assay)
   if (!is.null(features)) {
     values <- as(get_normalized_expression(model, source, features), "CsparseMatrix")
-    make <- if (inherits(object[[assay]], "StdAssay")) "CreateAssay5Object" else "CreateAssayObject"
-    values <- getExportedValue("SeuratObject", make)(data = values)
+    is_v5 <- inherits(object[[assay]], "StdAssay")
+    make <- if (is_v5) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject
+    values <- make(data = values)
     SeuratObject::Key(values) <- paste0(sub("_$", "", key), "normalized_")
     object[[paste0(name, "_normalized")]] <- values
   }
