@@ -78,13 +78,15 @@ def nearest(word: object, options: Iterable[object]) -> str:
 
 def unknown(what: str, word: object, options: Iterable[object]) -> str:
     """A sentence that names the unknown word, the nearest match, and what is allowed (shortened)."""
-    options = [str(o) for o in options]
-    shown = ", ".join(options[:12]) + (f", ... ({len(options)} in all)" if len(options) > 12 else "")
-    return " ".join(filter(None, [f"{what} {word!r} is unknown.", nearest(word, options), f"Known: {shown}."]))
+    known = [str(o) for o in options]
+    shown = ", ".join(known[:12]) + (f", ... ({len(known)} in all)" if len(known) > 12 else "")
+    return " ".join(part for part in (f"{what} {word!r} is unknown.", nearest(word, known), f"Known: {shown}.") if part)
 
 
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise unless ``value`` is one of ``allowed``."""
     allowed = list(allowed)
     if value not in allowed:
-        raise ArgumentError(f"{name}={value!r} is not allowed: it must be one of {', '.join(repr(a) for a in allowed)}.", nearest(value, allowed))
+        raise ArgumentError(
+            f"{name}={value!r} is not allowed: it must be one of {', '.join(repr(a) for a in allowed)}.", nearest(value, allowed)
+        )

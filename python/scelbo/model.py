@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterator, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, dataclass_transform, get_args, get_origin
 
@@ -37,8 +37,8 @@ class Model:
         Instead of the setup noted in ``adata`` (used when a model is loaded).
     """
 
-    adata: InitVar[AnnData | None]
-    setup: InitVar[Setup | None] = field(default=None, kw_only=True)
+    adata: AnnData | None
+    setup: Setup = field(default=None, kw_only=True)  # type: ignore[assignment]  # __post_init__ finds it
     Cells: ClassVar[type[Batch]] = Cells
     plan: ClassVar[PlanOptions] = PlanOptions()
     """The training plan's defaults for this model."""
@@ -56,16 +56,17 @@ class Model:
                 raise ArgumentError(unknown(f"{cls.__name__}() argument", name, known))
         return super().__new__(cls)
 
-    def __post_init__(self, adata: AnnData | None, setup: Setup | None) -> None:
+    def __post_init__(self) -> None:
         for name, kind in self.hyperparameters().items():
             _check(name, getattr(self, name), kind)
-        self.adata = adata
-        self.setup = setup or Setup.stored(adata, type(self).__name__).bind(adata)
+        loaded = self.setup is not None
+        if not loaded:
+            self.setup = Setup.stored(self.adata, type(self).__name__).bind(self.adata)
         self._data: Columns | None = None
         with settings.private_seed():
             self.module: Module = self.build(self.setup)
         self.module.eval()
-        if setup is None:
+        if not loaded:  # else the weights will say what was observed
             self.module.observe(self.read())
         self.is_trained, self.trained_epochs = False, 0
         self.optimizer_state: dict[str, Any] | None = None
@@ -81,7 +82,7 @@ class Model:
     def hyperparameters(cls) -> dict[str, Any]:
         """Name -> type of every constructor argument."""
         hints = typing.get_type_hints(cls)
-        return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+        return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in ("adata", "setup")}
 
     # ------------------------------------------------------------------ data
     @classmethod

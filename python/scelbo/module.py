@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ class Loss:
     Parameters
     ----------
     nll
-        Field explained -> minus its log likelihood, (cells,).
+        Field explained -> minus its log likelihood, (cells,), or (samples, cells) for several draws of the latents.
     kl
         Latent -> KL divergence to its prior, (cells,); multiplied by the KL weight.
     kl_fixed
@@ -30,7 +30,7 @@ class Loss:
         Name -> scalar.
     """
 
-    nll: dict[str, Float[Tensor, " cells"]]
+    nll: dict[str, Float[Tensor, "*s cells"]]
     kl: dict[str, Float[Tensor, " cells"]] = field(default_factory=dict)
     kl_fixed: dict[str, Float[Tensor, " cells"]] = field(default_factory=dict)
     penalty: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def _standard(d: Normal) -> Normal:
     return Normal(torch.zeros_like(d.loc), torch.ones_like(d.scale), validate_args=False)
 
 
-def draw(q: NamedTuple, n: int | None = None, mean: bool = False) -> Any:
+def draw(q: Any, n: int | None = None, mean: bool = False) -> Any:
     """One draw of every latent, or ``n`` along a new first axis, or their means."""
     shape = () if n is None else (n,)
     return type(q)._make(d.mean if mean else d.rsample(shape) for d in q)

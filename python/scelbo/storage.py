@@ -96,7 +96,9 @@ def about(folder: str | Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise StorageError(f"{str(folder / ABOUT)!r} cannot be read: {error}.", "The file is damaged.") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise StorageError(f"{str(folder)!r} has format {said.get('format') if isinstance(said, dict) else said!r}; this scelbo reads format {FORMAT}.")
+        raise StorageError(
+            f"{str(folder)!r} has format {said.get('format') if isinstance(said, dict) else said!r}; this scelbo reads format {FORMAT}."
+        )
     return said
 
 
@@ -121,7 +123,9 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
         for part in SPLIT:
             setattr(model, part, np.asarray(said["split"][part], dtype=np.int64))
     except (KeyError, TypeError, RuntimeError, SafetensorError, FileNotFoundError) as error:
-        raise StorageError(f"{str(folder)!r} does not hold a whole {name}: {error}.", "The folder is damaged, or from another version.") from error
+        raise StorageError(
+            f"{str(folder)!r} does not hold a whole {name}: {error}.", "The folder is damaged, or from another version."
+        ) from error
     return model
 
 

@@ -40,5 +40,9 @@ CASES = [
     Case(SCVI, {"dispersion": "gene-cell", "batch_representation": "embedding", "encode_covariates": True}, COVARIATES),
     Case(SCVI, {"gene_likelihood": "poisson", "latent_distribution": "ln", "deeply_inject_covariates": False, "n_layers": 2}, COVARIATES),
     Case(SCVI, {"gene_likelihood": "normal", "use_batch_norm": "none", "use_layer_norm": "both", "var_activation": "softplus"}),
-    Case(SCVI, {"gene_likelihood": "nb", "log_variational": False, "activation": "gelu"}, {"batch_key": "batch", "size_factor_key": "percent_mito"}),
+    Case(
+        SCVI,
+        {"gene_likelihood": "nb", "log_variational": False, "activation": "gelu"},
+        {"batch_key": "batch", "size_factor_key": "percent_mito"},
+    ),
 ]

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
-from scelbo import settings
-from scelbo.data.simulate import counts
+SHAPED = ["scelbo.likelihoods", "scelbo.nn", "scelbo.module"]
+with install_import_hook(SHAPED, "beartype.beartype"):  # the shapes in their annotations are checked, in tests only
+    from scelbo import settings
+    from scelbo.data.simulate import counts
 
 torch.set_num_threads(1)
 
@@ -24,7 +27,8 @@ def adata():
 @pytest.fixture(autouse=True)
 def global_random_state_is_untouched():
     """Nothing that a test does may draw from, or seed, the caller's random numbers."""
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     yield
     assert torch.equal(before[0], torch.get_rng_state()), "torch's global random state was touched"
-    assert (before[1] == np.random.get_state()[1]).all(), "numpy's global random state was touched"
+    after = np.random.get_state()[1]  # noqa: NPY002
+    assert (before[1] == after).all(), "numpy's global random state was touched"

@@ -153,6 +153,7 @@ def test_sparse_loss_and_gradient_equal_dense_ones(trained):
     module = trained.module.double()
     weight = next(p for p in module.parameters() if p.requires_grad and p.dim() == 2)
     with torch.random.fork_rng():
+
         def loss():
             torch.manual_seed(0)
             return module(cells).total()
@@ -182,7 +183,11 @@ def test_marginal_likelihood_is_above_the_elbo(trained):
 
 
 def test_differential_expression_is_the_same_for_the_same_seed(trained):
-    tables = [trained.differential_expression(groupby="cell_type", mode=m, n_samples_overall=200, seed=s) for m in ("vanilla", "change") for s in (1, 1, 2)]
+    tables = [
+        trained.differential_expression(groupby="cell_type", mode=m, n_samples_overall=200, seed=s)
+        for m in ("vanilla", "change")
+        for s in (1, 1, 2)
+    ]
     for same, again, other in (tables[:3], tables[3:]):
         pd.testing.assert_frame_equal(same, again)
         assert not same["bayes_factor"].equals(other["bayes_factor"])
@@ -190,6 +195,12 @@ def test_differential_expression_is_the_same_for_the_same_seed(trained):
 
 def test_questions_need_a_trained_model(case, adata):
     model = case.make(adata)
-    for ask in (model.get_latent_representation, model.get_elbo, model.get_normalized_expression, model.get_marginal_ll, model.differential_expression):
+    for ask in (
+        model.get_latent_representation,
+        model.get_elbo,
+        model.get_normalized_expression,
+        model.get_marginal_ll,
+        model.differential_expression,
+    ):
         with pytest.raises(errors.NotTrainedError, match="train"):
             ask()

@@ -81,7 +81,9 @@ def test_sample_axes_are_rows_of_their_own(name, link):
 
 @pytest.mark.parametrize("name", MAKE)
 def test_draws_have_the_mean_and_variance_stated(name):
-    h, log_l, log_theta, zi = (q.detach() for q in (_draw(2, 5), torch.full((2, 1), 3.0).double(), _draw(1, 5, seed=2), _draw(2, 5, seed=3)))
+    h, log_l, log_theta, zi = (
+        q.detach() for q in (_draw(2, 5), torch.full((2, 1), 3.0).double(), _draw(1, 5, seed=2), _draw(2, 5, seed=3))
+    )
     one = MAKE[name](Mean(h, log_l), log_theta, zi)
     with settings.private_seed(0):
         draws = MAKE[name](Mean(h.expand(40_000, 2, 5), log_l), log_theta, zi.expand(40_000, 2, 5)).sample()

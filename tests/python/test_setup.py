@@ -10,6 +10,7 @@ from scipy import sparse
 from scelbo import SCVI, errors
 from scelbo.data import Cells, Counts, Loader, Setup, counts_from_log, pbmc68k, split
 from scelbo.data.loaders import chunks
+from scelbo.errors import unknown
 
 
 def refused(adata, error=errors.DataError, **keys):
@@ -20,6 +21,14 @@ def refused(adata, error=errors.DataError, **keys):
     return str(caught.value)
 
 
+ADVICE = (
+    "Models of counts need raw counts: name their layer, setup_anndata(adata, layer=...). Other layers: log. "
+    "For values that are not counts: allow_non_counts=True and gene_likelihood='normal'. "
+    "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1). "
+    "Give cells without a value a category of their own, or remove them."
+)
+
+
 def test_all_problems_are_listed_at_once(adata):
     x = adata.X.toarray()
     x[7] = 0
@@ -28,10 +37,7 @@ def test_all_problems_are_listed_at_once(adata):
     adata.obs["site"] = pd.Categorical([None, "a", *["b"] * 118])
     adata.obs["size"] = np.r_[0.0, np.ones(119)]
     adata.layers["log"] = np.log1p(abs(np.nan_to_num(adata.X.toarray(), posinf=0)))
-    text = refused(
-        adata, batch_key="site", size_factor_key="size", categorical_covariate_keys=["doner"], continuous_covariate_keys=["percent_mito", "cell_type"]
-    )
-    assert text.splitlines() == [
+    expected = [
         "The data cannot be used as they are (8 problems):",
         "  - adata.X: 2 stored values are NaN or infinite",
         "  - adata.X: 1 stored values are negative",
@@ -39,14 +45,20 @@ def test_all_problems_are_listed_at_once(adata):
         "  - adata.X: 1 cells have no counts, e.g. cell7",
         "  - batch_key: adata.obs['site']: 1 cells have no value (NaN)",
         "  - size_factor_key: adata.obs['size']: 1 size factors are not above zero",
-        "  - categorical_covariate_keys: obs column 'doner' is unknown. Did you mean 'donor'? Known: batch, cell_type, donor, percent_mito, site, size.",
+        "  - categorical_covariate_keys: "
+        + unknown("obs column", "doner", ["batch", "cell_type", "donor", "percent_mito", "site", "size"]),
         "  - continuous_covariate_keys: adata.obs['cell_type']: numbers are needed, it holds category",
         "  - batch_key: adata.obs['site']: fewer than 3 cells in a (1)",
-        "Models of counts need raw counts: name their layer, setup_anndata(adata, layer=...). Other layers: log. "
-        "For values that are not counts: allow_non_counts=True and gene_likelihood='normal'. "
-        "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1). "
-        "Give cells without a value a category of their own, or remove them.",
+        ADVICE,
     ]
+    text = refused(
+        adata,
+        batch_key="site",
+        size_factor_key="size",
+        categorical_covariate_keys=["doner"],
+        continuous_covariate_keys=["percent_mito", "cell_type"],
+    )
+    assert text.splitlines() == expected
 
 
 def test_one_bad_value_among_many_is_found():
@@ -76,7 +88,7 @@ def test_duplicate_names_no_cells_and_other_types_are_refused(adata):
     assert "0 cells" in refused(adata[:0].copy())
     with pytest.raises(errors.SetupError, match="needs an AnnData, not DataFrame"):
         SCVI.setup_anndata(adata.to_df())
-    with pytest.raises(errors.SetupError, match="Call SCVI.setup_anndata"):
+    with pytest.raises(errors.SetupError, match=r"Call SCVI\.setup_anndata"):
         SCVI(adata)
 
 
@@ -124,8 +136,13 @@ def test_unseen_categories_and_missing_genes_are_named(adata):
     other.obs["batch"] = "new"
     with pytest.raises(errors.DataError, match="not seen: new"):
         model.get_latent_representation(other)
-    with pytest.raises(errors.DataError, match="2 of the model's 40 features are not in adata.var_names: gene0, gene1"):
+    with pytest.raises(errors.DataError, match=r"2 of the model's 40 features are not .*: gene0, gene1"):
         model.get_latent_representation(adata[:, 2:].copy())
+
+
+def test_an_unknown_word_is_answered_with_what_is_known():
+    assert unknown("gene", "MS4A", ["CD79A", "MS4A1"]) == "gene 'MS4A' is unknown. Did you mean 'MS4A1'? Known: CD79A, MS4A1."
+    assert unknown("gene", "x", range(20)).endswith("10, 11, ... (20 in all).")
 
 
 def test_categories_keep_their_order_and_numbers_sort_as_numbers(adata):

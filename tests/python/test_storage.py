@@ -83,7 +83,17 @@ class Hostile:
 
 @pytest.mark.parametrize(
     "damage",
-    ["no folder", "no model.json", "half a model.json", "half the weights", "no weights", "a pickle as weights", "other class", "other size", "other format"],
+    [
+        "no folder",
+        "no model.json",
+        "half a model.json",
+        "half the weights",
+        "no weights",
+        "a pickle as weights",
+        "other class",
+        "other size",
+        "other format",
+    ],
 )
 def test_a_damaged_folder_is_an_error_and_never_code(model, adata, tmp_path, damage):
     model.save(tmp_path / "m")

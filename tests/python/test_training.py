@@ -36,7 +36,9 @@ def test_kl_weight_reaches_one_and_the_peers_setting_does_not(adata):
 
 def test_early_stopping_goes_back_to_the_best(adata):
     model = make(adata)
-    model.train(max_epochs=200, early_stopping=True, early_stopping_patience=3, train_size=0.5, plan_kwargs={"lr": 0.05, "n_epochs_kl_warmup": 1})
+    model.train(
+        max_epochs=200, early_stopping=True, early_stopping_patience=3, train_size=0.5, plan_kwargs={"lr": 0.05, "n_epochs_kl_warmup": 1}
+    )
     curve = model.history["elbo_validation"]["elbo_validation"]
     assert len(curve) < 200 and curve.idxmin() == len(curve) - 4
     with settings.private_seed(1234):
@@ -145,7 +147,12 @@ CTRL_C = """
 
 def test_ctrl_c_keeps_the_model_trained_so_far_twice_over():
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CTRL_C)], capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+        [sys.executable, "-c", textwrap.dedent(CTRL_C)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     lines = run.stdout.split("\n")

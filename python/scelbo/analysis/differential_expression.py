@@ -141,7 +141,14 @@ def _tabulate(draws: Draws, features: np.ndarray, sides: Any, progress: bool | N
 
 
 def _change(
-    draws: Draws, features: np.ndarray, sides: Any, comparisons: list[Comparison], raw: RawSums, test: engine.Test, threshold: float, progress: bool | None
+    draws: Draws,
+    features: np.ndarray,
+    sides: Any,
+    comparisons: list[Comparison],
+    raw: RawSums,
+    test: engine.Test,
+    threshold: float,
+    progress: bool | None,
 ) -> list[dict[str, np.ndarray]]:
     """Change mode: the pseudocount, then delta where it is to be estimated, then the probabilities."""
     eps = [0.0 if test.pseudocounts is None else test.pseudocounts] * len(sides)
@@ -151,8 +158,9 @@ def _change(
             engine.pseudocount(p["peak1"], p["peak2"], raw.mean(c.pools1) < threshold, raw.mean(c.pools2) < threshold)
             for p, c in zip(peaks, comparisons, strict=True)
         ]
-    delta = [test.delta] * len(sides)
-    if test.delta is None:
+    if test.delta is not None:
+        delta = [test.delta] * len(sides)
+    else:
         means = _tabulate(draws, features, sides, progress, lambda h1, h2, k: {"mean": test.effect(h1, h2, eps[k]).mean(1)})
         delta = [engine.estimated_delta(m["mean"]) for m in means]
     tables = _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.change(test.effect(h1, h2, eps[k]), delta[k], test))
@@ -167,11 +175,16 @@ def _change(
 
 def _batches(model: Model, correct: bool, batchid1: Sequence[Any] | None, batchid2: Sequence[Any] | None) -> np.ndarray | None:
     """Codes of the batches that both sides are decoded in."""
-    given = {i: None if ids is None else sorted({model.setup.code("batch", b) for b in ids}) for i, ids in (("1", batchid1), ("2", batchid2))}
+    given = {
+        i: None if ids is None else sorted({model.setup.code("batch", b) for b in ids}) for i, ids in (("1", batchid1), ("2", batchid2))
+    }
     if not correct:
         if given["1"] or given["2"]:
             raise ArgumentError("batchid1 and batchid2 say in which batches to decode.", "Add batch_correction=True.")
         return None
     if given["1"] and given["2"] and given["1"] != given["2"]:
-        raise ArgumentError("batchid1 and batchid2 differ: a difference between batches would count as one between groups.", "Give the same batches on both sides.")
+        raise ArgumentError(
+            "batchid1 and batchid2 differ: a difference between batches would count as one between groups.",
+            "Give the same batches on both sides.",
+        )
     return np.array(given["1"] or given["2"] or range(len(model.setup.categories["batch"])))

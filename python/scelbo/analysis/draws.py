@@ -116,7 +116,11 @@ class RawSums:
     def columns(self, comparison: Comparison) -> dict[str, np.ndarray]:
         """Mean count, share of cells with a count, and mean count a 10,000, on each side."""
         out = {}
-        for name, sums, unit in (("raw_mean", self.counts, 1), ("non_zeros_proportion", self.present, 1), ("raw_normalized_mean", self.shares, 1e4)):
+        for name, sums, unit in (
+            ("raw_mean", self.counts, 1),
+            ("non_zeros_proportion", self.present, 1),
+            ("raw_normalized_mean", self.shares, 1e4),
+        ):
             for side, pools in (("1", comparison.pools1), ("2", comparison.pools2)):
                 out[name + side] = self._over(sums, pools) * unit
         return out

@@ -25,7 +25,13 @@ def _losses(model: Model, adata: AnnData | None, indices: Any, batch_size: int |
 
 @torch.inference_mode()
 def elbo(
-    self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None, return_mean: bool = True, seed: int | None = None
+    self: Model,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    *,
+    batch_size: int | None = None,
+    return_mean: bool = True,
+    seed: int | None = None,
 ) -> float | np.ndarray:
     r"""Evidence lower bound :math:`E_q[\log p(x \mid z)] - KL(q \,\|\, p)` of a cell, in nats; higher is better.
 
@@ -48,7 +54,13 @@ def elbo(
 
 @torch.inference_mode()
 def reconstruction_error(
-    self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None, return_mean: bool = True, seed: int | None = None
+    self: Model,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    *,
+    batch_size: int | None = None,
+    return_mean: bool = True,
+    seed: int | None = None,
 ) -> dict[str, float] | dict[str, np.ndarray]:
     r"""Minus the expected log likelihood, :math:`-E_q[\log p(x \mid z)]`, of a cell, in nats; lower is better.
 
@@ -73,7 +85,7 @@ def marginal_ll(
     return_mean: bool = True,
     seed: int | None = None,
 ) -> float | np.ndarray:
-    r"""Log marginal likelihood by importance sampling,
+    r"""Log marginal likelihood by importance sampling.
 
     .. math:: \log p(x) \approx \log \frac1S \sum_s \frac{p(x \mid z_s)\, p(z_s)}{q(z_s \mid x)}, \qquad z_s \sim q(z \mid x).
 

@@ -33,7 +33,12 @@ class Design(NamedTuple):
 
 
 def design(
-    adata: AnnData, groupby: str | None = None, group1: str | Sequence[str] | None = None, group2: str | None = None, idx1: Any = None, idx2: Any = None
+    adata: AnnData,
+    groupby: str | None = None,
+    group1: str | Sequence[str] | None = None,
+    group2: str | None = None,
+    idx1: Any = None,
+    idx2: Any = None,
 ) -> Design:
     """Groups from a column of ``obs``, or two sets of cells (masks, row numbers, or queries on ``obs``)."""
     if idx1 is not None or idx2 is not None:
@@ -50,7 +55,7 @@ def design(
         raise ArgumentError(unknown("groupby column", groupby, adata.obs.columns))
     column = adata.obs[groupby]
     names = [str(v) for v in pd.Categorical(column.astype(str).where(column.notna())).remove_unused_categories().categories]
-    asked = names if group1 is None else [str(group1)] if np.ndim(group1) == 0 else [str(g) for g in group1]  # type: ignore[union-attr]
+    asked = names if group1 is None else [str(group1)] if np.ndim(group1) == 0 else [str(g) for g in group1]
     for name in [*asked, *([str(group2)] if group2 is not None else [])]:
         if name not in names:
             raise ArgumentError(unknown(f"group of {groupby}", name, names))

@@ -53,7 +53,8 @@ class Counts:
             rows = rows.copy()  # scipy may share indices with the input even where it converts the values
             rows.sum_duplicates()
             rows.eliminate_zeros()
-        return cls(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (rows.indptr.astype(np.int64), rows.indices, rows.data)), rows.shape[1])
+        crow, col, val = (torch.from_numpy(np.ascontiguousarray(a)) for a in (rows.indptr.astype(np.int64), rows.indices, rows.data))
+        return cls(crow, col, val, rows.shape[1])
 
     def __len__(self) -> int:
         return len(self.crow) - 1
@@ -105,8 +106,7 @@ class Counts:
     def dense(self) -> Float[Tensor, "rows n_vars"]:
         """The matrix with its zeros."""
         out = self.val.new_zeros(len(self) * self.n_vars)
-        out[self.flat] = self.val
-        return out.view(len(self), self.n_vars)
+        return out.scatter_(0, self.flat, self.val).view(len(self), self.n_vars)
 
     def to(self, *args: Any, **kwargs: Any) -> Counts:
         """As ``Tensor.to``: the device moves all parts, a dtype converts the values only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -71,7 +72,7 @@ class Batch:
         value = getattr(self, name)
         return value[column] if column else value
 
-    def replace(self, values: dict[str, int | Tensor]) -> Self:
+    def replace(self, values: Mapping[str, int | Tensor]) -> Self:
         """The same cells with other covariates: ``cells.replace({"batch": 3})`` asks what they would be in batch 3."""
         new = dict(self.__dict__)
         for covariate, value in values.items():

@@ -49,7 +49,9 @@ class Loader:
             yield self.columns.take(rows)
 
 
-def split(n_obs: int, train_size: float | None, validation_size: float | None, shuffle: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split(
+    n_obs: int, train_size: float | None, validation_size: float | None, shuffle: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells for training, validation and test; what neither size claims is the test set.
 
     ``train_size=None`` means 0.9. At least two cells train.
@@ -64,7 +66,9 @@ def split(n_obs: int, train_size: float | None, validation_size: float | None, s
     n_train = int(np.ceil(train * n_obs - 1e-9))
     n_validation = min(n_obs - n_train, int(np.floor(validation * n_obs + 1e-9)))
     if n_train < 2:
-        raise ArgumentError(f"{n_train} of {n_obs} cells would train the model: at least two are needed.", "Raise train_size, or give more cells.")
+        raise ArgumentError(
+            f"{n_train} of {n_obs} cells would train the model: at least two are needed.", "Raise train_size, or give more cells."
+        )
     order = rng.permutation(n_obs) if shuffle else np.arange(n_obs)
     return np.split(order, [n_train, n_train + n_validation])  # type: ignore[return-value]
 

@@ -41,7 +41,9 @@ def counts_from_log(adata: AnnData, layer: str | None = None, tolerance: float =
     y = sparse.csr_matrix(adata.X if layer is None else adata.layers[layer], dtype=np.float64)
     y.eliminate_zeros()
     if y.nnz == 0 or y.data.min() < 0:
-        raise DataError("Log-normalised counts are zero or above.", "These values may be scaled (z-scores): their counts cannot be got back.")
+        raise DataError(
+            "Log-normalised counts are zero or above.", "These values may be scaled (z-scores): their counts cannot be got back."
+        )
     filled = np.flatnonzero(np.diff(y.indptr))
     values = np.expm1(y.data)
     smallest = np.ones(y.shape[0])
@@ -49,7 +51,10 @@ def counts_from_log(adata: AnnData, layer: str | None = None, tolerance: float =
     x = values / np.repeat(smallest, np.diff(y.indptr))
     share = float((np.abs(x - np.rint(x)) <= tolerance).mean())
     if share < 0.9:
-        raise DataError(f"Only {share:.0%} of the values land within {tolerance} of a whole count.", "They are not log1p values of counts scaled by one factor a cell.")
+        raise DataError(
+            f"Only {share:.0%} of the values land within {tolerance} of a whole count.",
+            "They are not log1p values of counts scaled by one factor a cell.",
+        )
     whole = sparse.csr_matrix((np.rint(x).astype(np.float32), y.indices, y.indptr), shape=y.shape)
     return AnnData(whole, obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm), uns={"counts_from_log": share})
 

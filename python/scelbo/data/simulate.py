@@ -9,7 +9,14 @@ from scipy import sparse
 
 
 def counts(
-    n_cells: int = 500, n_genes: int = 200, *, n_types: int = 4, n_batches: int = 2, stored: float = 0.2, batch_effect: float = 0.3, seed: int = 0
+    n_cells: int = 500,
+    n_genes: int = 200,
+    *,
+    n_types: int = 4,
+    n_batches: int = 2,
+    stored: float = 0.2,
+    batch_effect: float = 0.3,
+    seed: int = 0,
 ) -> AnnData:
     r"""Negative binomial counts of cells of several types in several batches.
 
@@ -50,7 +57,9 @@ def counts(
     for _ in range(16):  # bisection for the mean library size
         size = (low * high) ** 0.5
         low, high = (size, high) if (draw(few, size, np.random.default_rng(1)) > 0).mean() < stored else (low, size)
-    x = sparse.vstack([sparse.csr_matrix(draw(rows, size, rng)) for rows in np.array_split(np.arange(n_cells), max(1, n_cells // 2000))]).tocsr()
+    x = sparse.vstack(
+        [sparse.csr_matrix(draw(rows, size, rng)) for rows in np.array_split(np.arange(n_cells), max(1, n_cells // 2000))]
+    ).tocsr()
     obs = pd.DataFrame(
         {
             "batch": pd.Categorical([f"batch{b}" for b in batch]),

@@ -32,7 +32,9 @@ class Findings:
         """Raise where there are problems, warn where there are concerns."""
         if self.problems:
             one = len(self.problems) == 1
-            head = "The data cannot be used as they are:" if one else f"The data cannot be used as they are ({len(self.problems)} problems):"
+            head = (
+                "The data cannot be used as they are:" if one else f"The data cannot be used as they are ({len(self.problems)} problems):"
+            )
             raise DataError(head, " ".join(dict.fromkeys(self.hints)), self.problems + self.concerns)
         if self.concerns:
             warnings.warn("Look at this before training:\n" + "\n".join(f"  - {c}" for c in self.concerns), DataWarning, stacklevel=5)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from scelbo.data import Counts
-from scelbo.likelihoods.sparse import Kernel, Rows
+from scelbo.likelihoods.sparse import Kernel, Rows, at
 
 Out = tuple[Tensor, Tensor, tuple[Tensor, ...]]
+TABLE = 16
+"""Counts up to here have their gamma functions from a table."""
 
 
 def _row_sum(dense: Tensor, weight: Tensor) -> Tensor:
@@ -19,15 +21,24 @@ def _row_sum(dense: Tensor, weight: Tensor) -> Tensor:
 
 
 def _gamma_terms(x: Counts, params: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """lgamma(x + theta) - lgamma(theta), and the same of digamma, at the stored values."""
-    log_theta = params[0]
-    if log_theta.shape[0] == 1:
-        theta = log_theta[0].exp()
-        t, low, slope = theta[x.col], theta.lgamma()[x.col], theta.digamma()[x.col]
-    else:
-        t = log_theta.reshape(-1)[x.flat].exp()
-        low, slope = t.lgamma(), t.digamma()
-    return torch.lgamma(x.val + t) - low, torch.digamma(x.val + t) - slope
+    r"""lgamma(x + theta) - lgamma(theta), and the same of digamma, at the stored values.
+
+    For whole x these are :math:`\sum_{k < x} \log(\theta + k)` and :math:`\sum_{k < x} 1 / (\theta + k)`: with one theta a gene a small
+    table serves nearly all stored values, exactly, and the slow gamma functions are left for the few high ones.
+    """
+    if params[0].shape[0] > 1:
+        theta = at(params[0], x.col, x.flat).exp()
+        return torch.lgamma(x.val + theta) - theta.lgamma(), torch.digamma(x.val + theta) - theta.digamma()
+    theta = params[0][0].exp()
+    steps = theta + torch.arange(TABLE, device=theta.device)[:, None]
+    entry = (x.val.clamp(max=TABLE).long() - 1) * x.n_vars + x.col
+    value, slope = (terms.cumsum(0).view(-1).index_select(0, entry) for terms in (steps.log(), steps.reciprocal()))
+    high = (x.val > TABLE).nonzero()[:, 0]
+    if len(high):
+        t, y = theta[x.col[high]], x.val[high]
+        value[high] = torch.lgamma(y + t) - t.lgamma()
+        slope[high] = torch.digamma(y + t) - t.digamma()
+    return value, slope
 
 
 def _nb_rows(r: Rows) -> Out:

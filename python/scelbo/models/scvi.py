@@ -61,20 +61,22 @@ class SCVIModule(VAE):
             "categories": categories,
             "n_continuous": setup.n_continuous + (model.batch_embedding_dim if embedded else 0),
         }
-        net = {"n_hidden": model.n_hidden, "deep": model.deeply_inject_covariates, "activation": model.activation}
-        norms = lambda side: {"batch_norm": model.use_batch_norm in (side, "both"), "layer_norm": model.use_layer_norm in (side, "both")}  # noqa: E731
-        encoder = {**net, **norms("encoder"), **(seen if model.encode_covariates else {}), "dropout": model.dropout_rate}
+        net: dict[str, Any] = {"n_hidden": model.n_hidden, "deep": model.deeply_inject_covariates, "activation": model.activation}
+        encoder: dict[str, Any] = {
+            **net,
+            **_norms(model, "encoder"),
+            **(seen if model.encode_covariates else {}),
+            "dropout": model.dropout_rate,
+        }
 
-        self.z = GaussianEncoder(
-            genes, model.n_latent, n_layers=model.n_layers, var_activation=model.var_activation, **encoder
-        )
+        self.z = GaussianEncoder(genes, model.n_latent, n_layers=model.n_layers, var_activation=model.var_activation, **encoder)
         self.size_given = setup.keys.get("size_factor_key") is not None
         known = model.use_observed_lib_size or self.size_given
         self.l = None if known else GaussianEncoder(genes, 1, n_layers=1, var_activation=model.var_activation, **encoder)
         self.l_prior = None if known else PerCategory("batch", batches["batch"], 2, learns=False)  # mean, variance of log library size
         self.encode_covariates = model.encode_covariates
 
-        self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **norms("decoder"), **seen)
+        self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **_norms(model, "decoder"), **seen)
         self.rho = nn.Linear(model.n_hidden, genes)
         self.pi = nn.Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
         self.log_theta = _dispersion(model, setup)
@@ -133,6 +135,10 @@ class SCVIModule(VAE):
         """Minus the ELBO; the KL of the library size is never annealed, as its prior comes from the data."""
         whole = super().loss(cells, q, p)
         return Loss(whole.nll, {"z": whole.kl["z"]}, {k: v for k, v in whole.kl.items() if k != "z"})
+
+
+def _norms(model: SCVI, side: str) -> dict[str, Any]:
+    return {"batch_norm": model.use_batch_norm in (side, "both"), "layer_norm": model.use_layer_norm in (side, "both")}
 
 
 def _dispersion(model: SCVI, setup: Setup) -> nn.Module:

@@ -34,6 +34,8 @@ class PerCategory(nn.Module):
         False for rows taken from data (see :meth:`set_row`).
     """
 
+    fixed: Tensor
+
     def __init__(self, covariate: str, n: int, *shape: int, bound: float = 1.0, shift: bool = False, learns: bool = True):
         super().__init__()
         self.covariate, self.bound, self.learns = covariate, bound, learns

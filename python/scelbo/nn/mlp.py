@@ -58,9 +58,7 @@ class MLP(nn.Module):
     ):
         super().__init__()
         self.linear = nn.ModuleList(
-            ConditionalLinear(
-                n_in if i == 0 else n_hidden, n_hidden, categories if deep or i == 0 else None, n_continuous if i == 0 else 0
-            )
+            ConditionalLinear(n_in if i == 0 else n_hidden, n_hidden, categories if deep or i == 0 else None, n_continuous if i == 0 else 0)
             for i in range(n_layers)
         )
         norm = lambda: nn.Sequential(  # noqa: E731
@@ -72,10 +70,11 @@ class MLP(nn.Module):
 
     def forward(self, h: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "*s cells n_hidden"]:
         for linear, norm in zip(self.linear, self.norm, strict=True):
-            h = linear(h, cells, t)
-            h = norm(h.flatten(0, -2)).view_as(h)  # sample axes are just more rows
-            h = self.dropout(self.activation(h))
-        return h  # type: ignore[return-value]
+            y: Tensor = linear(h, cells, t)
+            y = norm(y.flatten(0, -2)).view_as(y)  # sample axes are just more rows
+            h = self.dropout(self.activation(y))
+        assert isinstance(h, Tensor)
+        return h
 
 
 class GaussianEncoder(nn.Module):

@@ -34,7 +34,8 @@ class KeepBest(pl.Callback):
 
     def __init__(self, monitor: str, write: Callable[[], None] | None):
         self.monitor, self.write = monitor, write
-        self.best, self.weights, self.epoch = float("inf"), None, 0
+        self.best, self.epoch = float("inf"), 0
+        self.weights: dict[str, Any] | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
         value = float(trainer.callback_metrics[self.monitor])

@@ -39,12 +39,18 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
         every = _validate_every(options, plan_options, max_epochs, len(validation))
         good = LastGoodState()
         best = _best(model, options) if every and (options.early_stopping or options.checkpoint) else None
-        with graceful_interrupt() as stop, _quiet(), settings.task(f"Training {type(model).__name__}", max_epochs, options.progress) as work:
+        with (
+            graceful_interrupt() as stop,
+            _quiet(),
+            settings.task(f"Training {type(model).__name__}", max_epochs, options.progress) as work,
+        ):
             report = lambda row: work.step(1, **{name: row[key] for name, key in SHOWN.items() if key in row})  # noqa: E731
             plan = Plan(model.module, plan_options, max_epochs, model.trained_epochs, model.optimizer_state, report, stop)
             callbacks: list[Any] = [good]
             if options.early_stopping:
-                callbacks.append(EarlyStopping(options.early_stopping_monitor, options.early_stopping_min_delta, options.early_stopping_patience))
+                callbacks.append(
+                    EarlyStopping(options.early_stopping_monitor, options.early_stopping_min_delta, options.early_stopping_patience)
+                )
             trainer = _trainer(options, max_epochs, every, callbacks + [c for c in [best] if c])
             try:
                 trainer.fit(
@@ -84,7 +90,9 @@ def _validate_every(options: TrainOptions, plan: PlanOptions, max_epochs: int, n
     needs = [name for name, on in (("early_stopping", options.early_stopping), ("reduce_lr_on_plateau", plan.reduce_lr_on_plateau)) if on]
     if n_validation == 0:
         if needs:
-            raise ArgumentError(f"{needs[0]} needs validation cells, and the sizes given leave none.", "Lower train_size, or set validation_size.")
+            raise ArgumentError(
+                f"{needs[0]} needs validation cells, and the sizes given leave none.", "Lower train_size, or set validation_size."
+            )
         return 0
     if options.check_val_every_n_epoch:
         return int(options.check_val_every_n_epoch)
@@ -125,7 +133,8 @@ def _explain(model: Model, cells: Batch, plan: Plan) -> NonFiniteLossError:
         f"The loss became NaN or infinite in epoch {plan.epoch + 1}; the model was put back to the start of that epoch.",
         "Lower the learning rate, plan_kwargs={'lr': 5e-4}, or remove extreme cells and genes, and train again: it goes on from there.",
         [
-            f"cells with the most counts (median {middle:,.0f}): " + ", ".join(f"{names[int(cells.index[i])]} ({size[i]:,.0f})" for i in top),
+            f"cells with the most counts (median {middle:,.0f}): "
+            + ", ".join(f"{names[int(cells.index[i])]} ({size[i]:,.0f})" for i in top),
             "genes with the highest values: " + ", ".join(f"{model.setup.var_names[int(g)]} ({peak[g]:,.0f})" for g in genes),
         ],
     )
