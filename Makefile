@@ -13,7 +13,6 @@ help: ## this list
 demo: venv ## scVI on real cells in a Seurat object: figures and the object in demo/
 	@tools/setup-r.sh
 	@Rscript examples/demo.R demo
-	@$(python) examples/open_in_python.py demo
 
 test: test-python test-r ## all tests
 test-python: venv ## the tests of the Python core
