@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from scelbo import settings, storage
 from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
-from scelbo.errors import ArgumentError, NotTrainedError, SetupError, one_of, unknown
+from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, one_of, unknown
 from scelbo.module import Module
 from scelbo.train.options import PlanOptions, TrainOptions
 
@@ -114,6 +114,11 @@ class Model:
             raise SetupError("This model was loaded without data.", "Give the data: adata=..., or load it with them.")
         if self._data is None:
             self._data = self.setup.read(self.adata, self.Cells)
+        elif not self._data.intact:
+            raise DataError(
+                "The counts in adata were changed in place since the model read them.",
+                "Normalise a copy, or keep the counts in a layer: adata.layers['counts'] = adata.X.copy(), and set up with layer='counts'.",
+            )
         return self._data
 
     def batches(self, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from scipy import sparse
 from scelbo import SCVI, errors
 from scelbo.data import Cells, Counts, Loader, Setup, counts_from_log, pbmc68k, split
 from scelbo.data.loaders import chunks
+from scelbo.data.simulate import counts
 from scelbo.errors import unknown
 
 
@@ -151,6 +152,21 @@ def test_categories_keep_their_order_and_numbers_sort_as_numbers(adata):
     setup = Setup.of(adata, Cells, {"batch_key": "number", "labels_key": "order"})
     assert setup.categories["batch"] == [str(i) for i in range(12)]
     assert setup.categories["label"] == ["low", "high"]
+
+
+def test_counts_changed_in_place_are_noticed_and_replaced_ones_do_no_harm(adata):
+    SCVI.setup_anndata(adata)
+    model = SCVI(adata, n_hidden=8)
+    model.train(max_epochs=1)
+    before = model.get_latent_representation()
+    adata.X = adata.X.log1p()
+    np.testing.assert_array_equal(model.get_latent_representation(), before)
+    other = counts(50, 40)
+    SCVI.setup_anndata(other)
+    model = SCVI(other, n_hidden=8)
+    other.X.data *= 2
+    with pytest.raises(errors.DataError, match="changed in place"):
+        model.train(max_epochs=1)
 
 
 def test_a_view_is_set_up_and_its_parent_is_not(adata):

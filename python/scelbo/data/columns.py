@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch
 
 
@@ -25,12 +26,21 @@ class Columns:
 
     def __init__(self, cells_type: type[Batch], values: dict[str, Any], n_obs: int):
         self.cells_type, self.values, self.n_obs = cells_type, values, n_obs
+        self.sums = self._sums()
 
     def __len__(self) -> int:
         return self.n_obs
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
+
+    def _sums(self) -> list[float]:
+        return [float(v.val.sum(dtype=torch.float64)) for v in self.values.values() if isinstance(v, Counts)]
+
+    @property
+    def intact(self) -> bool:
+        """Whether the counts, whose memory is the user's matrix, are as they were read."""
+        return self._sums() == self.sums
 
     def take(self, index: np.ndarray) -> Batch:
         """The cells ``index`` (repeats allowed), in the order asked for."""

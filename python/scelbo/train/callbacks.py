@@ -32,7 +32,7 @@ class LastGoodState(pl.Callback):
 class KeepBest(pl.Callback):
     """Keeps the weights of the best validation, and writes the model to a folder at each new best if asked."""
 
-    def __init__(self, monitor: str, write: Callable[[], None] | None):
+    def __init__(self, monitor: str, write: Callable[[Plan], None] | None):
         self.monitor, self.write = monitor, write
         self.best, self.epoch = float("inf"), 0
         self.weights: dict[str, Any] | None = None
@@ -42,4 +42,4 @@ class KeepBest(pl.Callback):
         if value < self.best:
             self.best, self.weights, self.epoch = value, copy.deepcopy(plan.module.state_dict()), plan.epoch
             if self.write is not None:
-                self.write()
+                self.write(plan)

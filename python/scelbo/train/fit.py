@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -38,7 +38,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
         train, validation, test = split(data.n_obs, options.train_size, options.validation_size, options.shuffle_set_split, rng)
         every = _validate_every(options, plan_options, max_epochs, len(validation))
         good = LastGoodState()
-        best = _best(model, options) if every and (options.early_stopping or options.checkpoint) else None
+        best = KeepBest(options.early_stopping_monitor, _writer(model, options)) if options.early_stopping or options.checkpoint else None
         with (
             graceful_interrupt() as stop,
             _quiet(),
@@ -61,13 +61,15 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             except NonFinite as error:
                 work.reason = "not finite"
                 model.module.load_state_dict(good.weights)
-                _finish(model, plan, good.optimizer)
+                model.optimizer_state = good.optimizer
+                _record(model, plan)
                 raise _explain(model, error.cells, plan) from None
             finally:
                 model.train_indices, model.validation_indices, model.test_indices = train, validation, test
                 model.module.eval()
             work.reason = "interrupted" if stop.requested else "stopped early" if trainer.current_epoch < max_epochs else "done"
-        _finish(model, plan, trainer.optimizers[0].state_dict())
+        model.optimizer_state = trainer.optimizers[0].state_dict()
+        _record(model, plan)
         if best is not None and best.weights is not None:
             model.module.load_state_dict(best.weights)
         if torch.cuda.is_available() and plan.device.type == "cuda":
@@ -76,18 +78,24 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             settings.say(f"Interrupted: the model keeps the {model.trained_epochs} epochs trained so far.")
 
 
-def _finish(model: Model, plan: Plan, optimizer: dict[str, Any]) -> None:
+def _record(model: Model, plan: Plan) -> None:
+    """What was trained, as of now."""
     rows = {epoch: row for epoch, row in plan.rows.items() if "train_loss" in row}  # whole epochs
     new = pd.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
-    model._history = pd.concat([model._history, new]).rename_axis("epoch") if len(model._history) else new
-    model.optimizer_state = optimizer
-    model.trained_epochs += len(rows)
+    before = model._history[model._history.index < plan.start]
+    model._history = pd.concat([before, new]).rename_axis("epoch") if len(before) else new
+    model.trained_epochs = plan.start + len(rows)
     model.is_trained = model.is_trained or plan.global_step > 0
 
 
 def _validate_every(options: TrainOptions, plan: PlanOptions, max_epochs: int, n_validation: int) -> int:
     """Epochs between validations; 0 for none."""
-    needs = [name for name, on in (("early_stopping", options.early_stopping), ("reduce_lr_on_plateau", plan.reduce_lr_on_plateau)) if on]
+    wants = {
+        "early_stopping": options.early_stopping,
+        "reduce_lr_on_plateau": plan.reduce_lr_on_plateau,
+        "checkpoint": options.checkpoint is not None,
+    }
+    needs = [name for name, wanted in wants.items() if wanted]
     if n_validation == 0:
         if needs:
             raise ArgumentError(
@@ -96,18 +104,20 @@ def _validate_every(options: TrainOptions, plan: PlanOptions, max_epochs: int, n
         return 0
     if options.check_val_every_n_epoch:
         return int(options.check_val_every_n_epoch)
-    return 1 if needs or options.checkpoint else max(1, max_epochs // 20)
+    return 1 if needs else max(1, max_epochs // 20)
 
 
-def _best(model: Model, options: TrainOptions) -> KeepBest:
-    write = None
-    if options.checkpoint is not None:
-        folder = options.checkpoint
+def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | None:
+    """Writes the model to the checkpoint folder, if one was named."""
+    folder = options.checkpoint
+    if folder is None:
+        return None
 
-        def write() -> None:
-            model.save(folder, overwrite=True)
+    def write(plan: Plan) -> None:
+        _record(model, plan)
+        model.save(folder, overwrite=True)
 
-    return KeepBest(options.early_stopping_monitor, write)
+    return write
 
 
 def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list[Any]) -> pl.Trainer:

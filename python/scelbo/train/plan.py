@@ -131,15 +131,18 @@ class Plan(pl.LightningModule):
         self.sums.add(loss, total, cells)
         return total
 
-    def on_train_epoch_end(self) -> None:
-        if self.sums.cells == 0:  # interrupted before the first minibatch
-            return
+    def note_training(self) -> dict[str, float]:
+        """The epoch's figures of the training cells, in its row."""
         figures = self.sums.means()
-        row = self.rows.setdefault(self.epoch, {})
-        row |= {"train_loss": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
-        row |= {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
-        self.log_dict({k: v for k, v in row.items() if k.endswith("_train") or k == "train_loss"}, batch_size=1)
-        self.report(row)
+        named = {"train_loss": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
+        weight = {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        self.rows.setdefault(self.epoch, {}).update(named | weight)
+        return named
+
+    def on_train_epoch_end(self) -> None:
+        if self.sums.cells:  # else interrupted before the first minibatch
+            self.log_dict(self.note_training(), batch_size=1)
+            self.report(self.rows[self.epoch])
 
     # ------------------------------------------------------------------ validation
     def on_validation_epoch_start(self) -> None:
@@ -152,6 +155,7 @@ class Plan(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         torch.set_rng_state(self.random_state)
+        self.note_training()  # validation ends inside the training epoch, and a checkpoint is written then
         figures = {("validation_loss" if k == "loss" else f"{k}_validation"): v for k, v in self.seen.means().items()}
-        self.rows.setdefault(self.epoch, {}).update(figures)
+        self.rows[self.epoch].update(figures)
         self.log_dict(figures, batch_size=1)
