@@ -31,7 +31,8 @@ python_exception <- function(cnd) {
 }
 
 abort_python <- function(exception, call) {
-  type <- reticulate::py_to_r(exception[["__class__"]][["__name__"]])
+  get <- reticulate::py_get_attr # not `$`: since reticulate 1.29 the exception is an R condition, a list, too
+  type <- reticulate::py_str(get(get(exception, "__class__"), "__name__"))
   if (type == "KeyboardInterrupt") rlang::interrupt()
   message <- reticulate::py_str(exception)
   if (!reticulate::py_has_attr(exception, "kind")) {
@@ -43,10 +44,11 @@ abort_python <- function(exception, call) {
     abort_scelbo(kind, paste0(type, ": ", message), hint, call = call)
   }
   texts <- function(name) {
-    value <- as.character(unlist(reticulate::py_to_r(exception[[name]])))
+    value <- as.character(unlist(reticulate::py_to_r(get(exception, name))))
     in_r_words(value[nzchar(value)])
   }
-  message <- in_r_words(reticulate::py_str(exception[["args"]][[0]])) # str() of the exception repeats the hint
+  first <- reticulate::py_get_item(get(exception, "args"), 0L) # str() of the exception repeats the hint
+  message <- in_r_words(reticulate::py_str(first))
   abort_scelbo(texts("kind"), message, texts("hint"), texts("problems"), call = call)
 }
 

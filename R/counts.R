@@ -49,20 +49,23 @@ read_cells.Seurat <- function(object, assay = NULL, layer = "counts", call = cal
 slot_v3 <- function(from, layer, call) {
   known <- intersect(c("counts", "data", "scale.data"), slotNames(from))
   known <- known[vapply(known, function(name) length(slot(from, name)) > 0, NA)]
-  if (layer %in% known) return(slot(from, layer))
-  abort_scelbo("setup", paste0("The assay has no ", layer, "; it has ", some_of(known), "."),
-               "Models of counts need the raw counts: choose the assay that holds them by `assay =`.", call = call)
+  check_layer(layer, known, call)
+  slot(from, layer)
 }
 
-# Assay5 of Seurat 5, whose layer may be split ("counts.1", "counts.2"): joined by the order of cells and the union of
+check_layer <- function(layer, known, call) {
+  if (any(layer == known)) return(invisible())
+  hint <- c(did_you_mean(layer, known), "Raw counts may be in another assay: choose it by `assay =`.")
+  abort_scelbo("setup", paste0("The assay has no layer '", layer, "'; it has ", some_of(known), "."),
+               paste(hint, collapse = " "), call = call)
+}
+
+# Assay5 of Seurat 5. A layer may be split ("counts.1", "counts.2"): joined by the order of cells and the union of
 # features.
 layers_v5 <- function(from, layer, call) {
-  names <- seurat5("Layers")(from, search = layer)
-  if (is.null(names)) {
-    known <- seurat5("Layers")(from)
-    abort_scelbo("setup", paste0("The assay has no layer '", layer, "'; it has ", some_of(known), "."),
-                 did_you_mean(layer, known), call = call)
-  }
+  known <- seurat5("Layers")(from)
+  names <- if (layer %in% known) layer else known[startsWith(known, paste0(layer, "."))]
+  if (!length(names)) check_layer(layer, known, call)
   parts <- lapply(names, function(name) as_sparse(seurat5("LayerData")(from, layer = name, fast = FALSE)))
   features <- Reduce(union, lapply(parts, rownames))
   joined <- do.call(cbind, lapply(parts, with_rows, features))

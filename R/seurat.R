@@ -42,7 +42,7 @@ write_back.Seurat <- function(model, object, name = tolower(model$class), featur
     make <- if (is_v5) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject
     values <- make(data = values)
     SeuratObject::Key(values) <- paste0(sub("_$", "", key), "normalized_")
-    object[[paste0(name, "_normalized")]] <- values
+    suppressWarnings(object[[paste0(name, "_normalized")]] <- values) # Seurat 5 misses a layer of counts in it
   }
   models <- models_in(object)
   models[[name]] <- model

@@ -67,7 +67,7 @@ said <- function(expr) {
   cat(conditionMessage(tryCatch(expr, scelbo_error = identity)))
 }
 
-# A child R process with this package: the code that loads it, as tests run from the source or from an installed package.
+# Code that loads this package in a child R process: tests run from the source, or with an installed package.
 load_package <- function() {
   if (!"pkgload" %in% loadedNamespaces() || !pkgload::is_dev_package("scelbo")) return("library(scelbo)")
   paste0("pkgload::load_all(", deparse(pkgload::pkg_path()), ", quiet = TRUE)")

@@ -6,7 +6,8 @@ test_that("every kind of matrix gives the same counts", {
   counts <- simulate_counts(20, 10)
   expected <- unname(as.matrix(counts))
   kinds <- list(
-    sparse = counts, dense = as.matrix(counts), triplets = as(counts, "TsparseMatrix"), rows = as(counts, "RsparseMatrix"),
+    sparse = counts, dense = as.matrix(counts),
+    triplets = as(counts, "TsparseMatrix"), rows = as(counts, "RsparseMatrix"),
     integer = matrix(as.integer(expected), nrow(expected))
   )
   if (requireNamespace("DelayedArray", quietly = TRUE)) kinds$delayed <- DelayedArray::DelayedArray(as.matrix(counts))
@@ -79,11 +80,11 @@ test_that("errors name what is there, and the nearest match", {
   object <- seurat_object()
   expect_snapshot({
     said(as_anndata(object, assay = "rna"))
-    said(as_anndata(object, layer = "count"))
     said(as_anndata(sce_object(), layer = "count"))
     said(as_anndata(object, features = c("gene1", "Gene2", "nonsense")))
     said(as_anndata(mtcars))
     said(as_anndata("no_such_file.h5ad"))
   })
-  expect_error(as_anndata(mtcars), class = "scelbo_setup_error")
+  expect_error(as_anndata(object, layer = "count"), "no layer 'count'.*Did you mean 'counts'",
+               class = "scelbo_setup_error")
 })

@@ -13,7 +13,8 @@ test_that("every constructor has its Python model's arguments and defaults", {
 })
 
 test_that("every column argument is one that Python's minibatch declares", {
-  declared <- reticulate::iterate(core()$SCVI$Cells$fields()$values(), function(field) reticulate::py_to_r(field$argument))
+  fields <- core()$SCVI$Cells$fields()$values()
+  declared <- reticulate::iterate(fields, function(field) reticulate::py_to_r(field$argument))
   columns <- list(batch = "b", labels = "l", categorical = "c", continuous = "n", size_factor = "s")
   expect_setequal(c("layer", names(python_keys(columns))), unlist(declared))
 })

@@ -39,7 +39,8 @@ test_that("differential expression finds what differs", {
   table <- differential_expression(model, group_by = cell_types(150), group1 = "a", mode = "change", seed = 1)
   expect_setequal(head(table$feature, 5), paste0("gene", 1:5))
   expect_equal(rownames(table), table$feature)
-  again <- differential_expression(model, object = seurat_object(), group_by = "type", group1 = "a", mode = "change", seed = 1)
+  again <- differential_expression(model, object = seurat_object(), group_by = "type", group1 = "a", mode = "change",
+                                   seed = 1)
   expect_equal(again, table, tolerance = 1e-5)
   by_cells <- differential_expression(model, cells1 = cell_types(150) == "a", mode = "change", seed = 1)
   expect_equal(by_cells[table$feature, "lfc_mean"], table$lfc_mean, tolerance = 0.1) # other draws, the same question
