@@ -3,6 +3,19 @@
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.elbo import elbo, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
-from scelbo.analysis.latent import latent_representation
+from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
+from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 
-__all__ = ["differential_expression", "elbo", "latent_representation", "marginal_ll", "normalized_expression", "reconstruction_error"]
+__all__ = [
+    "batch_representation",
+    "differential_expression",
+    "elbo",
+    "feature_correlation_matrix",
+    "latent_library_size",
+    "latent_representation",
+    "likelihood_parameters",
+    "marginal_ll",
+    "normalized_expression",
+    "posterior_predictive_sample",
+    "reconstruction_error",
+]

@@ -46,7 +46,7 @@ def normalized_expression(
     transform_batch
         Decode the cells as if they were from this batch; from several, the average; None keeps each cell's own.
     transform
-        The same for any categorical covariate: ``{"donor": "d1"}``.
+        The same for any covariate, a category or a number: ``{"donor": "d1", "percent_mito": 0}``.
     gene_list
         Names of genes; a name that the model does not know is an error.
     library_size
@@ -100,7 +100,7 @@ def normalized_expression(
 def decode(
     model: Model,
     cells: Batch,
-    views: Sequence[dict[str, int]],
+    views: Sequence[dict[str, float]],
     draws: int | None,
     library_size: float | Literal["latent"] = 1,
     genes: np.ndarray | None = None,
@@ -133,14 +133,18 @@ def genes_of(model: Model, gene_list: Sequence[str] | None) -> np.ndarray | None
     return at
 
 
-def counterfactuals(model: Model, transform_batch: Any = None, transform: dict[str, Any] | None = None) -> list[dict[str, int]]:
+def counterfactuals(model: Model, transform_batch: Any = None, transform: dict[str, Any] | None = None) -> list[dict[str, float]]:
     """What to replace in the cells before decoding: one view for every batch asked for."""
-    fixed: dict[str, int] = {}
-    for column, category in (transform or {}).items():
-        covariate = next((c for c in model.setup.categories if column in (c, c.partition(".")[2])), None)
-        if covariate is None:
-            raise ArgumentError(unknown("categorical covariate", column, (c.removeprefix("extra.") for c in model.setup.categories)))
-        fixed[covariate] = model.setup.code(covariate, category)
+    fixed: dict[str, float] = {}
+    numbers = list(model.setup.keys.get("continuous_covariate_keys") or [])
+    categories = {c.removeprefix("extra."): c for c in model.setup.categories}
+    for column, value in (transform or {}).items():
+        if column in numbers:
+            fixed[f"numbers.{numbers.index(column)}"] = float(value)
+        elif column in categories:
+            fixed[categories[column]] = model.setup.code(categories[column], value)
+        else:
+            raise ArgumentError(unknown("covariate", column, [*categories, *numbers]))
     if transform_batch is None:
         return [fixed]
     asked = [transform_batch] if isinstance(transform_batch, str) or np.ndim(transform_batch) == 0 else list(transform_batch)

@@ -83,3 +83,48 @@ def _mean(q: Any, embed: Any, mc_samples: int, seed: int) -> torch.Tensor:
     for part in noise.split(DRAWS_AT_ONCE):
         total += embed(q.mean + q.stddev * part).sum(0)
     return total / mc_samples
+
+
+@torch.inference_mode()
+def latent_library_size(
+    self: Model,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    *,
+    give_mean: bool = True,
+    batch_size: int | None = None,
+    seed: int | None = None,
+) -> np.ndarray:
+    r"""Library size l of each cell in counts: the posterior's where l is latent, else the observed total or the size factor.
+
+    Parameters
+    ----------
+    adata, indices, batch_size
+        Which cells, how many at once.
+    give_mean
+        The mean of the log-normal, :math:`\exp(m + v / 2)`, or one draw.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    (cells, 1).
+    """
+    self.require_trained()
+    out = []
+    with settings.private_seed(seed):
+        for cells in self.batches(adata, indices, batch_size):
+            q = self.module.inference(cells).log_l  # type: ignore[operator]
+            half = q.variance / 2 if isinstance(q, torch.distributions.Normal) else 0
+            out.append(((q.mean + half) if give_mean else q.rsample()).exp())
+    return torch.cat(out).cpu().numpy()
+
+
+@torch.inference_mode()
+def batch_representation(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> np.ndarray:
+    """The learnt vector of each cell's batch, (cells, batch_embedding_dim); needs ``batch_representation="embedding"``."""
+    self.require_trained()
+    table: Any = getattr(self.module, "batch_embedding", None)
+    if table is None:
+        raise ArgumentError("This model has no batch embedding.", "Make it with batch_representation='embedding'.")
+    return torch.cat([table(cells) for cells in self.batches(adata, indices, batch_size)]).cpu().numpy()

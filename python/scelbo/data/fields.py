@@ -72,18 +72,30 @@ class Batch:
         value = getattr(self, name)
         return value[column] if column else value
 
-    def replace(self, values: Mapping[str, int | Tensor]) -> Self:
-        """The same cells with other covariates: ``cells.replace({"batch": 3})`` asks what they would be in batch 3."""
+    def replace(self, values: Mapping[str, float | Tensor]) -> Self:
+        """The same cells with other covariates: ``cells.replace({"batch": 3})`` asks what they would be in batch 3.
+
+        ``"extra.donor"`` is one of several categorical columns, ``"numbers.0"`` the first continuous one.
+        """
         new = dict(self.__dict__)
         for covariate, value in values.items():
             name, _, column = covariate.partition(".")
-            codes = torch.full_like(self.codes(covariate), value) if isinstance(value, int) else value
-            new[name] = {**new[name], column: codes} if column else codes
+            if isinstance(new[name], dict):
+                new[name] = {**new[name], column: _filled(new[name][column], value)}
+            elif column:
+                new[name] = new[name].clone()
+                new[name][:, int(column)] = value
+            else:
+                new[name] = _filled(new[name], value)
         return type(self)(**new)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As ``Tensor.to`` for every part; a dtype converts floating point parts only."""
         return type(self)(**{k: _to(v, *args, **kwargs) for k, v in self.__dict__.items()})
+
+
+def _filled(old: Tensor, value: float | Tensor) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.full_like(old, value)
 
 
 def _to(value: Any, *args: Any, **kwargs: Any) -> Any:

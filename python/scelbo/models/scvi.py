@@ -234,7 +234,12 @@ class SCVI(Model):
         return SCVIModule(self, setup)
 
     get_latent_representation = analysis.latent_representation
+    get_latent_library_size = analysis.latent_library_size
+    get_batch_representation = analysis.batch_representation
     get_normalized_expression = analysis.normalized_expression
+    get_likelihood_parameters = analysis.likelihood_parameters
+    get_feature_correlation_matrix = analysis.feature_correlation_matrix
+    posterior_predictive_sample = analysis.posterior_predictive_sample
     get_elbo = analysis.elbo
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
