@@ -24,6 +24,12 @@ if [[ -n $missing ]] && command -v apt-get >/dev/null; then
   [[ -z $names ]] || tools/apt.sh $names || exit 3
   missing=$(absent $needed $wished)
 fi
+if command -v apt-get >/dev/null; then # R runs Python inside itself: Debian packs the library for that apart from Python
+  python=$(realpath .venv/bin/python)
+  if [[ $python == /usr/bin/* ]] && ! compgen -G "/usr/lib/*/lib${python##*/}.so*" >/dev/null; then
+    tools/apt.sh "lib${python##*/}" || exit 3
+  fi
+fi
 if [[ -n $(absent $needed) ]]; then
   echo "scelbo's R side needs R 4.1 or newer (https://www.r-project.org) and these R packages: $missing" >&2
   echo "in R:  install.packages(\"BiocManager\"); BiocManager::install(c($(printf '"%s", ' $missing | sed 's/, $//')))" >&2

@@ -8,10 +8,10 @@ import os
 import platform
 import re
 import sys
-import tarfile
 import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,20 +205,22 @@ def listen(callback: Callable[[dict[str, Any]], Any] | None, seconds: float = 0.
 # ---------------------------------------------------------------------- models
 def pack(model: Any) -> bytearray:
     """The model's saved folder as bytes, for R to keep inside an R object."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(os.path.join(folder, "model"))
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            tar.add(os.path.join(folder, "model"), "model")
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "model"
+        model.save(folder)
+        with zipfile.ZipFile(buffer, "w") as archive:  # unlike tar's, its members cannot be written elsewhere when unpacked
+            for file in sorted(folder.rglob("*")):
+                archive.write(file, file.relative_to(folder))
     return bytearray(buffer.getbuffer())
 
 
 def unpack(state: bytes, adata: AnnData | None = None) -> Any:
     """The inverse of :func:`pack`."""
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=io.BytesIO(bytes(state))) as tar:
-            tar.extractall(folder, filter="data")
-        return scelbo.load(Path(folder) / "model", adata)
+        with zipfile.ZipFile(io.BytesIO(bytes(state))) as archive:
+            archive.extractall(folder)
+        return scelbo.load(folder, adata)
 
 
 def history(model: Any) -> pd.DataFrame:
