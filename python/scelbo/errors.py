@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args, get_origin
 
 
 class ScelboError(Exception):
@@ -90,3 +92,17 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
         raise ArgumentError(
             f"{name}={value!r} is not allowed: it must be one of {', '.join(repr(a) for a in allowed)}.", nearest(value, allowed)
         )
+
+
+def of_kind(name: str, value: Any, kind: Any) -> None:
+    """Raise unless a hyper-parameter has the type that its field states; sizes are above zero, rates are shares."""
+    if get_origin(kind) is Literal:
+        one_of(name, value, get_args(kind))
+    elif kind is bool and not isinstance(value, bool):
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be True or False.")
+    elif kind is int and (isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1):
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be a whole number above zero.")
+    elif kind is float and not isinstance(value, numbers.Real):
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be a number.")
+    elif kind is float and name.endswith("_rate") and not 0 <= value < 1:
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be from 0 up to (not including) 1.")

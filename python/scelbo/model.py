@@ -7,16 +7,16 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, dataclass_transform, get_args, get_origin
+from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 
-from scelbo import settings, storage
+from scelbo import settings, storage, transfer
 from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
-from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, one_of, unknown
+from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, of_kind, unknown
 from scelbo.module import Module
 from scelbo.train.options import PlanOptions, TrainOptions
 
@@ -58,18 +58,21 @@ class Model:
 
     def __post_init__(self) -> None:
         for name, kind in self.hyperparameters().items():
-            _check(name, getattr(self, name), kind)
+            of_kind(name, getattr(self, name), kind)
         loaded = self.setup is not None
         if not loaded:
             self.setup = Setup.stored(self.adata, type(self).__name__).bind(self.adata)
         self._data: Columns | None = None
         with settings.private_seed():
-            self.module: Module = self.build(self.setup)
+            self.module: Module = self.build(self.setup.of_reference())
+            if self.setup.reference is not None:
+                transfer.grow(self.module, self.setup)
         self.module.eval()
         if not loaded:  # else the weights will say what was observed
             self.module.observe(self.read())
         self.is_trained, self.trained_epochs = False, 0
         self.optimizer_state: dict[str, Any] | None = None
+        self.freeze: dict[str, bool] | None = None  # set on a query's model: what its reference lets learn
         self._history = pd.DataFrame()
         self.train_indices = self.validation_indices = self.test_indices = np.array([], dtype=np.int64)
 
@@ -203,6 +206,76 @@ class Model:
         """Move the module, e.g. to ``"cuda:0"`` or ``"cpu"``."""
         self.module.to(device)
 
+    @classmethod
+    def load_query_data(
+        cls,
+        adata: AnnData,
+        reference_model: Model | str | Path,
+        *,
+        unfrozen: bool = False,
+        freeze_dropout: bool = False,
+        freeze_expression: bool = True,
+        freeze_decoder_first_layer: bool = True,
+        freeze_batchnorm_encoder: bool = True,
+        freeze_batchnorm_decoder: bool = True,
+        freeze_classifier: bool = True,
+    ) -> Self:
+        """A model of new data on a trained reference (scArches; Lotfollahi et al., Nature Biotechnology 40:121, 2022).
+
+        New batches and new categories of any covariate get weights of their own, in decoder and encoder, and by default only
+        these learn: the reference's answers for its own cells stay the same to the bit. ``train()`` the result, then ask it.
+
+        Parameters
+        ----------
+        adata
+            The new cells, with the reference's keys in ``obs``; features are matched by name.
+        reference_model
+            A trained model, or the folder of one.
+        unfrozen
+            Let everything learn.
+        freeze_dropout
+            No dropout while the query trains.
+        freeze_expression
+            False lets the weights learn that read and write genes.
+        freeze_decoder_first_layer
+            False lets the decoder's first layer learn.
+        freeze_batchnorm_encoder, freeze_batchnorm_decoder
+            False lets scale, shift and statistics of these norms learn: the reference then moves too.
+        freeze_classifier
+            False lets a classifier learn, where the model has one.
+
+        Returns
+        -------
+        The query's model, ready to train.
+
+        Raises
+        ------
+        SetupError
+            The reference is of another class or was not trained.
+        DataError
+            Features of the reference, or keys, are missing in ``adata``.
+        """
+        reference = reference_model if isinstance(reference_model, Model) else cls.load(reference_model)
+        if type(reference) is not cls:
+            raise SetupError(f"The reference is a {type(reference).__name__}, not a {cls.__name__}.")
+        reference.require_trained()
+        setup = reference.setup.extended(adata, cls.Cells)
+        query = cls(adata, setup=setup, **{name: getattr(reference, name) for name in cls.hyperparameters()})
+        transfer.adopt(query.module, reference.module)
+        query.freeze = {
+            "unfrozen": unfrozen,
+            "freeze_dropout": freeze_dropout,
+            "freeze_expression": freeze_expression,
+            "freeze_decoder_first_layer": freeze_decoder_first_layer,
+            "freeze_batchnorm_encoder": freeze_batchnorm_encoder,
+            "freeze_batchnorm_decoder": freeze_batchnorm_decoder,
+            "freeze_classifier": freeze_classifier,
+        }
+        transfer.freeze(query.module, **query.freeze)
+        query.module.observe(query.read())
+        query.is_trained = True
+        return query
+
     # ------------------------------------------------------------------ storage
     def save(self, folder: str | Path, *, overwrite: bool = False, save_anndata: bool = False) -> None:
         """Write ``model.json`` and ``weights.safetensors`` (and ``data.h5ad`` on request) into ``folder``, whole or not at all."""
@@ -218,17 +291,3 @@ class Model:
         said = ", ".join(f"{k}={v!r}" for k, v in changed.items())
         state = f"trained {self.trained_epochs} epochs" if self.is_trained else "not trained"
         return f"{type(self).__name__}({said}): {self.setup.n_vars} features, {state}"
-
-
-def _check(name: str, value: Any, kind: Any) -> None:
-    """A hyper-parameter has the type that its field states; sizes are above zero, rates are shares."""
-    if get_origin(kind) is Literal:
-        one_of(name, value, get_args(kind))
-    elif kind is bool and not isinstance(value, bool):
-        raise ArgumentError(f"{name}={value!r} is not allowed: it must be True or False.")
-    elif kind is int and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
-        raise ArgumentError(f"{name}={value!r} is not allowed: it must be a whole number above zero.")
-    elif kind is float and not isinstance(value, int | float | np.floating):
-        raise ArgumentError(f"{name}={value!r} is not allowed: it must be a number.")
-    elif kind is float and name.endswith("_rate") and not 0 <= value < 1:
-        raise ArgumentError(f"{name}={value!r} is not allowed: it must be from 0 up to (not including) 1.")

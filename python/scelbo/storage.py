@@ -17,6 +17,7 @@ from anndata import AnnData, read_h5ad
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from scelbo import transfer
 from scelbo.data import Setup
 from scelbo.errors import StorageError, unknown
 
@@ -72,6 +73,7 @@ def _about(model: Model) -> dict[str, Any]:
         "setup": model.setup.to_dict(),
         "trained_epochs": model.trained_epochs,
         "is_trained": model.is_trained,
+        "freeze": model.freeze,
         "history": {"epoch": [int(e) for e in model._history.index], "columns": history},
         "split": {name: getattr(model, name).tolist() for name in SPLIT},
     }
@@ -117,7 +119,12 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
         if adata is not None:
             setup._columns_of(adata)  # features are matched by name here, before anything else is made
         model = models[name](adata, setup=setup, **said["arguments"])
+        model.freeze = said.get("freeze")
+        if model.freeze is not None and model.freeze["unfrozen"]:
+            transfer.freeze(model.module, **model.freeze)  # changes the tables' shapes, so before the weights
         model.module.load_state_dict(load_file(folder / WEIGHTS))
+        if model.freeze is not None and not model.freeze["unfrozen"]:
+            transfer.freeze(model.module, **model.freeze)
         model.trained_epochs, model.is_trained = int(said["trained_epochs"]), bool(said["is_trained"])
         model._history = pd.DataFrame(said["history"]["columns"], index=pd.Index(said["history"]["epoch"], name="epoch"), dtype=float)
         for part in SPLIT:

@@ -37,12 +37,15 @@ class Setup:
         Whether every value is a whole number from zero up.
     var_names
         The features, in the model's order; empty until a model is made.
+    reference
+        Covariate -> how many of its categories came with a reference, whose weights for them are fixed; None without one.
     """
 
     keys: dict[str, str | list[str] | None]
     categories: dict[str, list[str]]
     whole: bool = True
     var_names: tuple[str, ...] = ()
+    reference: dict[str, int] | None = None
 
     @classmethod
     def of(cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False) -> Setup:
@@ -56,6 +59,19 @@ class Setup:
         found = check(adata, cells_type, keys, allow_non_counts)
         given = {a: list(k) if isinstance(k, tuple | pd.Index) else k for a, k in keys.items()}
         return cls(given, dict(_categories(adata, cells_type, given)), found.whole)
+
+    def extended(self, adata: AnnData, cells_type: type[Batch]) -> Self:
+        """The same setup as the reference of ``adata``: the same keys, and its new categories after those known."""
+        new = Setup.of(adata, cells_type, self.keys, allow_non_counts=not self.whole)
+        categories = {c: known + [k for k in new.categories[c] if k not in known] for c, known in self.categories.items()}
+        return dataclasses.replace(self, categories=categories, whole=new.whole, reference={c: len(k) for c, k in self.categories.items()})
+
+    def of_reference(self) -> Self:
+        """The setup that the reference had: its categories only."""
+        if self.reference is None:
+            return self
+        known = {c: names[: self.reference[c]] for c, names in self.categories.items()}
+        return dataclasses.replace(self, categories=known, reference=None)
 
     # ------------------------------------------------------------------ what a module asks
     @property
@@ -125,7 +141,7 @@ class Setup:
             unseen = sorted(set(values[codes < 0].astype(str)))
             raise DataError(
                 f"adata.obs[{column!r}] has categories that the model has not seen: {', '.join(unseen[:8])}.",
-                f"It knows {', '.join(self.categories[covariate][:12])}. New categories need a new setup_anndata() and training.",
+                f"It knows {', '.join(self.categories[covariate][:12])}. Map cells of new categories with load_query_data(adata, model).",
             )
         return torch.from_numpy(codes.astype(np.int64))
 

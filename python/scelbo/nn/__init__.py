@@ -2,6 +2,6 @@
 
 from scelbo.nn.conditional import ConditionalLinear, PerCategory
 from scelbo.nn.distributions import Known
-from scelbo.nn.mlp import MLP, Activation, GaussianEncoder
+from scelbo.nn.mlp import MLP, Activation, BatchNorm, GaussianEncoder
 
-__all__ = ["MLP", "Activation", "ConditionalLinear", "GaussianEncoder", "Known", "PerCategory"]
+__all__ = ["MLP", "Activation", "BatchNorm", "ConditionalLinear", "GaussianEncoder", "Known", "PerCategory"]

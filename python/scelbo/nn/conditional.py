@@ -57,11 +57,16 @@ class PerCategory(nn.Module):
         if i >= len(self.fixed):
             self.table.data[i - len(self.fixed)] = value
 
-    def grow(self, n: int) -> None:
-        """Fix the rows that stand now and append learnable ones until there are ``n``."""
-        self.fixed = torch.cat([self.fixed, self.table.data])
-        new = self.fixed.new_empty(n - len(self.fixed), *self.fixed.shape[1:])
-        self.table = nn.Parameter(new.uniform_(-self.bound, self.bound), requires_grad=self.learns)
+    def grow(self, n: int, rows: Tensor | None = None) -> None:
+        """Fix the rows that stand now (or ``rows`` instead) and append learnable ones, their mean, until there are ``n``."""
+        self.fixed = self.rows().detach().clone() if rows is None else rows.detach().clone()
+        new = self.fixed.mean(0, keepdim=True).repeat(n - len(self.fixed), *[1] * (self.fixed.dim() - 1))
+        self.table = nn.Parameter(new, requires_grad=self.learns and len(new) > 0)
+
+    def release(self) -> None:
+        """Let all rows learn again."""
+        self.table = nn.Parameter(self.rows().detach().clone(), requires_grad=self.learns)
+        self.fixed = self.fixed[:0]
 
 
 class ConditionalLinear(nn.Module):

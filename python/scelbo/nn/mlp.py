@@ -19,6 +19,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {name: getattr(F, name) for
 VAR_FLOOR = 1e-4
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm that can be frozen: then it uses, and keeps, the statistics it came with, while the rest trains."""
+
+    frozen = False
+
+    def train(self, mode: bool = True) -> BatchNorm:
+        return super().train(mode and not self.frozen)
+
+
 class MLP(nn.Module):
     """``n_layers`` of conditional linear -> batch norm -> layer norm -> activation -> dropout.
 
@@ -62,7 +71,7 @@ class MLP(nn.Module):
             for i in range(n_layers)
         )
         norm = lambda: nn.Sequential(  # noqa: E731
-            nn.BatchNorm1d(n_hidden, momentum=0.01, eps=0.001) if batch_norm else nn.Identity(),
+            BatchNorm(n_hidden, momentum=0.01, eps=0.001) if batch_norm else nn.Identity(),
             nn.LayerNorm(n_hidden, elementwise_affine=False) if layer_norm else nn.Identity(),
         )
         self.norm = nn.ModuleList(norm() for _ in range(n_layers))
