@@ -66,8 +66,8 @@ class Counts:
         crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
         torch.cumsum(self.crow[rows + 1] - start, 0, out=crow[1:])
         row = torch.repeat_interleave(crow.diff())
-        source = torch.arange(len(row), device=rows.device) + (start - crow[:-1])[row]
-        out = Counts(crow, self.col[source].long(), self.val[source], self.n_vars)
+        source = torch.arange(len(row), device=rows.device) + (start - crow[:-1]).index_select(0, row)
+        out = Counts(crow, self.col.index_select(0, source).long(), self.val.index_select(0, source), self.n_vars)
         out.row, out.size, out.log_factorial = row, self.size[rows], self.log_factorial[rows]
         return out
 

@@ -70,18 +70,20 @@ def _zinb_rows(r: Rows) -> Out:
     level = torch.log1p(ratio)
     share = ratio.div_(ratio + 1)
     never = r.params[1].clamp(min=-70).neg_().exp_()  # e^-pi; the clamp keeps it finite in float32
-    zero = (level * theta).neg_().exp_().mul_(never)
-    value_zero = (zero + 1).div_(never + 1).log_()
-    gate = zero.div_(zero + 1)  # s_1
-    open_ = never.div_(never + 1)  # sigma(-pi)
+    zero = (level * -theta).exp_().mul_(never)
+    zero_1, never_1 = zero + 1, never + 1
+    gate = zero.div_(zero_1)  # s_1
+    open_ = never.div_(never_1)  # sigma(-pi)
+    value_zero = zero_1.div_(never_1).log_()
 
     x, s, level_at, t, open_at = r.x, r.at(share), r.at(level), r.at(theta), r.at(open_)
     lgamma, digamma = r.prepared
     nb = x * (r.log_mu - r.at(log_theta) - level_at) - t * level_at + lgamma
     value = r.total(value_zero.sum(-1), open_at.log() + nb - r.at(value_zero))
     d_pi = r.put(open_ - gate, open_at - 1)
-    d_theta = r.put((share - level).mul_(theta).mul_(gate), t * (s - level_at + digamma) - x * (1 - s))
-    d_mu = r.put(share.mul_(theta).mul_(gate).neg_(), x * (1 - s) - t * s)
+    weight = gate.mul_(-theta)
+    d_theta = r.put((level - share).mul_(weight), t * (s - level_at + digamma) - x * (1 - s))
+    d_mu = r.put(share.mul_(weight), x * (1 - s) - t * s)
     return value, d_mu, (d_theta, d_pi)
 
 

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from scelbo.data import Counts
 
-VALUES_AT_ONCE = 2**16
+VALUES_AT_ONCE = 2**17
 """Cells x genes that are worked on together: a handful of such tensors fits a core's cache."""
 
 
