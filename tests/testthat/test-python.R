@@ -4,8 +4,8 @@ test_that("SCELBO_PYTHON must be a Python", {
 })
 
 test_that("the requirements are those of the Python package", {
-  toml <- file.path(dirname(normalizePath(core_path())), "pyproject.toml")
-  skip_if_not(file.exists(toml), "the Python package's pyproject.toml (tests of an installed package)")
+  toml <- test_path("..", "..", "pyproject.toml")
+  skip_if_not(file.exists(toml), "the repository, with its pyproject.toml")
   lines <- readLines(toml)
   from <- grep("^dependencies = \\[", lines)
   block <- lines[(from + 1):(from + which(lines[-(1:from)] == "]")[1] - 1)]
