@@ -16,7 +16,7 @@ start_backend <- function(call = caller_env()) {
   choose_python(call)
   with_python({
     session$blas <- load_torch_first()
-    reticulate::import_from_path("scelbo.bridge", core_path(), convert = FALSE)
+    reticulate::import_from_path("scelbo.bridge", core_path(), convert = FALSE)$modest_threads()
     session$core <- reticulate::import("scelbo", convert = FALSE)
   }, call = call)
   check_numpy(call)

@@ -7,8 +7,8 @@
 #' @param max_epochs How often to pass over the cells. `NULL`: `min(400, 400 * 20000 / cells)`.
 #' @param seed The same seed gives the same model, in R and in Python. R's own random numbers are not touched.
 #' @param device `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`.
-#' @param threads Number of threads while training. `NULL` leaves it to PyTorch; one is best where other work shares the
-#'   cores.
+#' @param threads Number of threads while training. `NULL`: as many as the environment variable `OMP_NUM_THREADS` says,
+#'   else half of the cores and at most four (where other work shares the cores, more would wait for each other).
 #' @param verbose Show a progress bar (and one closing line). In a report only the closing line is shown.
 #' @param ... Further arguments of the Python model's `train()`: `train_size`, `batch_size`, `early_stopping`,
 #'   `early_stopping_patience`, `check_val_every_n_epoch`, `plan_kwargs` (a list), ...
