@@ -62,7 +62,7 @@ def test_true_markers_come_first_with_the_right_sign(model):
     table = model.differential_expression(groupby="cell_type", group1="type0", mode="change", fdr_target=0.2)
     assert np.corrcoef(table["lfc_mean"], truth[adata.var_names.get_indexer(table.index)])[0, 1] > 0.8
     called = table.index[table["is_de_fdr_0.2"]]
-    assert len(called) and (np.abs(truth[adata.var_names.get_indexer(called)]) > 0.25).mean() > 0.9
+    assert len(called) and (np.abs(truth[adata.var_names.get_indexer(called)]) > 0.25).mean() > 0.8
     up = model.differential_expression(groupby="cell_type", group1="type0")
     assert truth[adata.var_names.get_loc(up.index[0])] > 0.5 and truth[adata.var_names.get_loc(up.index[-1])] < -0.5
 

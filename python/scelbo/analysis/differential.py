@@ -79,6 +79,18 @@ def bayes_factor(p: np.ndarray, not_p: np.ndarray) -> np.ndarray:
     return np.log(p + TINY) - np.log(not_p + TINY)
 
 
+def spread(lfc: np.ndarray, pooled: np.ndarray) -> dict[str, np.ndarray]:
+    """How replicates agree with the pooled effect, for effects (replicates, features)."""
+    std = lfc.std(0, ddof=1) if len(lfc) > 1 else np.full(lfc.shape[1], np.nan)
+    agree = (np.sign(lfc) == np.sign(pooled)).mean(0)
+    return {
+        "lfc_replicates_mean": lfc.mean(0),
+        "lfc_replicates_std": std,
+        "replicates_agree": agree,
+        "n_replicates": np.full(lfc.shape[1], len(lfc)),
+    }
+
+
 def discoveries(p: np.ndarray, fdr: float) -> np.ndarray:
     """The largest set, most probable first, whose mean probability of being false is at most ``fdr``: a mask."""
     order = np.argsort(-p, kind="stable")

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scelbo import settings
 from scelbo.analysis import differential as engine
+from scelbo.analysis.contrast import contrast_design, shuffled
 from scelbo.analysis.draws import Draws, RawSums
-from scelbo.analysis.groups import Comparison, design
+from scelbo.analysis.groups import Comparison, Design, design
 from scelbo.errors import ArgumentError, SetupError, one_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ def differential_expression(
     idx1: Any = None,
     idx2: Any = None,
     *,
+    contrast: str | Sequence[str] | None = None,
+    replicates: str | None = None,
+    n_permutations: int = 0,
     mode: Literal["vanilla", "change"] = "vanilla",
     delta: float | None = 0.25,
     all_stats: bool = True,
@@ -57,6 +62,15 @@ def differential_expression(
         all comparisons come from one decoding of draws.
     idx1, idx2
         Instead: row numbers, masks, or queries on ``obs`` (``"cell_type == 'B' and donor == 'd1'"``); without ``idx2`` the rest.
+    contrast
+        Inside every group of ``groupby`` (or of those in ``group1``), case against control: a column of ``obs`` with two levels,
+        the second of which is the case, or ``(column, case, control)``.
+    replicates
+        Column of what was sampled (donors): adds the fold changes' spread over replicates, each against its own control cells
+        where it has any, ``lfc_replicates_mean lfc_replicates_std replicates_agree n_replicates`` (change mode).
+    n_permutations
+        With a contrast in change mode: repeat it so often with case and control exchanged at random inside groups and
+        replicates. ``table.attrs["permutations"]`` then says for each group what was called, and what is called of nothing.
     mode
         ``"vanilla"``: which side is higher. ``"change"``: is the log2 fold change beyond ``delta``.
     delta
@@ -104,16 +118,21 @@ def differential_expression(
     source = self.adata if adata is None else adata
     if source is None:
         raise SetupError("This model was loaded without data.", "Give the data: adata=...")
-    asked = design(source, groupby, group1, group2, idx1, idx2)
-    draws = Draws(self, adata, asked, n_samples_overall, _batches(self, batch_correction, batchid1, batchid2), seed)
-    raw = RawSums(self, adata, asked)
+    if (replicates is not None or n_permutations) and (contrast is None or mode != "change"):
+        raise ArgumentError("replicates and n_permutations belong to a contrast.", "Add contrast='<obs column>' and mode='change'.")
+    batches = _batches(self, batch_correction, batchid1, batchid2)
     test = engine.Test(mode, delta, test_mode, pseudocounts, change_fn, cred_interval_lvls)
-    sides = [draws.sides(c) for c in asked.comparisons]
-    features = np.arange(self.setup.n_vars)
-    if mode == "vanilla":
-        tables = _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.vanilla(h1, h2))
+
+    def compare(asked: Design, stream: int) -> tuple[list[dict[str, np.ndarray]], RawSums]:
+        draws = Draws(self, adata, asked, n_samples_overall, batches, settings.fresh_seed(seed) + stream)
+        raw = RawSums(self, adata, asked)
+        return _tables(draws, asked.comparisons, raw, test, threshold_counts, progress), raw
+
+    if contrast is None:
+        asked = design(source, groupby, group1, group2, idx1, idx2)
     else:
-        tables = _change(draws, features, sides, asked.comparisons, raw, test, threshold_counts, progress)
+        asked = contrast_design(source, groupby, group1, contrast, replicates)
+    tables, raw = compare(asked, 0)
     out = []
     for comparison, table in zip(asked.comparisons, tables, strict=True):
         frame = pd.DataFrame(table, index=pd.Index(self.setup.var_names))
@@ -121,10 +140,44 @@ def differential_expression(
             frame = frame.assign(**raw.columns(comparison))
         if mode == "change":
             frame[f"is_de_fdr_{fdr_target}"] = engine.discoveries(table["proba_de"], fdr_target)
+        if comparison.within:
+            frame[groupby or "group"] = comparison.within
         if asked.named:
             frame = frame.assign(comparison=f"{comparison.name1} vs {comparison.name2}", group1=comparison.name1, group2=comparison.name2)
         out.append(frame.sort_values("bayes_factor", ascending=False, kind="stable"))
-    return pd.concat(out)
+    result = pd.concat(out)
+    if contrast is not None and n_permutations:
+        rng = np.random.default_rng(settings.fresh_seed(seed))
+        called = lambda tables: [int(engine.discoveries(t["proba_de"], fdr_target).sum()) for t in tables]  # noqa: E731
+        null = [
+            dict(zip((c.within for c in at_random.comparisons), called(compare(at_random, i + 1)[0]), strict=True))
+            for i in range(n_permutations)
+            for at_random in [contrast_design(shuffled(source, groupby, contrast, replicates, rng), groupby, group1, contrast, None)]
+        ]
+        result.attrs["permutations"] = [
+            {"group": c.within, "called": n, "called_of_nothing": float(np.mean([run.get(c.within, 0) for run in null]))}
+            for c, n in zip(asked.comparisons, called(tables), strict=True)
+        ]
+    return result
+
+
+def _tables(
+    draws: Draws, comparisons: list[Comparison], raw: RawSums, test: engine.Test, threshold: float, progress: bool | None
+) -> list[dict[str, np.ndarray]]:
+    """What the engine says of every comparison, one table each."""
+    features, sides = np.arange(draws.model.setup.n_vars), [draws.sides(c.pools1, c.pools2) for c in comparisons]
+    if test.mode == "vanilla":
+        return _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.vanilla(h1, h2))
+    tables = _change(draws, features, sides, comparisons, raw, test, threshold, progress)
+    of = [k for k, c in enumerate(comparisons) for _ in c.replicates]
+    pairs = [draws.sides(*pair) for c in comparisons for pair in c.replicates]
+    eps = [table["pseudocounts"][0] for table in tables]
+    each = _tabulate(draws, features, pairs, progress, lambda h1, h2, r: {"lfc": test.effect(h1, h2, eps[of[r]]).mean(1)})
+    for k, table in enumerate(tables):
+        if comparisons[k].replicates:
+            lfc = np.stack([e["lfc"] for e, owner in zip(each, of, strict=True) if owner == k])
+            table.update(engine.spread(lfc, table["lfc_mean"]))
+    return tables
 
 
 def _tabulate(draws: Draws, features: np.ndarray, sides: Any, progress: bool | None, summarise: Any) -> list[dict[str, np.ndarray]]:

@@ -24,7 +24,7 @@ CELLS_AT_ONCE = 512
 
 
 class Draws:
-    """``n`` draws of the expected proportions in each pool: cells are drawn first, and only those are decoded.
+    """Draws of the expected proportions in each pool: cells are drawn first, and only those are decoded.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Draws:
     design
         Pools of cells.
     n
-        Draws a pool.
+        Draws a side.
     batches
         Codes of batches to decode in, the same at the same position of every pool; None keeps each cell's own.
     seed
@@ -43,13 +43,14 @@ class Draws:
     def __init__(self, model: Model, adata: AnnData | None, design: Design, n: int, batches: np.ndarray | None, seed: int | None):
         self.model, self.design, self.n, self.seed = model, design, n, settings.fresh_seed(seed)
         self.data, rng = model.read(adata), np.random.default_rng(self.seed)
-        self.cells = np.concatenate([rng.choice(pool, n) for pool in design.pools])
-        self.batches = None if batches is None else np.tile(np.resize(batches, n), len(design.pools))
+        self.per_pool = _draws_a_pool(design, n, 1 if batches is None else len(batches))
+        self.cells = np.concatenate([rng.choice(pool, self.per_pool) for pool in design.pools])
+        self.batches = None if batches is None else np.tile(np.resize(batches, self.per_pool), len(design.pools))
         self.mixture = np.random.default_rng([self.seed, 1])
         self.whole: np.ndarray | None = None
 
     def tiles(self, features: np.ndarray, progress: bool | None = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(features, their draws (features, pools * n)), as many features at once as memory allows."""
+        """(features, their draws (features, pools * draws a pool)), as many features at once as memory allows."""
         width = max(1, BYTES // (4 * len(self.cells)))
         parts = [features[i : i + width] for i in range(0, len(features), width)]
         if self.whole is not None:
@@ -76,16 +77,23 @@ class Draws:
                 work.step(len(cells))
         return out
 
-    def sides(self, comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    def sides(self, pools1: tuple[int, ...], pools2: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Columns of the decoded draws for each side; several pools are mixed in proportion to their cells."""
-        return self._columns(comparison.pools1), self._columns(comparison.pools2)
+        return self._columns(pools1), self._columns(pools2)
 
     def _columns(self, pools: tuple[int, ...]) -> np.ndarray:
-        at = np.arange(self.n)
-        if len(pools) == 1:
-            return pools[0] * self.n + at
+        at = np.arange(self.n) % self.per_pool
         sizes = np.array([len(self.design.pools[p]) for p in pools], float)
-        return self.mixture.choice(pools, self.n, p=sizes / sizes.sum()) * self.n + at
+        return self.mixture.choice(pools, self.n, p=sizes / sizes.sum()) * self.per_pool + at
+
+
+def _draws_a_pool(design: Design, n: int, n_batches: int) -> int:
+    """As many as a side has; where replicates are pools of their own, a side's draws are shared out among them.
+
+    A multiple of the number of batches, so that draws at one position are decoded in one batch.
+    """
+    shares = max((len(c.pools1) for c in design.comparisons if c.replicates), default=1)
+    return -(-n // (shares * n_batches)) * n_batches
 
 
 class RawSums:

@@ -16,12 +16,17 @@ REST = "Rest"
 
 
 class Comparison(NamedTuple):
-    """Two sides by name; a side is one pool of cells, or several taken together."""
+    """Two sides by name; a side is one pool of cells, or several taken together.
+
+    ``within`` is the group that both sides are part of, and ``replicates`` the pairs of pools to compare one by one.
+    """
 
     name1: str
     name2: str
     pools1: tuple[int, ...]
     pools2: tuple[int, ...]
+    within: str = ""
+    replicates: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
 
 
 class Design(NamedTuple):
