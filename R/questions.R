@@ -118,5 +118,8 @@ get_marginal_ll.scelbo_model <- function(model, object = NULL, cells = NULL, n_m
 ask_number <- function(model, question, object, cells, ..., call = caller_env()) {
   about <- cells_asked(model, object, call)
   at <- cell_positions(cells, about$cells, call)
-  unlist(reticulate::py_to_r(bridge()$plain(ask(model, question, adata = about$adata, indices = at, ..., call = call))))
+  answer <- reticulate::py_to_r(ask(model, question, adata = about$adata, indices = at, ..., call = call))
+  if (!is.list(answer)) return(as.vector(answer))
+  parts <- lapply(answer, as.vector)
+  if (length(parts) == 1) parts[[1]] else parts
 }

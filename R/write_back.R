@@ -60,12 +60,14 @@ own_or <- function(model, object) {
   if (model$has_data && identical(colnames(object), model$cells)) NULL else object
 }
 
-# One step from object to object: construct, train, write back. Arguments that the constructor (given by name, so that
-# errors can tell it) does not know are train()'s.
+# One step from object to object: construct, train, write back.
 run_model <- function(constructor, object, batch, ..., name) {
-  arguments <- list(batch = batch, ...)
+  write_back(fit_model(constructor, object, list(batch = batch, ...)), object, name = name)
+}
+
+# Arguments that the constructor (given by name, so that errors can tell it) does not know are train()'s.
+fit_model <- function(constructor, object, arguments) {
   constructing <- names(arguments) %in% names(formals(constructor))
   model <- eval(rlang::call2(constructor, quote(object), !!!arguments[constructing]))
-  model <- eval(rlang::call2("train", quote(model), !!!arguments[!constructing]))
-  write_back(model, object, name = name)
+  eval(rlang::call2("train", quote(model), !!!arguments[!constructing]))
 }

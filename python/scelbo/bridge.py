@@ -116,6 +116,19 @@ def layers(adata: AnnData) -> list[str]:
     return list(adata.layers)
 
 
+def slots(adata: AnnData, layer: str | None = None) -> dict[str, np.ndarray]:
+    """The inverse of :func:`counts`: the slots of a genes x cells ``dgCMatrix``."""
+    rows = sp.csr_matrix(adata.X if layer is None else adata.layers[layer])
+    rows.sum_duplicates()
+    return {"i": rows.indices.astype("int32"), "p": rows.indptr.astype("int32"), "x": rows.data.astype("float64")}
+
+
+def reductions(adata: AnnData) -> dict[str, np.ndarray]:
+    """The matrices of numbers in ``obsm``, without the ``X_`` of their names."""
+    dense = {str(k).removeprefix("X_"): np.asarray(v) for k, v in adata.obsm.items() if not sp.issparse(v)}
+    return {k: v.astype("float64") for k, v in dense.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
+
+
 def grouped(model: Any, adata: AnnData | None, groups: pd.DataFrame) -> AnnData:
     """The cells of ``adata`` (or the model's own) with the columns of ``groups`` beside theirs; counts are shared, not copied."""
     cells = model.adata if adata is None else adata
@@ -245,13 +258,6 @@ def about(model: Any) -> dict[str, Any]:
         "keys": model.setup.keys,
         "features": list(model.setup.var_names),
     }
-
-
-def plain(value: Any) -> Any:
-    """Numbers and dicts of numbers as R takes them."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    return np.asarray(value, "float64") if np.ndim(value) else float(value)
 
 
 def modest_threads() -> None:

@@ -30,7 +30,8 @@ test_that("a dense matrix of everything is not made unasked", {
 
 test_that("the model's fit is told in numbers", {
   model <- trained_model()
-  expect_equal(get_elbo(model), -get_reconstruction_error(model)[["reconstruction_loss"]], tolerance = 0.1)
+  expect_equal(get_elbo(model), -get_reconstruction_error(model), tolerance = 0.1)
+  expect_length(get_elbo(model, return_mean = FALSE), 150)
   expect_gt(get_marginal_ll(model, cells = 1:20, n_mc_samples = 50), get_elbo(model, cells = 1:20) - 1)
 })
 

@@ -1,0 +1,73 @@
+#' Turn AnnData into a Seurat object or a SingleCellExperiment
+#'
+#' Counts, metadata of cells and features (with what is missing) and reductions; the inverse of [as_anndata()].
+#'
+#' @param object A Python AnnData, or the path of an h5ad file.
+#' @param layer Where the counts are: a layer of that name where there is one, else `X`.
+#' @return A Seurat object with the assay `RNA` (Seurat writes `-` for `_` in names of features), or a
+#'   SingleCellExperiment with the assay `counts`. Reductions lose the `X_` before their name.
+#' @section Warnings: `scelbo_data_warning` where the values are not whole numbers, and so are no counts.
+#' @examples
+#' \dontrun{
+#' so <- as_seurat("cells.h5ad")
+#' sce <- as_sce(backend()$data$readers$pbmc68k())
+#' }
+#' @name from_anndata
+NULL
+
+#' @rdname from_anndata
+#' @export
+as_seurat <- function(object, layer = "counts") {
+  rlang::check_installed("SeuratObject", reason = "to make a Seurat object.")
+  parts <- anndata_parts(object, layer)
+  seurat <- SeuratObject::CreateSeuratObject(parts$counts, meta.data = parts$obs)
+  for (name in names(parts$obsm)) {
+    key <- paste0(gsub("[^A-Za-z0-9]", "", name), "_")
+    values <- parts$obsm[[name]]
+    dimnames(values) <- list(colnames(seurat), paste0(key, seq_len(ncol(values))))
+    seurat[[name]] <- SeuratObject::CreateDimReducObject(embeddings = values, key = key, assay = "RNA")
+  }
+  seurat
+}
+
+#' @rdname from_anndata
+#' @export
+as_sce <- function(object, layer = "counts") {
+  rlang::check_installed("SingleCellExperiment", reason = "to make a SingleCellExperiment.")
+  parts <- anndata_parts(object, layer)
+  SingleCellExperiment::SingleCellExperiment(
+    list(counts = parts$counts), colData = parts$obs, rowData = parts$var, reducedDims = parts$obsm
+  )
+}
+
+#' The Python package behind this one
+#'
+#' For what has no function in R yet. Started on first use, with its libraries in the right order, which
+#' `reticulate::import()` would not know of. Nothing is converted: use `reticulate::py_to_r()`.
+#'
+#' @return The Python module `scelbo`.
+#' @examples
+#' \dontrun{
+#' backend()$data$readers$pbmc68k() # 700 blood cells that the Python package scanpy brings along
+#' }
+#' @export
+backend <- function() core()
+
+anndata_parts <- function(object, layer, call = caller_env()) {
+  adata <- python_anndata(object, call = call)
+  has_layer <- layer %in% unlist(reticulate::py_to_r(bridge(call)$layers(adata)))
+  slots <- with_python(bridge()$slots(adata, if (has_layer) layer), call = call)
+  slots <- lapply(reticulate::py_to_r(slots), as.vector)
+  if (any(slots$x != round(slots$x))) {
+    warn_scelbo("data", c("The values are not whole numbers, so they are no counts.",
+                          i = "Counts come back from log values by backend()$data$counts_from_log(adata)."))
+  }
+  cells <- names_of(adata$obs_names)
+  features <- names_of(adata$var_names)
+  obsm <- reticulate::py_to_r(with_python(bridge()$reductions(adata)))
+  list(
+    counts = methods::new("dgCMatrix", i = slots$i, p = slots$p, x = slots$x, Dim = c(length(features), length(cells)),
+                          Dimnames = list(features, cells)),
+    obs = from_pandas(adata$obs), var = from_pandas(adata$var), obsm = lapply(obsm, as.matrix)
+  )
+}
