@@ -19,6 +19,6 @@ log=$(mktemp); trap 'rm -f "$log"' EXIT
 echo "installing with apt: ${missing[*]}"
 if ! { apt update && apt install --no-install-recommends "${missing[@]}"; }; then
   tail -n 5 "$log" >&2
-  echo "could not install them: do it as root (apt-get install --no-install-recommends ${missing[*]}), then try again" >&2
+  echo "could not install them; as root:  apt-get update && apt-get install --no-install-recommends ${missing[*]@Q}" >&2
   exit 3
 fi
