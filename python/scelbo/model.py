@@ -253,7 +253,8 @@ class Model:
         SetupError
             The reference is of another class or was not trained.
         DataError
-            Features of the reference, or keys, are missing in ``adata``.
+            Keys, or more than half of the reference's features, are missing in ``adata``. Fewer are left out of encoder and
+            likelihood, not taken for zeros.
         """
         reference = reference_model if isinstance(reference_model, Model) else cls.load(reference_model)
         if type(reference) is not cls:
@@ -273,6 +274,8 @@ class Model:
         }
         transfer.freeze(query.module, **query.freeze)
         query.module.observe(query.read())
+        if setup.absent:
+            settings.say(f"{len(setup.absent):,} of {setup.n_vars:,} features were not measured in the query: they are left out.")
         query.is_trained = True
         return query
 

@@ -105,3 +105,16 @@ def test_float32_stays_finite_at_extremes(name, extreme):
     value.sum().backward()
     assert value.isfinite().all() and h.grad.isfinite().all()
     assert all(q.grad is None or q.grad.isfinite().all() for q in (zi, theta))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_unmeasured_genes_are_left_out(name, link):
+    dense, _ = _counts()
+    dense[:, ::3] = 0
+    x = Counts.of(dense).to(torch.float64)
+    x.measured = torch.arange(GENES) % 3 != 0
+    h, log_l, log_theta, zi = _draw(CELLS, GENES), _draw(CELLS, 1, seed=1), _draw(1, GENES, seed=2), _draw(CELLS, GENES, seed=3)
+    seen = x.measured
+    fewer = Counts.of(dense[:, seen.numpy()]).to(torch.float64)
+    expected = MAKE[name](Mean(h[:, seen], log_l, link), log_theta[:, seen], zi[:, seen]).log_prob(fewer)
+    torch.testing.assert_close(MAKE[name](Mean(h, log_l, link), log_theta, zi).log_prob(x), expected)

@@ -146,6 +146,18 @@ def test_an_unknown_word_is_answered_with_what_is_known():
     assert unknown("gene", "x", range(20)).endswith("10, 11, ... (20 in all).")
 
 
+def test_cells_that_are_empty_in_the_models_genes_are_named(adata):
+    SCVI.setup_anndata(adata)
+    model = SCVI(adata, n_hidden=8)
+    model.train(max_epochs=1)
+    other = counts(30, 60)
+    x = other.X.toarray()
+    x[4, :40] = 0
+    other.X = x
+    with pytest.raises(errors.DataError, match=r"1 cells have no counts in the model's 40 features, .* cell4"):
+        model.get_latent_representation(other)
+
+
 def test_categories_keep_their_order_and_numbers_sort_as_numbers(adata):
     adata.obs["number"] = np.arange(120) % 12
     adata.obs["order"] = pd.Categorical(np.where(np.arange(120) % 2, "low", "high"), categories=["low", "high", "unused"], ordered=True)

@@ -85,7 +85,32 @@ def test_a_query_can_be_a_reference(reference, adata, query):
 def test_a_query_without_anything_new_is_the_reference(case, reference, adata):
     model = case.model.load_query_data(adata, reference)
     assert not [p for p in model.module.parameters() if p.requires_grad]
+    model.train(max_epochs=1)
     np.testing.assert_array_equal(model.get_latent_representation(), reference.get_latent_representation())
+
+
+def test_genes_that_were_not_measured_are_left_out_and_not_taken_for_zeros(case, reference, adata, tmp_path):
+    """The reference's own cells without four genes: their place is nearer to the true one than with zeros; all likelihoods fit."""
+    dropped = list(reference.get_normalized_expression().mean().nlargest(5).index[1:])
+    fewer = adata[:, ~adata.var_names.isin(dropped)].copy()
+    zeros = adata.copy()
+    x = adata.X.toarray()
+    x[:, adata.var_names.isin(dropped)] = 0
+    x[x.sum(1) == 0, -1] = 1
+    zeros.X = x
+    model = case.model.load_query_data(fewer, reference)
+    assert set(model.setup.absent) == set(dropped)
+    truth = reference.get_latent_representation()
+    error = lambda z: np.linalg.norm(z - truth)  # noqa: E731
+    assert error(model.get_latent_representation()) < error(reference.get_latent_representation(zeros))
+    model.train(max_epochs=2)
+    assert np.isfinite(model.get_elbo()) and model.get_normalized_expression().shape == (120, 40)
+    np.testing.assert_array_equal(model.get_latent_representation(adata), truth)  # where they are measured, they are read
+    model.save(tmp_path / "m")
+    again = case.model.load(tmp_path / "m", fewer)
+    np.testing.assert_array_equal(again.get_latent_representation(), model.get_latent_representation())
+    with pytest.raises(errors.DataError, match="of the model's 40 features"):
+        case.model.load_query_data(adata[:, :15].copy(), reference)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,17 @@ class Counts:
         (stored,) the values; none is zero.
     n_vars
         Number of columns.
+
+    Attributes
+    ----------
+    measured
+        (n_vars,) mask of the columns that were measured at all; None for all. Likelihoods leave the others out.
+    fill
+        (n_vars,) what a product takes for columns that were not measured; None for nothing.
     """
+
+    measured: Tensor | None = None
+    fill: Tensor | None = None
 
     def __init__(self, crow: Int[Tensor, " rows_1"], col: Int[Tensor, " stored"], val: Float[Tensor, " stored"], n_vars: int):
         self.crow, self.col, self.val, self.n_vars = crow, col, val, n_vars
@@ -69,6 +79,7 @@ class Counts:
         source = torch.arange(len(row), device=rows.device) + (start - crow[:-1]).index_select(0, row)
         out = Counts(crow, self.col.index_select(0, source).long(), self.val.index_select(0, source), self.n_vars)
         out.row, out.size, out.log_factorial = row, self.size[rows], self.log_factorial[rows]
+        out.measured = self.measured
         return out
 
     @cached_property
@@ -97,11 +108,31 @@ class Counts:
     def map(self, fn: Callable[[Tensor], Tensor]) -> Counts:
         """Apply ``fn`` to the stored values; right only where ``fn(0) == 0`` (log1p, scaling)."""
         out = Counts(self.crow, self.col, fn(self.val), self.n_vars)
+        out.row, out.measured = self.row, self.measured
+        return out
+
+    def filled(self, values: Float[Tensor, " n_vars"]) -> Counts:
+        """For products, take these values where a column was not measured (the same for every row)."""
+        if self.measured is not None:
+            self.fill = torch.where(self.measured, 0, values)
+        return self
+
+    def kept(self) -> Counts:
+        """Only the columns that were measured."""
+        if self.measured is None:
+            return self
+        out = Counts(self.crow, (self.measured.cumsum(0) - 1)[self.col], self.val, int(self.measured.sum()))
         out.row = self.row
         return out
 
+    def column_means(self, fn: Callable[[Tensor], Tensor]) -> Float[Tensor, " n_vars"]:
+        """Mean of ``fn`` of every column, for ``fn(0) == 0``."""
+        sums = torch.zeros(self.n_vars, dtype=torch.float64).index_add(0, self.col.long(), fn(self.val).double())
+        return (sums / len(self)).to(self.val.dtype)
+
     def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
-        return _SparseProduct.apply(weight, self)
+        product = _SparseProduct.apply(weight, self)
+        return product if self.fill is None else product + self.fill @ weight
 
     def dense(self) -> Float[Tensor, "rows n_vars"]:
         """The matrix with its zeros."""
@@ -112,7 +143,8 @@ class Counts:
         """As ``Tensor.to``: the device moves all parts, a dtype converts the values only."""
         val = self.val.to(*args, **kwargs)
         out = Counts(self.crow.to(val.device), self.col.to(val.device), val, self.n_vars)
-        for name in {"row", "size", "log_factorial"} & self.__dict__.keys():
+        for name in {"row", "size", "log_factorial", "measured", "fill"} & self.__dict__.keys():
             made = getattr(self, name)
-            setattr(out, name, made.to(*args, **kwargs) if made.is_floating_point() else made.to(val.device))
+            if made is not None:
+                setattr(out, name, made.to(*args, **kwargs) if made.is_floating_point() else made.to(val.device))
         return out

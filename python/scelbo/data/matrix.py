@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +44,7 @@ def row_blocks(matrix: Any, size: int = 4096) -> Iterator[tuple[int, sparse.csr_
 class DiskCounts:
     """A count matrix that stays on disk; ``take`` reads the rows of one minibatch."""
 
-    def __init__(self, matrix: Any, columns: np.ndarray | None):
+    def __init__(self, matrix: Any, columns: np.ndarray | None):  # columns: see counts_of
         if isinstance(matrix, CSCDataset):
             raise DataError(
                 "the counts on disk are stored by column (CSC), so reading cells would read the whole file each time.",
@@ -56,25 +56,41 @@ class DiskCounts:
     def __len__(self) -> int:
         return self.matrix.shape[0]
 
-    def _rows(self, block: Any) -> sparse.csr_matrix:
-        block = sparse.csr_matrix(block)
-        return block if self.columns is None else block[:, self.columns]
-
     def take(self, rows: Tensor) -> Counts:
         """Files are read in sorted order without repeats; the order asked for is restored after that."""
         wanted, back = np.unique(rows.numpy(), return_inverse=True)
-        return Counts.of(self._rows(self.matrix[wanted])).take(torch.from_numpy(back))
+        return _aligned(self.matrix[wanted], self.columns).take(torch.from_numpy(back))
+
+    def _blocks(self) -> Iterator[Counts]:
+        return (_aligned(block, self.columns) for _, block in row_blocks(self.matrix))
 
     @cached_property
     def size(self) -> Tensor:
         """Library size of every cell, (cells, 1), from one pass over the file."""
-        sums = [self._rows(block).sum(1) for _, block in row_blocks(self.matrix)]
-        return torch.from_numpy(np.concatenate(sums).astype(np.float32))
+        return torch.cat([block.size for block in self._blocks()])
+
+    def column_means(self, fn: Callable[[Tensor], Tensor]) -> Tensor:
+        """As :meth:`Counts.column_means`, from one pass over the file."""
+        return torch.stack([block.column_means(fn) * len(block) for block in self._blocks()]).sum(0) / len(self)
+
+
+def _aligned(matrix: Any, columns: np.ndarray | None) -> Counts:
+    """Counts of the given columns in the given order; -1 is one that was not measured."""
+    if columns is None:
+        return Counts.of(matrix)
+    there = np.flatnonzero(columns >= 0)
+    rows = sparse.csr_matrix(matrix)[:, columns[there]]
+    if len(there) == len(columns):
+        return Counts.of(rows)
+    out = Counts.of(sparse.csr_matrix((rows.data, there[rows.indices], rows.indptr), shape=(rows.shape[0], len(columns))))
+    out.measured = torch.from_numpy(columns >= 0)
+    return out
 
 
 def counts_of(adata: AnnData, layer: str | None, columns: np.ndarray | None) -> Counts | DiskCounts:
-    """All cells' counts with the given columns (None: all, as they are): in memory where the AnnData is, else left on disk."""
+    """All cells' counts: in memory where the AnnData is, else left on disk.
+
+    ``columns`` are where the features asked for stand (-1: not measured); None takes all as they are.
+    """
     matrix = matrix_of(adata, layer)
-    if on_disk(matrix):
-        return DiskCounts(matrix, columns)
-    return Counts.of(matrix if columns is None else sparse.csr_matrix(matrix)[:, columns])
+    return DiskCounts(matrix, columns) if on_disk(matrix) else _aligned(matrix, columns)

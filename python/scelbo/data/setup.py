@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,8 +16,9 @@ from anndata import AnnData, ImplicitModificationWarning
 from torch import Tensor
 
 from scelbo.data.columns import Columns
+from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch
-from scelbo.data.matrix import counts_of
+from scelbo.data.matrix import DiskCounts, counts_of
 from scelbo.data.validate import check, columns_asked
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 
@@ -37,6 +39,8 @@ class Setup:
         Whether every value is a whole number from zero up.
     var_names
         The features, in the model's order; empty until a model is made.
+    absent
+        Features that a query need not have measured: they are left out of encoder and likelihood where they are missing.
     reference
         Covariate -> how many of its categories came with a reference, whose weights for them are fixed; None without one.
     """
@@ -45,6 +49,7 @@ class Setup:
     categories: dict[str, list[str]]
     whole: bool = True
     var_names: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     reference: dict[str, int] | None = None
 
     @classmethod
@@ -62,9 +67,13 @@ class Setup:
 
     def extended(self, adata: AnnData, cells_type: type[Batch]) -> Self:
         """The same setup as the reference of ``adata``: the same keys, and its new categories after those known."""
+        absent = tuple(v for v in self.var_names if v not in adata.var_names)
+        if len(absent) > len(self.var_names) / 2:
+            raise self._missing(absent)
         new = Setup.of(adata, cells_type, self.keys, allow_non_counts=not self.whole)
         categories = {c: known + [k for k in new.categories[c] if k not in known] for c, known in self.categories.items()}
-        return dataclasses.replace(self, categories=categories, whole=new.whole, reference={c: len(k) for c, k in self.categories.items()})
+        reference = {c: len(k) for c, k in self.categories.items()}
+        return dataclasses.replace(self, categories=categories, whole=new.whole, absent=absent, reference=reference)
 
     def of_reference(self) -> Self:
         """The setup that the reference had: its categories only."""
@@ -107,7 +116,7 @@ class Setup:
             asked = columns_asked(self.keys, declared)
             match declared.kind:
                 case "counts":
-                    out[name] = counts_of(adata, asked[0] if asked else None, self._columns_of(adata))
+                    out[name] = self._counts(adata, asked[0] if asked else None)
                 case "category":
                     out[name] = self._codes(adata, name, asked[0] if asked else None)
                 case "categories":
@@ -117,20 +126,35 @@ class Setup:
                     out[name] = torch.from_numpy(np.stack(values, 1)) if values else None
         return Columns(cells_type, out, adata.n_obs)
 
+    def _counts(self, adata: AnnData, layer: str | None) -> Counts | DiskCounts:
+        columns = self._columns_of(adata)
+        x = counts_of(adata, layer, columns)
+        empty = np.flatnonzero(x.size[:, 0].numpy() == 0)
+        if columns is not None and len(empty):  # else set-up has looked
+            raise DataError(
+                f"{len(empty):,} cells have no counts in the model's {self.n_vars:,} features, e.g. {adata.obs_names[empty[0]]}.",
+                "Leave them out: no model can say anything about them.",
+            )
+        return x
+
     def _columns_of(self, adata: AnnData) -> np.ndarray | None:
         """Where the model's features stand in ``adata``; None if they already stand in order."""
         names = adata.var_names.astype(str)
         if not self.var_names or tuple(names) == self.var_names:
             return None
         at = names.get_indexer(pd.Index(self.var_names))
-        absent = [v for v, i in zip(self.var_names, at, strict=True) if i < 0]
+        absent = set(np.asarray(self.var_names)[at < 0]) - set(self.absent)
         if absent:
-            shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
-            raise DataError(
-                f"{len(absent):,} of the model's {self.n_vars:,} features are not in adata.var_names: {shown}.",
-                "Features are matched by name: give the same kind of names (symbols or identifiers) that the model was trained on.",
-            )
+            raise self._missing([v for v in self.var_names if v in absent])
         return at
+
+    def _missing(self, absent: Sequence[str]) -> DataError:
+        shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+        return DataError(
+            f"{len(absent):,} of the model's {self.n_vars:,} features are not in adata.var_names: {shown}.",
+            "Features are matched by name: give the same kind of names (symbols or identifiers) that the model was trained on. "
+            "load_query_data() maps cells where up to half of the features were not measured.",
+        )
 
     def _codes(self, adata: AnnData, covariate: str, column: str | None) -> Tensor:
         if column is None:
@@ -153,7 +177,7 @@ class Setup:
     @classmethod
     def from_dict(cls, about: dict[str, Any]) -> Setup:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{**about, "var_names": tuple(about.get("var_names", ()))})
+        return cls(**{**about, **{name: tuple(about.get(name, ())) for name in ("var_names", "absent")}})
 
     def store(self, adata: AnnData, owner: str) -> None:
         """Note it in ``adata.uns["scelbo"]``, the one thing that is written into the user's object."""

@@ -137,7 +137,14 @@ class _LogProb(torch.autograd.Function):
 
 
 def log_prob(x: Counts, kernel: Kernel, mean: Mean, *params: Float[Tensor, "*#s #cells genes"]) -> Float[Tensor, "*s cells"]:
-    """Log probability of each cell's counts, summed over genes; leading sample axes are looped over."""
+    """Log probability of each cell's counts, summed over genes; leading sample axes are looped over.
+
+    Genes that were not measured are left out: the others' proportions then sum to one.
+    """
+    if x.measured is not None:
+        seen = x.measured.nonzero()[:, 0]
+        params = tuple(q[..., seen] for q in params)
+        return log_prob(x.kept(), kernel, mean._replace(h=mean.h[..., seen]), *params)
     if mean.h.dim() > 2:
         one = lambda q, i: q[i] if q.dim() == mean.h.dim() and q.shape[0] > 1 else q.reshape(q.shape[-2:])  # noqa: E731
         parts = [

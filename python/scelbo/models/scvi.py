@@ -75,6 +75,8 @@ class SCVIModule(VAE):
         self.l = None if known else GaussianEncoder(genes, 1, n_layers=1, var_activation=model.var_activation, **encoder)
         self.l_prior = None if known else PerCategory("batch", batches["batch"], 2, learns=False)  # mean, variance of log library size
         self.encode_covariates = model.encode_covariates
+        self.input_mean: Tensor
+        self.register_buffer("input_mean", torch.zeros(genes))  # what the encoder reads for a gene that a query did not measure
 
         self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **_norms(model, "decoder"), **seen)
         self.rho = nn.Linear(model.n_hidden, genes)
@@ -87,7 +89,7 @@ class SCVIModule(VAE):
         return torch.cat(parts, -1) if parts else None
 
     def inference(self, cells: Cells) -> Latents:
-        x = cells.x.map(torch.log1p) if self.log_variational else cells.x
+        x = cells.x.map(self.seen_as).filled(self.input_mean)
         t = self.covariates(cells) if self.encode_covariates else None
         if self.size_given:
             log_l: Normal | Known = Known(cells.size.log())  # type: ignore[union-attr]
@@ -95,10 +97,16 @@ class SCVIModule(VAE):
             log_l = Known(cells.x.size.log()) if self.l is None else self.l(x, cells, t)
         return Latents(self.z(x, cells, t), log_l)
 
+    def seen_as(self, x: Tensor) -> Tensor:
+        """Stored counts as the encoder reads them."""
+        return torch.log1p(x) if self.log_variational else x
+
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
 
     def observe(self, data: Columns) -> None:
+        if not self.input_mean.any():  # a query's model keeps its reference's
+            self.input_mean = data["x"].column_means(self.seen_as)
         if self.l_prior is None:
             return
         log_l = data["x"].size.log().squeeze(-1)

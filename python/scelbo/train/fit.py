@@ -32,6 +32,9 @@ SHOWN = {"elbo": "elbo_train", "validation": "elbo_validation"}
 def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
     """Train ``model`` (see ``Model.train``). Ctrl-C keeps the model trained so far; a loss that is not finite takes it back."""
     data = model.read()
+    if not any(p.requires_grad for p in model.module.parameters()):
+        settings.say("Nothing to train: these cells bring no category that the reference did not know.")
+        return
     max_epochs = options.epochs(data.n_obs)
     seed = settings.fresh_seed(options.seed)
     with settings.private_seed(seed) as rng:
@@ -52,6 +55,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                     EarlyStopping(options.early_stopping_monitor, options.early_stopping_min_delta, options.early_stopping_patience)
                 )
             trainer = _trainer(options, max_epochs, every, callbacks + [c for c in [best] if c])
+            model.module.train()  # Lightning leaves modules in the mode that they are in
             try:
                 trainer.fit(
                     plan,
