@@ -69,5 +69,5 @@ run_model <- function(constructor, object, batch, ..., name) {
 fit_model <- function(constructor, object, arguments) {
   constructing <- names(arguments) %in% names(formals(constructor))
   model <- eval(rlang::call2(constructor, quote(object), !!!arguments[constructing]))
-  eval(rlang::call2("train", quote(model), !!!arguments[!constructing]))
+  eval(rlang::call2("train", quote(model), !!!arguments[!constructing]), list(model = model))
 }

@@ -41,7 +41,7 @@ class Test:
     change_fn
         Own effect of (h1, h2), arrays (features, draws); None is the log2 ratio.
     intervals
-        Levels of credible intervals of the effect.
+        Levels of credible intervals (highest density) of the effect.
     """
 
     mode: Literal["vanilla", "change"] = "vanilla"
@@ -69,9 +69,17 @@ def change(e: np.ndarray, delta: float, test: Test) -> dict[str, np.ndarray]:
     out = {"proba_de": p, "proba_not_de": 1 - p, "bayes_factor": bayes_factor(p, 1 - p)}
     out |= {"lfc_mean": e.mean(1), "lfc_median": np.median(e, 1), "lfc_std": e.std(1), "lfc_min": e.min(1), "lfc_max": e.max(1)}
     for level in test.intervals:
-        low, high = np.quantile(e, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        low, high = densest(e, level)
         out |= {f"lfc_confidence_interval_{level}_min": low, f"lfc_confidence_interval_{level}_max": high}
     return out
+
+
+def densest(e: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """The shortest interval that holds a share ``level`` of the draws (features, draws): its two ends."""
+    ordered, rows = np.sort(e, axis=1), np.arange(len(e))
+    inside = min(int(level * e.shape[1]), e.shape[1] - 1)
+    start = (ordered[:, inside:] - ordered[:, : e.shape[1] - inside]).argmin(1)
+    return ordered[rows, start], ordered[rows, start + inside]
 
 
 def bayes_factor(p: np.ndarray, not_p: np.ndarray) -> np.ndarray:

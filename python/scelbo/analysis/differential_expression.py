@@ -92,7 +92,7 @@ def differential_expression(
     change_fn
         Own effect of two arrays (genes, draws) instead of the log2 ratio.
     cred_interval_lvls
-        Levels of credible intervals of the fold change.
+        Levels of credible intervals (highest density) of the fold change.
     seed
         The same seed gives the same table.
     progress

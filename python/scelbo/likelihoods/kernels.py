@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scelbo.data import Counts
-from scelbo.likelihoods.sparse import Kernel, Rows, at
+from scelbo.likelihoods.sparse import Kernel, Rows, at, exp
 
 Out = tuple[Tensor, Tensor, tuple[Tensor, ...]]
 TABLE = 16
@@ -48,7 +48,7 @@ def _nb_rows(r: Rows) -> Out:
     x (log mu - log theta - L) + lgamma terms, x (1 - s), and theta (digamma terms) - x (1 - s).
     """
     log_theta, theta = r.params[0], r.params[0].exp()
-    ratio = r.mu.div_(theta)
+    ratio = r.mu / theta
     level = torch.log1p(ratio)
     share = ratio.div_(ratio + 1)
     rest = r.x * (1 - r.at(share))
@@ -66,15 +66,15 @@ def _zinb_rows(r: Rows) -> Out:
     :math:`s_1 = \sigma(-\theta L - \pi)`. A stored x has -pi - softplus(-pi) + log NB(x).
     """
     log_theta, theta = r.params[0], r.params[0].exp()
-    ratio = r.mu.div_(theta)
+    ratio = r.mu / theta
     level = torch.log1p(ratio)
     share = ratio.div_(ratio + 1)
-    never = r.params[1].clamp(min=-70).neg_().exp_()  # e^-pi; the clamp keeps it finite in float32
-    zero = (level * -theta).exp_().mul_(never)
+    never = exp(r.params[1].clamp(min=-70), -1.0)  # e^-pi; the clamp keeps it finite in float32
+    zero = exp(level, -theta).mul_(never)
     zero_1, never_1 = zero + 1, never + 1
+    value_zero = (zero_1 / never_1).log_()
     gate = zero.div_(zero_1)  # s_1
     open_ = never.div_(never_1)  # sigma(-pi)
-    value_zero = zero_1.div_(never_1).log_()
 
     x, s, level_at, t, open_at = r.x, r.at(share), r.at(level), r.at(theta), r.at(open_)
     lgamma, digamma = r.prepared
@@ -89,7 +89,7 @@ def _zinb_rows(r: Rows) -> Out:
 
 def _poisson_rows(r: Rows) -> Out:
     """Poisson(mu): -mu at zero; a stored x adds x log mu."""
-    return r.total(-r.mu.sum(-1), r.x * r.log_mu), r.add(r.mu.neg_(), r.x), ()
+    return r.total(-r.mu.sum(-1), r.x * r.log_mu), r.add(-r.mu, r.x), ()
 
 
 def _normal_rows(r: Rows) -> Out:

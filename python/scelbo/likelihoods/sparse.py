@@ -7,6 +7,7 @@ that the work stays in the processor's cache; the backward pass only multiplies 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from scelbo.data import Counts
 
 VALUES_AT_ONCE = 2**17
 """Cells x genes that are worked on together: a handful of such tensors fits a core's cache."""
+
+
+LOG2_E = 1 / math.log(2)
 
 
 class Mean(NamedTuple):
@@ -53,7 +57,7 @@ class Mean(NamedTuple):
 class Rows(NamedTuple):
     """A few cells on their way through a likelihood: dense means, and what stands at the stored values."""
 
-    mu: Tensor  # (cells, genes), may be overwritten
+    mu: Tensor  # (cells, genes)
     params: tuple[Tensor, ...]  # each (1, genes) or (cells, genes)
     x: Tensor  # (stored,)
     log_mu: Tensor  # (stored,)
@@ -94,6 +98,22 @@ class Kernel(NamedTuple):
     """-> value (cells,), d value / d log mu (cells, genes), d value / d each parameter (cells, genes)."""
 
 
+def exp(x: Tensor, by: float | Tensor = 1.0, plus: Tensor | None = None) -> Tensor:
+    """e^(x * by + plus) by way of 2^x, which the processor does in a third of the time."""
+    scaled = x * (by * LOG2_E) if plus is None else torch.add(plus * LOG2_E, x, alpha=LOG2_E)
+    return scaled.exp2_()
+
+
+def _mean(h: Tensor, log_l: Tensor, softmax: bool) -> tuple[Tensor, Tensor]:
+    """(mu, what log mu has beyond h): with a softmax its normaliser, and the library size."""
+    if not softmax:
+        return exp(h, plus=log_l), log_l
+    highest = h.amax(-1, keepdim=True)
+    mu = exp(h, plus=-highest)
+    total = mu.sum(-1, keepdim=True)
+    return mu.mul_(log_l.exp() / total), log_l - highest - total.log()
+
+
 class _LogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Counts, kernel: Kernel, softmax: bool, h: Tensor, log_l: Tensor, *params: Tensor) -> Tensor:
@@ -108,17 +128,16 @@ class _LogProb(torch.autograd.Function):
             j = min(i + step, n)
             s = slice(starts[i], starts[j])
             col, flat = x.col[s], x.flat[s] - i * genes
-            log_rho = torch.log_softmax(h[i:j], -1) if softmax else h[i:j]
-            rho = log_rho.exp()
-            log_mu = at(log_rho, col, flat) + log_l[:, 0].index_select(0, x.row[s])
+            mu, log_mu = _mean(h[i:j], log_l[i:j], softmax)
+            log_mu_at = at(h[i:j], col, flat) + log_mu[:, 0].index_select(0, x.row[s] - i)
             here, stored = tuple(q if q.shape[0] == 1 else q[i:j] for q in params), tuple(q[s] for q in prepared)
-            rows = Rows(rho * log_l[i:j].exp(), here, x.val[s], log_mu, col, flat, x.crow[i : j + 1] - starts[i], stored)
+            rows = Rows(mu, here, x.val[s], log_mu_at, col, flat, x.crow[i : j + 1] - starts[i], stored)
             value[i:j], d_log_mu, d = kernel.rows(rows)
             if d_h is None or d_l is None:
                 continue
             slope = d_l[i:j] = d_log_mu.sum(-1)
             if softmax:  # d log mu_g / d h_k = [g = k] - rho_k
-                torch.addcmul(d_log_mu, rho, slope[:, None], value=-1, out=d_h[i:j])
+                torch.addcmul(d_log_mu, mu, slope[:, None] * (-log_l[i:j]).exp(), value=-1, out=d_h[i:j])
             else:
                 d_h[i:j] = d_log_mu
             for whole, part in zip(d_params, d, strict=True):
