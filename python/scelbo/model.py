@@ -206,78 +206,7 @@ class Model:
         """Move the module, e.g. to ``"cuda:0"`` or ``"cpu"``."""
         self.module.to(device)
 
-    @classmethod
-    def load_query_data(
-        cls,
-        adata: AnnData,
-        reference_model: Model | str | Path,
-        *,
-        unfrozen: bool = False,
-        freeze_dropout: bool = False,
-        freeze_expression: bool = True,
-        freeze_decoder_first_layer: bool = True,
-        freeze_batchnorm_encoder: bool = True,
-        freeze_batchnorm_decoder: bool = True,
-        freeze_classifier: bool = True,
-    ) -> Self:
-        """A model of new data on a trained reference (scArches; Lotfollahi et al., Nature Biotechnology 40:121, 2022).
-
-        New batches and new categories of any covariate get weights of their own, in decoder and encoder, and by default only
-        these learn: the reference's answers for its own cells stay the same to the bit. ``train()`` the result, then ask it.
-
-        Parameters
-        ----------
-        adata
-            The new cells, with the reference's keys in ``obs``; features are matched by name.
-        reference_model
-            A trained model, or the folder of one.
-        unfrozen
-            Let everything learn.
-        freeze_dropout
-            No dropout while the query trains.
-        freeze_expression
-            False lets the weights learn that read and write genes.
-        freeze_decoder_first_layer
-            False lets the decoder's first layer learn.
-        freeze_batchnorm_encoder, freeze_batchnorm_decoder
-            False lets scale, shift and statistics of these norms learn: the reference then moves too.
-        freeze_classifier
-            False lets a classifier learn, where the model has one.
-
-        Returns
-        -------
-        The query's model, ready to train.
-
-        Raises
-        ------
-        SetupError
-            The reference is of another class or was not trained.
-        DataError
-            Keys, or more than half of the reference's features, are missing in ``adata``. Fewer are left out of encoder and
-            likelihood, not taken for zeros.
-        """
-        reference = reference_model if isinstance(reference_model, Model) else cls.load(reference_model)
-        if type(reference) is not cls:
-            raise SetupError(f"The reference is a {type(reference).__name__}, not a {cls.__name__}.")
-        reference.require_trained()
-        setup = reference.setup.extended(adata, cls.Cells)
-        query = cls(adata, setup=setup, **{name: getattr(reference, name) for name in cls.hyperparameters()})
-        transfer.adopt(query.module, reference.module)
-        query.freeze = {
-            "unfrozen": unfrozen,
-            "freeze_dropout": freeze_dropout,
-            "freeze_expression": freeze_expression,
-            "freeze_decoder_first_layer": freeze_decoder_first_layer,
-            "freeze_batchnorm_encoder": freeze_batchnorm_encoder,
-            "freeze_batchnorm_decoder": freeze_batchnorm_decoder,
-            "freeze_classifier": freeze_classifier,
-        }
-        transfer.freeze(query.module, **query.freeze)
-        query.module.observe(query.read())
-        if setup.absent:
-            settings.say(f"{len(setup.absent):,} of {setup.n_vars:,} features were not measured in the query: they are left out.")
-        query.is_trained = True
-        return query
+    load_query_data = classmethod(transfer.load_query_data)  # type: ignore[var-annotated]
 
     # ------------------------------------------------------------------ storage
     def save(self, folder: str | Path, *, overwrite: bool = False, save_anndata: bool = False) -> None:

@@ -9,13 +9,23 @@ zero), so that the query's latent positions can move even where the reference's 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from anndata import AnnData
 from torch import nn
 
+from scelbo import settings
 from scelbo.data import Setup
+from scelbo.errors import SetupError
 from scelbo.module import Module
 from scelbo.nn import MLP, BatchNorm, ConditionalLinear, GaussianEncoder, PerCategory
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+M = TypeVar("M", bound="Model")
 
 
 def encoders(module: nn.Module) -> list[GaussianEncoder]:
@@ -74,7 +84,7 @@ def freeze(
     freeze_batchnorm_decoder: bool,
     freeze_classifier: bool,
 ) -> None:
-    """Say what may learn from the query (``Model.load_query_data`` explains the options)."""
+    """Say what may learn from the query (:func:`load_query_data` explains the options)."""
     tables = [part for part in module.modules() if isinstance(part, PerCategory)]
     if unfrozen:
         for table in tables:
@@ -104,3 +114,69 @@ def freeze(
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
     module.eval()
+
+
+def load_query_data(
+    cls: type[M],
+    adata: AnnData,
+    reference_model: Model | str | Path,
+    *,
+    unfrozen: bool = False,
+    freeze_dropout: bool = False,
+    freeze_expression: bool = True,
+    freeze_decoder_first_layer: bool = True,
+    freeze_batchnorm_encoder: bool = True,
+    freeze_batchnorm_decoder: bool = True,
+    freeze_classifier: bool = True,
+) -> M:
+    """A model of new data on a trained reference (scArches; Lotfollahi et al., Nature Biotechnology 40:121, 2022).
+
+    New batches and new categories of any covariate get weights of their own, in decoder and encoder, and by default only
+    these learn: the reference's answers for its own cells stay the same to the bit. ``train()`` the result, then ask it.
+
+    Parameters
+    ----------
+    adata
+        The new cells, with the reference's keys in ``obs``; features are matched by name.
+    reference_model
+        A trained model, or the folder of one.
+    unfrozen
+        Let everything learn.
+    freeze_dropout
+        No dropout while the query trains.
+    freeze_expression
+        False lets the weights learn that read and write genes.
+    freeze_decoder_first_layer
+        False lets the decoder's first layer learn.
+    freeze_batchnorm_encoder, freeze_batchnorm_decoder
+        False lets scale, shift and statistics of these norms learn: the reference then moves too.
+    freeze_classifier
+        False lets a classifier learn, where the model has one.
+
+    Returns
+    -------
+    The query's model, ready to train.
+
+    Raises
+    ------
+    SetupError
+        The reference is of another class or was not trained.
+    DataError
+        Keys, or more than half of the reference's features, are missing in ``adata``. Fewer are left out of encoder and
+        likelihood, not taken for zeros.
+    """
+    frozen = {name: value for name, value in locals().items() if name == "unfrozen" or name.startswith("freeze_")}
+    reference = cls.load(reference_model) if isinstance(reference_model, str | Path) else reference_model
+    if type(reference) is not cls:
+        raise SetupError(f"The reference is a {type(reference).__name__}, not a {cls.__name__}.")
+    reference.require_trained()
+    setup = reference.setup.extended(adata, cls.Cells)
+    query = cls(adata, setup=setup, **{name: getattr(reference, name) for name in cls.hyperparameters()})
+    adopt(query.module, reference.module)
+    query.freeze = frozen
+    freeze(query.module, **frozen)
+    query.module.observe(query.read())
+    if setup.absent:
+        settings.say(f"{len(setup.absent):,} of {setup.n_vars:,} features were not measured in the query: they are left out.")
+    query.is_trained = True
+    return query
