@@ -7,6 +7,7 @@ import pytest
 from scelbo import SCVI, errors
 from scelbo.analysis import differential as engine
 from scelbo.analysis import draws as drawing
+from scelbo.analysis.groups import design
 from scelbo.data.simulate import counts
 
 RNG = np.random.default_rng(0)
@@ -126,6 +127,32 @@ def test_own_effect(model):
         idx1=np.arange(300), mode="change", delta=0.0, change_fn=lambda a, b: a - b, n_samples_overall=500
     )
     np.testing.assert_allclose(table["lfc_mean"], table["scale1"] - table["scale2"], atol=1e-6)
+
+
+def test_own_domain_of_change(model):
+    ask = lambda **k: model.differential_expression(idx1=np.arange(300), mode="change", n_samples_overall=500, **k)  # noqa: E731
+    mine = ask(m1_domain_fn=lambda e: (e >= 0.25) | (e < -0.25))
+    np.testing.assert_allclose(mine["proba_de"], ask(test_mode="two").loc[mine.index, "proba_de"])
+
+
+def test_random_pairs_say_the_same_with_more_draws(model):
+    ask = lambda **k: model.differential_expression(groupby="cell_type", group1="type0", group2="type1", batch_correction=True, **k)  # noqa: E731
+    pairs, plain = ask(use_permutation=True, m_permutation=20_000), ask()
+    np.testing.assert_allclose(pairs["proba_m1"], plain.loc[pairs.index, "proba_m1"], atol=0.05)
+    few = ask(use_permutation=True, m_permutation=50)
+    assert np.allclose(few["proba_m1"] * 50, (few["proba_m1"] * 50).round())
+
+
+def test_outlying_cells_can_be_left_out(model):
+    """Half a dozen cells of another type among those of one: without them the group is itself again."""
+    kind = model.adata.obs["cell_type"].to_numpy()
+    own, strangers = np.flatnonzero(kind == "type0"), np.flatnonzero(kind == "type1")[:6]
+    mixed = np.concatenate([own, strangers])
+    ask = lambda **k: model.differential_expression(idx1=mixed, idx2=kind == "type2", n_samples_overall=50, **k)["raw_mean1"]  # noqa: E731
+    kept = drawing.without_outliers(model, None, design(model.adata, idx1=mixed)).pools[0]
+    assert len(kept) < len(mixed) and np.isin(strangers, kept).sum() <= 1
+    filtered = ask(filter_outlier_cells=True)
+    np.testing.assert_allclose(filtered[list(model.setup.var_names)], model.adata.X[kept].toarray().mean(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.elbo import elbo, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
+from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 
 __all__ = [
+    "aggregated_posterior",
     "batch_representation",
     "differential_expression",
     "elbo",

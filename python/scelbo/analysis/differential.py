@@ -42,6 +42,8 @@ class Test:
         Own effect of (h1, h2), arrays (features, draws); None is the log2 ratio.
     intervals
         Levels of credible intervals (highest density) of the effect.
+    m1_domain_fn
+        Own say of which effects count as a change: effects (features, draws) -> mask; stands in for delta and ``test_mode``.
     """
 
     mode: Literal["vanilla", "change"] = "vanilla"
@@ -50,6 +52,7 @@ class Test:
     pseudocounts: float | None = None
     change_fn: Effect | None = None
     intervals: Sequence[float] = ()
+    m1_domain_fn: Callable[[np.ndarray], np.ndarray] | None = None
 
     def effect(self, h1: np.ndarray, h2: np.ndarray, eps: float) -> np.ndarray:
         """The effect of each pair, (features, draws)."""
@@ -64,8 +67,11 @@ def vanilla(h1: np.ndarray, h2: np.ndarray) -> dict[str, np.ndarray]:
 
 def change(e: np.ndarray, delta: float, test: Test) -> dict[str, np.ndarray]:
     """P(effect beyond delta) and the effect's summary, for draws (features, draws)."""
-    up, down = (e >= delta).mean(1), (e < -delta).mean(1)
-    p = np.maximum(up, down) if test.test_mode == "three" else up + down
+    if test.m1_domain_fn is not None:
+        p = test.m1_domain_fn(e).mean(1)
+    else:
+        up, down = (e >= delta).mean(1), (e < -delta).mean(1)
+        p = np.maximum(up, down) if test.test_mode == "three" else up + down
     out = {"proba_de": p, "proba_not_de": 1 - p, "bayes_factor": bayes_factor(p, 1 - p)}
     out |= {"lfc_mean": e.mean(1), "lfc_median": np.median(e, 1), "lfc_std": e.std(1), "lfc_min": e.min(1), "lfc_max": e.max(1)}
     for level in test.intervals:

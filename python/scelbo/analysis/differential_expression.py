@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from anndata import AnnData
 from scelbo import settings
 from scelbo.analysis import differential as engine
 from scelbo.analysis.contrast import contrast_design, shuffled
-from scelbo.analysis.draws import Draws, RawSums
+from scelbo.analysis.draws import Draws, RawSums, without_outliers
 from scelbo.analysis.groups import Comparison, Design, design
 from scelbo.errors import ArgumentError, SetupError, one_of
 
@@ -43,15 +43,21 @@ def differential_expression(
     batchid2: Sequence[Any] | None = None,
     fdr_target: float = 0.05,
     n_samples_overall: int = 5000,
+    weights: Literal["uniform", "importance"] = "uniform",
+    importance_cells: int = 200,
+    filter_outlier_cells: bool = False,
+    use_permutation: bool = False,
+    m_permutation: int = 10_000,
     test_mode: Literal["two", "three"] = "three",
     pseudocounts: float | None = None,
     threshold_counts: float = 0.01,
     change_fn: engine.Effect | None = None,
+    m1_domain_fn: Callable[[np.ndarray], np.ndarray] | None = None,
     cred_interval_lvls: Sequence[float] = (),
     seed: int | None = None,
     progress: bool | None = False,
 ) -> pd.DataFrame:
-    """Genes that differ between groups of cells, with the posterior probability that they do. Group 1 against group 2: up is up in 1.
+    r"""Genes that differ between groups of cells, with the posterior probability that they do. Group 1 against group 2: up is up in 1.
 
     Parameters
     ----------
@@ -85,12 +91,22 @@ def differential_expression(
         Expected share of false discoveries among ``is_de_fdr_<target>`` (change mode).
     n_samples_overall
         Posterior draws a group.
+    weights, importance_cells
+        ``"importance"`` corrects for how far :math:`q(z \mid x)` is from the true posterior, judged on at most so many cells a
+        group (:func:`~scelbo.analysis.mixture.importance_weights`); slower, minutes for thousands of genes.
+    filter_outlier_cells
+        Leave out of each group the tenth of its cells that lies farthest from its robust centre in latent space
+        (``sklearn.covariance.EllipticEnvelope``).
+    use_permutation, m_permutation
+        Compare ``m_permutation`` random pairs of draws rather than each draw with one other.
     test_mode
         ``"three"``: up, down or neither; ``"two"``: changed or not.
     pseudocounts, threshold_counts
         Added to proportions before the ratio; None estimates it from genes with a mean count below ``threshold_counts``.
     change_fn
         Own effect of two arrays (genes, draws) instead of the log2 ratio.
+    m1_domain_fn
+        Own say of which effects (genes, draws) count as a change, instead of ``delta`` and ``test_mode``.
     cred_interval_lvls
         Levels of credible intervals (highest density) of the fold change.
     seed
@@ -113,6 +129,7 @@ def differential_expression(
     self.require_trained()
     one_of("mode", mode, ("vanilla", "change"))
     one_of("test_mode", test_mode, ("two", "three"))
+    one_of("weights", weights, ("uniform", "importance"))
     if not 0 < fdr_target < 1:
         raise ArgumentError(f"fdr_target={fdr_target!r} is not allowed: it is a share between 0 and 1.")
     source = self.adata if adata is None else adata
@@ -121,11 +138,14 @@ def differential_expression(
     if (replicates is not None or n_permutations) and (contrast is None or mode != "change"):
         raise ArgumentError("replicates and n_permutations belong to a contrast.", "Add contrast='<obs column>' and mode='change'.")
     batches = _batches(self, batch_correction, batchid1, batchid2)
-    test = engine.Test(mode, delta, test_mode, pseudocounts, change_fn, cred_interval_lvls)
+    test = engine.Test(mode, delta, test_mode, pseudocounts, change_fn, cred_interval_lvls, m1_domain_fn)
+    anchors = importance_cells if weights == "importance" else None
+    pairs = m_permutation if use_permutation else None
 
     def compare(asked: Design, stream: int) -> tuple[list[dict[str, np.ndarray]], RawSums]:
-        draws = Draws(self, adata, asked, n_samples_overall, batches, settings.fresh_seed(seed) + stream)
-        raw = RawSums(self, adata, asked)
+        kept = without_outliers(self, adata, asked) if filter_outlier_cells else asked
+        draws = Draws(self, adata, kept, n_samples_overall, batches, settings.fresh_seed(seed) + stream, anchors, pairs)
+        raw = RawSums(self, adata, kept)
         return _tables(draws, asked.comparisons, raw, test, threshold_counts, progress), raw
 
     if contrast is None:

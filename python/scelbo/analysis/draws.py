@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from anndata import AnnData
 from scipy import sparse
+from sklearn.covariance import EllipticEnvelope
 
 from scelbo import settings
 from scelbo.analysis.expression import decode
 from scelbo.analysis.groups import Comparison, Design
+from scelbo.analysis.latent import latent_representation
+from scelbo.analysis.mixture import importance_weights
 from scelbo.data import Loader
+from scelbo.module import draw
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -38,16 +42,36 @@ class Draws:
         Codes of batches to decode in, the same at the same position of every pool; None keeps each cell's own.
     seed
         Of the draws.
+    anchors
+        Give draws the weights that :func:`~scelbo.analysis.mixture.importance_weights` finds, from at most so many cells a pool;
+        None: all draws count the same.
+    pairs
+        Compare so many pairs of draws chosen at random; None: each draw of one side with one of the other.
     """
 
-    def __init__(self, model: Model, adata: AnnData | None, design: Design, n: int, batches: np.ndarray | None, seed: int | None):
-        self.model, self.design, self.n, self.seed = model, design, n, settings.fresh_seed(seed)
+    def __init__(
+        self,
+        model: Model,
+        adata: AnnData | None,
+        design: Design,
+        n: int,
+        batches: np.ndarray | None,
+        seed: int | None,
+        anchors: int | None = None,
+        pairs: int | None = None,
+    ):
+        self.model, self.design, self.n, self.pairs, self.seed = model, design, n, pairs, settings.fresh_seed(seed)
         self.data, rng = model.read(adata), np.random.default_rng(self.seed)
-        self.per_pool = _draws_a_pool(design, n, 1 if batches is None else len(batches))
-        self.cells = np.concatenate([rng.choice(pool, self.per_pool) for pool in design.pools])
-        self.batches = None if batches is None else np.tile(np.resize(batches, self.per_pool), len(design.pools))
+        self.n_batches = 1 if batches is None else len(batches)
+        self.per_pool = _draws_a_pool(design, n, self.n_batches)
+        pools = design.pools
+        if anchors is not None:
+            pools = [rng.choice(pool, anchors, replace=False) if len(pool) > anchors else pool for pool in pools]
+        self.cells = np.concatenate([rng.choice(pool, self.per_pool) for pool in pools])
+        self.batches = None if batches is None else np.tile(np.resize(batches, self.per_pool), len(pools))
         self.mixture = np.random.default_rng([self.seed, 1])
         self.whole: np.ndarray | None = None
+        self.kept = np.arange(len(self.cells)) if anchors is None else self._resampled(adata, pools)
 
     def tiles(self, features: np.ndarray, progress: bool | None = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(features, their draws (features, pools * draws a pool)), as many features at once as memory allows."""
@@ -77,14 +101,36 @@ class Draws:
                 work.step(len(cells))
         return out
 
+    @torch.inference_mode()
+    def _resampled(self, adata: AnnData | None, pools: list[np.ndarray]) -> np.ndarray:
+        """For every draw the number of one to take in its place, chosen in its pool, and decoded in its batch, by weight."""
+        module: Any = self.model.module
+        with settings.private_seed(self.seed):  # the draws that _decode will make
+            parts = [draw(module.inference(c.to(self.model.device)), 1).z[0] for c in Loader(self.data, self.cells, CELLS_AT_ONCE)]
+        rng, kept = np.random.default_rng([self.seed, 2]), []
+        for i, (pool, z) in enumerate(zip(pools, torch.cat(parts).split(self.per_pool), strict=True)):
+            weights = importance_weights(self.model, adata, pool, z, seed=self.seed)
+            chosen = np.empty(self.per_pool, np.int64)
+            for b in range(self.n_batches):
+                here = slice(b, None, self.n_batches)
+                candidates = np.arange(self.per_pool)[here]
+                chosen[here] = rng.choice(candidates, len(candidates), p=weights[here] / weights[here].sum())
+            kept.append(i * self.per_pool + chosen)
+        return np.concatenate(kept)
+
     def sides(self, pools1: tuple[int, ...], pools2: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Columns of the decoded draws for each side; several pools are mixed in proportion to their cells."""
-        return self._columns(pools1), self._columns(pools2)
+        """Columns of the decoded draws for each side, pair by pair; several pools are mixed in proportion to their cells."""
+        columns1, columns2 = self._columns(pools1), self._columns(pools2)
+        if self.pairs is None:
+            return columns1, columns2
+        first = self.mixture.integers(self.n, size=self.pairs)
+        second = first % self.n_batches + self.n_batches * self.mixture.integers(self.n // self.n_batches, size=self.pairs)
+        return columns1[first], columns2[second]
 
     def _columns(self, pools: tuple[int, ...]) -> np.ndarray:
         at = np.arange(self.n) % self.per_pool
         sizes = np.array([len(self.design.pools[p]) for p in pools], float)
-        return self.mixture.choice(pools, self.n, p=sizes / sizes.sum()) * self.per_pool + at
+        return self.kept[self.mixture.choice(pools, self.n, p=sizes / sizes.sum()) * self.per_pool + at]
 
 
 def _draws_a_pool(design: Design, n: int, n_batches: int) -> int:
@@ -94,6 +140,16 @@ def _draws_a_pool(design: Design, n: int, n_batches: int) -> int:
     """
     shares = max((len(c.pools1) for c in design.comparisons if c.replicates), default=1)
     return -(-n // (shares * n_batches)) * n_batches
+
+
+def without_outliers(model: Model, adata: AnnData | None, design: Design) -> Design:
+    """Each pool without the tenth of its cells that lies farthest from its centre; small pools are left whole."""
+    pools = []
+    for pool in design.pools:
+        z = np.asarray(latent_representation(model, adata, pool))
+        enough = len(pool) > 5 * z.shape[1]  # a covariance needs cells
+        pools.append(pool[EllipticEnvelope(random_state=0).fit_predict(z) == 1] if enough else pool)
+    return design._replace(pools=pools)
 
 
 class RawSums:

@@ -248,6 +248,7 @@ class SCVI(Model):
     get_likelihood_parameters = analysis.likelihood_parameters
     get_feature_correlation_matrix = analysis.feature_correlation_matrix
     posterior_predictive_sample = analysis.posterior_predictive_sample
+    get_aggregated_posterior = analysis.aggregated_posterior
     get_elbo = analysis.elbo
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
