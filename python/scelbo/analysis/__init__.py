@@ -1,5 +1,6 @@
 """What one asks of a fitted model: plain functions whose first argument is the model. A model's class body lists those it offers."""
 
+from scelbo.analysis.abundance import differential_abundance
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.elbo import elbo, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
@@ -10,6 +11,7 @@ from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_pa
 __all__ = [
     "aggregated_posterior",
     "batch_representation",
+    "differential_abundance",
     "differential_expression",
     "elbo",
     "feature_correlation_matrix",

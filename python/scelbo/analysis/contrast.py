@@ -33,10 +33,10 @@ def contrast_design(
     replicates
         Column of what was sampled (donors). Paired where a replicate has cells on both sides, else against the whole control.
     """
-    column, case, control = _levels(adata, contrast)
-    condition = _text(adata, column)
-    group = _text(adata, groupby) if groupby is not None else np.full(adata.n_obs, "all")
-    unit = _text(adata, replicates) if replicates is not None else np.full(adata.n_obs, "all")
+    column, case, control = contrast_levels(adata, contrast)
+    condition = text_of(adata, column)
+    group = text_of(adata, groupby) if groupby is not None else np.full(adata.n_obs, "all")
+    unit = text_of(adata, replicates) if replicates is not None else np.full(adata.n_obs, "all")
     known = sorted(set(group) - {""})
     asked = known if groups is None else [str(g) for g in ([groups] if isinstance(groups, str) else groups)]
     for name in asked:
@@ -66,7 +66,7 @@ def shuffled(
     adata: AnnData, groupby: str | None, contrast: str | Sequence[str], replicates: str | None, rng: np.random.Generator
 ) -> AnnData:
     """Cells whose case and control were exchanged at random inside each group (and replicate): nothing differs any more."""
-    column, case, control = _levels(adata, contrast)
+    column, case, control = contrast_levels(adata, contrast)
     strata = [c for c in (groupby, replicates) if c is not None]
     labels = adata.obs[column].astype(str).to_numpy().copy()
     two = np.isin(labels, [case, control])
@@ -77,11 +77,12 @@ def shuffled(
     return AnnData(obs=adata.obs.assign(**{column: pd.Categorical(labels)}))
 
 
-def _levels(adata: AnnData, contrast: str | Sequence[str]) -> tuple[str, str, str]:
+def contrast_levels(adata: AnnData, contrast: str | Sequence[str]) -> tuple[str, str, str]:
+    """(column, case, control)."""
     column, *levels = [contrast] if isinstance(contrast, str) else [str(c) for c in contrast]
     if column not in adata.obs:
         raise ArgumentError(unknown("contrast column", column, adata.obs.columns))
-    known = sorted(set(_text(adata, column)) - {""})
+    known = sorted(set(text_of(adata, column)) - {""})
     if isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
         known = [str(c) for c in adata.obs[column].cat.categories if str(c) in known]
     if not levels and len(known) != 2:
@@ -97,7 +98,7 @@ def _levels(adata: AnnData, contrast: str | Sequence[str]) -> tuple[str, str, st
     return column, case, control
 
 
-def _text(adata: AnnData, column: str) -> np.ndarray:
+def text_of(adata: AnnData, column: str) -> np.ndarray:
     """A column as text, empty where there is no value."""
     if column not in adata.obs:
         raise ArgumentError(unknown("obs column", column, adata.obs.columns))

@@ -43,12 +43,12 @@ def aggregated_posterior(
     A torch distribution over (n_latent,): ``log_prob``, ``sample``, ``mean``.
     """
     self.require_trained()
-    loc, scale = _posteriors(self, adata, indices, batch_size)
+    loc, scale = posteriors(self, adata, indices, batch_size)
     each: Distribution = Normal(loc, scale) if dof is None else StudentT(dof, loc, scale)
     return MixtureSameFamily(Categorical(torch.ones(len(loc), device=loc.device)), Independent(each, 1))
 
 
-def _posteriors(model: Model, adata: AnnData | None, indices: Any, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+def posteriors(model: Model, adata: AnnData | None, indices: Any, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of q(z | x), each (cells, n_latent)."""
     module: Any = model.module
     found = [module.inference(cells).z for cells in model.batches(adata, indices, batch_size)]
@@ -81,7 +81,7 @@ def importance_weights(
     (draws,) weights that sum to one.
     """
     log_evidence = torch.as_tensor(marginal_ll(model, adata, anchors, n_mc_samples=n_mc_samples, return_mean=False, seed=seed))
-    loc, scale = _posteriors(model, adata, anchors)
+    loc, scale = posteriors(model, adata, anchors)
     likelihood, proposal = torch.full((len(z),), -math.inf, dtype=torch.float64), torch.full((len(z),), -math.inf, dtype=torch.float64)
     for n, anchor in enumerate(anchors):
         joint = torch.cat(list(_log_joint(model, adata, anchor, z))).double().cpu() - log_evidence[n]

@@ -253,3 +253,4 @@ class SCVI(Model):
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
     differential_expression = analysis.differential_expression
+    differential_abundance = analysis.differential_abundance
