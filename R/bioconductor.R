@@ -1,6 +1,6 @@
 #' @rdname run_scvi
 #' @export
-runSCVI <- function(object, batch = NULL, ..., name = "SCVI") run_model("scvi", object, batch, ..., name = name)
+runSCVI <- function(object, batch = NULL, ..., name = "SCVI") run_model("scvi", object, list(batch = batch, ...), name)
 
 #' @rdname write_back
 #' @exportS3Method

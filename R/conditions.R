@@ -54,6 +54,11 @@ abort_python <- function(exception, call) {
 
 # Python's errors name calls and places as Python writes them: the same in R.
 r_words <- c(
+  "(\\w+=)?'?\\bscelbo_(group_by|contrast|replicates)\\b'?" = "`\\2`",
+  "contrast=\\(column, case, control\\)" = "contrast = c(column, case, control)",
+  "contrast='<obs column>'" = "contrast = <column>",
+  "load_query_data\\(adata, model\\)" = "load_query_data(model, object)",
+  "adata\\.var_names" = "the object",
   "model\\.train\\(\\)" = "train(model)",
   "plan_kwargs=\\{'(\\w+)': ([^}]*)\\}" = "plan_kwargs = list(\\1 = \\2)",
   "setup_anndata\\(adata, layer=\\.\\.\\.\\)" = "`layer =`",

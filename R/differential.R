@@ -3,27 +3,41 @@
 #' Compares the expected frequencies \eqn{\rho}{rho} of two groups of cells, over draws from the posterior of their
 #' states. `mode = "vanilla"` tests which group's is higher (Lopez et al. 2018); `mode = "change"` tests whether the
 #' log2 fold change leaves \eqn{[-\delta, \delta]}{[-delta, delta]} (Boyeau et al. 2019, \doi{10.1101/794289}).
+#' With a `contrast`, case is compared with control inside every group.
 #'
 #' @inheritParams questions
 #' @param group_by What parts the cells into groups: the name of a column of `object` (or of the model's metadata), or a
 #'   vector with one value a cell.
 #' @param group1,group2 Groups to compare. Without `group1` every group is compared; without `group2` with all other
-#'   cells.
+#'   cells. With a `contrast`, `group1` are the groups to look into.
 #' @param cells1,cells2 In place of groups: the cells to compare, as names, positions or logicals. Without `cells2` with
 #'   all other cells.
+#' @param contrast Case against control: a column or vector as `group_by` takes them, of two levels, the second of which
+#'   is the case; or such a column with case and control, `c("stim", "STIM", "CTRL")` (`list(vector, "STIM", "CTRL")`).
+#' @param replicates Column or vector of what was sampled (donors): adds the fold changes' spread over replicates, each
+#'   against its own control cells where it has any. For a `contrast` with `mode = "change"`, as `n_permutations`.
+#' @param n_permutations How often to repeat a `contrast` with case and control exchanged at random inside groups and
+#'   replicates.
 #' @param mode `"vanilla"` or `"change"`.
 #' @param delta Smallest log2 fold change of interest (`mode = "change"`).
 #' @param ... Further arguments of the Python method: `fdr_target`, `batch_correction`, `seed`, ...
 #' @return A data.frame with one row a feature (and comparison), the most probable first: `feature`; `proba_de`,
 #'   `bayes_factor`, `lfc_mean`, `lfc_median`, `lfc_std`, ... (`"change"`) or `proba_m1`, `proba_m2`, `bayes_factor`
 #'   (`"vanilla"`); `scale1`, `scale2` (expected frequencies), `raw_mean1`, `raw_mean2` (mean counts),
-#'   `non_zeros_proportion1`, `non_zeros_proportion2`; with groups `comparison`, `group1`, `group2`.
+#'   `non_zeros_proportion1`, `non_zeros_proportion2`; with groups `comparison`, `group1`, `group2`. With a `contrast`
+#'   these are case and control, and the group stands in a column of its name (`group` where a vector was given); with
+#'   `replicates` there are `lfc_replicates_mean`, `lfc_replicates_std`, `replicates_agree`, `n_replicates`. With
+#'   `n_permutations` the attribute `"permutations"` is a data.frame that says of each `group` how many features were
+#'   `called`, and how many on average are `called_of_nothing`.
 #' @section Errors: `scelbo_setup_error` where a column, `scelbo_argument_error` where a group is not there.
-#' @seealso [FindMarkersSCVI()] for Seurat objects; [plot_volcano()].
+#' @seealso [FindMarkersSCVI()], [FindConditionMarkersSCVI()] for Seurat objects; [plot_volcano()].
 #' @examples
 #' \dontrun{
 #' differential_expression(model, object = so, group_by = "cell_type", group1 = "B", mode = "change")
 #' differential_expression(model, group_by = Idents(so), group1 = "0", group2 = "1", mode = "change")
+#' table <- differential_expression(model, object = so, group_by = "cell_type", contrast = c("stim", "STIM", "CTRL"),
+#'                                  replicates = "donor", n_permutations = 5, mode = "change")
+#' attr(table, "permutations")
 #' }
 #' @export
 differential_expression <- function(model, ..., mode = "vanilla") { # `mode` is named, or it would match `model`
@@ -33,45 +47,68 @@ differential_expression <- function(model, ..., mode = "vanilla") { # `mode` is 
 #' @rdname differential_expression
 #' @export
 differential_expression.scelbo_model <- function(model, group_by = NULL, group1 = NULL, group2 = NULL, cells1 = NULL,
-                                                 cells2 = NULL, object = NULL, delta = 0.25, ..., mode = "vanilla") {
+                                                 cells2 = NULL, object = NULL, contrast = NULL, replicates = NULL,
+                                                 n_permutations = 0, delta = 0.25, ..., mode = "vanilla") {
   about <- cells_asked(model, object)
+  find <- function(by, what) find_values(model, by, object, about$cells, what)
+  contrast <- as_contrast(contrast, about$cells)
+  groups <- list(group_by = find(group_by, "group_by"), contrast = find(contrast$by, "contrast"),
+                 replicates = find(replicates, "replicates"))
+  check_names(as.character(c(group1, group2)), unique(as.character(groups$group_by)), "group")
+  check_names(contrast$levels, unique(as.character(groups$contrast)), "level of the contrast")
+  groups <- groups[lengths(groups) > 0]
   adata <- about$adata
-  if (!is.null(group_by)) {
-    groups <- find_groups(model, group_by, object, about$cells)
-    check_names(as.character(c(group1, group2)), unique(as.character(groups[[1]])), "group")
-    adata <- with_python(bridge()$grouped(model$python, adata, to_pandas(groups, about$cells)))
+  if (length(groups)) {
+    travelling <- to_pandas(as.data.frame(setNames(groups, group_column(names(groups)))), about$cells)
+    adata <- with_python(bridge()$grouped(model$python, adata, travelling))
   }
+  column <- function(name) if (!is.null(groups[[name]])) group_column(name)
   table <- ask(
-    model, "differential_expression", adata = adata, groupby = if (!is.null(group_by)) group_column,
+    model, "differential_expression", adata = adata, groupby = column("group_by"),
     group1 = as_groups(group1), group2 = as_groups(group2), idx1 = cell_positions(cells1, about$cells),
-    idx2 = cell_positions(cells2, about$cells), mode = mode, delta = delta, ...
+    idx2 = cell_positions(cells2, about$cells), contrast = as_groups(c(column("contrast"), contrast$levels)),
+    replicates = column("replicates"), n_permutations = n_permutations, mode = mode, delta = delta, ...
   )
   features <- names_of(table$index)
   row_names <- if (!anyDuplicated(features)) features
-  data.frame(feature = features, from_pandas(table), row.names = row_names, check.names = FALSE)
+  answer <- data.frame(feature = features, from_pandas(table), row.names = row_names, check.names = FALSE)
+  group <- if (is_column(group_by, about$cells)) group_by else "group"
+  names(answer)[names(answer) == group_column("group_by")] <- group
+  permutations <- reticulate::py_to_r(table$attrs)$permutations
+  attr(answer, "permutations") <- do.call(rbind, lapply(permutations, as.data.frame))
+  answer
 }
 
-# The grouping travels under a name that no model reads.
-group_column <- "scelbo_group"
+# What the user groups by travels under names that no model reads.
+group_column <- function(argument) paste0("scelbo_", argument)
 
 as_groups <- function(groups) {
   groups <- if (!is.null(groups)) as.character(groups)
   if (length(groups) > 1) as.list(groups) else groups
 }
 
-find_groups <- function(model, group_by, object, cells, call = caller_env()) {
-  values <- group_by
-  if (is.character(group_by) && length(group_by) == 1 && length(cells) > 1) {
+# "stim", c("stim", case, control), a vector, list(vector, case, control) -> the column or vector, and the two levels.
+as_contrast <- function(contrast, cells) {
+  if (!is.list(contrast) && (length(contrast) != 3 || length(cells) == 3)) return(list(by = contrast))
+  list(by = contrast[[1]], levels = as.character(unlist(contrast[-1])))
+}
+
+is_column <- function(by, cells) is.character(by) && length(by) == 1 && length(cells) > 1
+
+# A value for each cell, from a column or a vector; as the argument `what` asks.
+find_values <- function(model, by, object, cells, what, call = caller_env(2)) {
+  if (is.null(by)) return(NULL)
+  values <- by
+  if (is_column(by, cells)) {
     metadata <- metadata_of(object %||% model$python$adata)
-    check_names(group_by, names(metadata), "column in the metadata", call)
-    values <- metadata[[group_by]]
+    check_names(by, names(metadata), "column in the metadata", call)
+    values <- metadata[[by]]
   }
   if (length(values) != length(cells)) {
-    abort_scelbo("argument", paste0("`group_by` has ", length(values), " values for ", length(cells), " cells."),
+    abort_scelbo("argument", paste0("`", what, "` has ", length(values), " values for ", length(cells), " cells."),
                  "Give the name of a column, or a vector with one value a cell.", call = call)
   }
-  if (!is.factor(values)) values <- as_category(as.vector(values))
-  setNames(data.frame(unname(values)), group_column)
+  unname(if (is.factor(values)) values else as_category(as.vector(values)))
 }
 
 metadata_of <- function(object) {

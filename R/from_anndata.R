@@ -56,18 +56,20 @@ backend <- function() core()
 anndata_parts <- function(object, layer, call = caller_env()) {
   adata <- python_anndata(object, call = call)
   has_layer <- layer %in% unlist(reticulate::py_to_r(bridge(call)$layers(adata)))
-  slots <- with_python(bridge()$slots(adata, if (has_layer) layer), call = call)
-  slots <- lapply(reticulate::py_to_r(slots), as.vector)
-  if (any(slots$x != round(slots$x))) {
+  cells <- names_of(adata$obs_names)
+  features <- names_of(adata$var_names)
+  counts <- from_csr(if (has_layer) adata$layers[[layer]] else adata$X, features, cells, call)
+  if (any(counts@x != round(counts@x))) {
     warn_scelbo("data", c("The values are not whole numbers, so they are no counts.",
                           i = "Counts come back from log values by backend()$data$counts_from_log(adata)."))
   }
-  cells <- names_of(adata$obs_names)
-  features <- names_of(adata$var_names)
   obsm <- reticulate::py_to_r(with_python(bridge()$reductions(adata)))
-  list(
-    counts = methods::new("dgCMatrix", i = slots$i, p = slots$p, x = slots$x, Dim = c(length(features), length(cells)),
-                          Dimnames = list(features, cells)),
-    obs = from_pandas(adata$obs), var = from_pandas(adata$var), obsm = lapply(obsm, as.matrix)
-  )
+  list(counts = counts, obs = from_pandas(adata$obs), var = from_pandas(adata$var), obsm = lapply(obsm, as.matrix))
+}
+
+# Python's matrix of cells x features -> dgCMatrix of features x cells: by rows the one is by columns the other.
+from_csr <- function(matrix, features, cells, call = caller_env()) {
+  slots <- lapply(reticulate::py_to_r(with_python(bridge(call)$slots(matrix), call = call)), as.vector)
+  methods::new("dgCMatrix", i = slots$i, p = slots$p, x = slots$x, Dim = c(length(features), length(cells)),
+               Dimnames = list(features, cells))
 }

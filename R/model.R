@@ -1,6 +1,7 @@
 # The handle of a model, an environment with
 #   class    name of the Python class
-#   recipe   how its data were read, so that other objects can be read likewise
+#   recipe   how its data were read, so that other objects can be read likewise: assay, layer, features, columns, and
+#            which of the features may be absent
 #   cells    names of the cells it was made from, in order
 #   features names of its features
 #   variable those that its object held for variable
@@ -73,7 +74,7 @@ ask <- function(handle, question, ..., call = caller_env()) {
 # The cells that a question is about: those of `object`, read as the model's own were, or the model's own.
 cells_asked <- function(model, object, call = caller_env()) {
   python_model(model, call)
-  if (!is.null(object)) return(read_data(object, model$recipe, call)[c("adata", "cells")])
+  if (!is.null(object)) return(read_like(model$python, object, model$recipe, call)[c("adata", "cells")])
   if (!model$has_data) {
     abort_scelbo("setup", "This model came back from a file, without the cells that it was trained on.",
                  "Pass the object that holds them: `object =`.", call = call)
@@ -93,7 +94,8 @@ print.scelbo_model <- function(x, ...) {
 print_head <- function(about) {
   state <- if (about$trained) paste("trained for", about$epochs, "epochs") else "not trained yet: call train()"
   cli::cat_line("<scelbo model> ", about$class, ", ", state)
-  cli::cat_line("  ", about$cells, " cells x ", about$features, " features")
+  absent <- if (about$absent) paste0(", ", about$absent, " of them not measured")
+  cli::cat_line("  ", about$cells, " cells x ", about$features, " features", absent)
   for (name in names(about$columns)) cli::cat_line("  ", name, ": ", paste(about$columns[[name]], collapse = ", "))
 }
 
@@ -104,8 +106,9 @@ summary.scelbo_model <- function(object, ...) {
   history <- as.data.frame(object)
   structure(list(
     class = object$class, trained = about$trained, epochs = about$epochs, cells = length(object$cells),
-    features = length(object$features), columns = columns[lengths(columns) > 0], parameters = about$parameters,
-    arguments = about$arguments, changed = as.character(unlist(about$changed)), last = utils::tail(history, 1)
+    features = length(object$features), absent = length(object$recipe$absent),
+    columns = columns[lengths(columns) > 0], parameters = about$parameters, arguments = about$arguments,
+    changed = as.character(unlist(about$changed)), last = utils::tail(history, 1)
   ), class = "summary.scelbo_model")
 }
 

@@ -1,7 +1,7 @@
 # Progress: Python's output would bypass R (and knitr), so Python prints nothing and sends events instead,
 # list(event = "start" | "step" | "end" | "message", task, done, total, metrics, ...), at most ten a second.
 
-# Listens until close(); conclude(model) says in one line how it went.
+# Listens until close(); conclude() passes on what Python said, and says in one line how the training of a model went.
 listen_to_progress <- function(verbose, frame = caller_env()) {
   force(frame) # later, inside a callback from Python, the caller would be another
   seen <- new.env(parent = emptyenv())
@@ -18,8 +18,8 @@ listen_to_progress <- function(verbose, frame = caller_env()) {
       bridge()$listen(NULL)
       if (!is.null(seen$bar)) cli::cli_progress_done(id = seen$bar, .envir = frame)
     },
-    conclude = function(model) {
-      if (verbose) for (line in c(seen$messages, closing_line(model, seen))) rlang::inform(line)
+    conclude = function(model = NULL) {
+      if (verbose) for (line in c(seen$messages, if (!is.null(model)) closing_line(model, seen))) rlang::inform(line)
     }
   )
 }

@@ -35,11 +35,45 @@ get_latent_representation.scelbo_model <- function(model, object = NULL, cells =
 }
 
 #' @rdname questions
+#' @details `get_latent_library_size()`: the library size \eqn{\ell}{l} of each cell, in counts: inferred where it is
+#'   latent, else the observed total or the size factor.
+#' @export
+get_latent_library_size <- function(model, ...) UseMethod("get_latent_library_size")
+
+#' @rdname questions
+#' @export
+get_latent_library_size.scelbo_model <- function(model, object = NULL, cells = NULL, give_mean = TRUE, ...) {
+  about <- cells_asked(model, object)
+  at <- cell_positions(cells, about$cells)
+  size <- ask(model, "get_latent_library_size", adata = about$adata, indices = at, give_mean = give_mean, ...)
+  setNames(as.vector(reticulate::py_to_r(size)), chosen(about$cells, at))
+}
+
+#' @rdname questions
+#' @details `get_batch_representation()`: a matrix, cells x `batch_embedding_dim`: the learnt vector of each cell's
+#'   batch, of a model with `batch_representation = "embedding"`.
+#' @export
+get_batch_representation <- function(model, ...) UseMethod("get_batch_representation")
+
+#' @rdname questions
+#' @export
+get_batch_representation.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
+  about <- cells_asked(model, object)
+  at <- cell_positions(cells, about$cells)
+  vectors <- ask(model, "get_batch_representation", adata = about$adata, indices = at, ...)
+  vectors <- reticulate::py_to_r(vectors)
+  dimnames(vectors) <- list(chosen(about$cells, at), paste0("batch_", seq_len(ncol(vectors))))
+  vectors
+}
+
+#' @rdname questions
 #' @details `get_normalized_expression()`: a matrix, **features x cells** as everywhere in R: the expected frequencies
-#'   \eqn{\rho}{rho} times `library_size`, without noise and, on request, without batch effects.
+#'   \eqn{\rho}{rho} times `library_size`, without noise and, on request, without batch effects. (With
+#'   `return_mean = FALSE` an array, features x cells x `n_samples`.)
 #' @param features Names of the features. `NULL`: the object's variable features, else all, as long as the (dense)
 #'   result stays below half a gigabyte. `"all"`: all, whatever their number.
 #' @param transform_batch Give the values that the cells would have had in this batch; several batches are averaged.
+#' @param transform The same for any covariate, a category or a number: `list(donor = "A", percent.mt = 0)`.
 #' @param library_size What the values of a cell sum to over all features, or `"latent"`: the model's library size.
 #' @param n_samples 1 decodes the mean of \eqn{q(z \mid x)}{q(z | x)}; more average over so many draws.
 #' @export
@@ -48,33 +82,52 @@ get_normalized_expression <- function(model, ...) UseMethod("get_normalized_expr
 #' @rdname questions
 #' @export
 get_normalized_expression.scelbo_model <- function(model, object = NULL, features = NULL, cells = NULL,
-                                                   transform_batch = NULL, library_size = 1, n_samples = 1, ...) {
+                                                   transform_batch = NULL, transform = NULL, library_size = 1,
+                                                   n_samples = 1, ...) {
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
   names <- chosen(about$cells, at)
   features <- dense_features(model, features, length(names))
   rho <- ask(model, "get_normalized_expression", adata = about$adata, indices = at, gene_list = as.list(features),
-             transform_batch = if (length(transform_batch) > 1) as.list(transform_batch) else transform_batch,
+             transform_batch = as_groups(transform_batch), transform = counterfactual(model, transform),
              library_size = library_size, n_samples = n_samples, return_numpy = TRUE, ...)
-  rho <- t(reticulate::py_to_r(rho))
-  dimnames(rho) <- list(features, names)
-  rho
+  features_by_cells(rho, features, names)
+}
+
+# (draws x) cells x features, as Python has them -> features x cells (x draws).
+features_by_cells <- function(values, features, cells) {
+  values <- aperm(reticulate::py_to_r(values))
+  dimnames(values) <- list(features, cells, NULL)[seq_along(dim(values))]
+  values
+}
+
+# list(column = value) as Python reads it: categories as R writes them, and the batch goes by its column's name too.
+counterfactual <- function(model, transform) {
+  if (is.null(transform)) return(NULL)
+  transform <- as.list(transform)
+  columns <- model$recipe$columns
+  category <- !names(transform) %in% columns$continuous
+  transform[category] <- lapply(transform[category], as.character)
+  names(transform)[names(transform) %in% columns$batch] <- "batch"
+  names(transform)[names(transform) %in% columns$labels] <- "label"
+  as_dict(transform)
 }
 
 chosen <- function(names, at) if (is.null(at)) names else names[at + 1L]
 
 dense_limit <- 2^29 # bytes of a dense result that is made without being asked for
 
-dense_features <- function(model, features, n_cells, call = caller_env()) {
+# The features asked for, of a result with a row for each and `n` columns. (`n` is looked at once `features` are known.)
+dense_features <- function(model, features, n = length(features), of = "cells", call = caller_env()) {
   if (identical(features, "all")) return(model$features)
   if (!is.null(features)) {
     check_names(features, model$features, "feature in the model", call)
     return(features)
   }
   features <- if (length(model$variable)) model$variable else model$features
-  size <- 8 * length(features) * n_cells
+  size <- 8 * length(features) * n
   if (size > dense_limit) {
-    abort_scelbo("argument", paste0(length(features), " features x ", n_cells, " cells would be a dense matrix of ",
+    abort_scelbo("argument", paste0(length(features), " features x ", n, " ", of, " would be a dense matrix of ",
                                     round(size / 2^30, 1), " GB."),
                  "Choose some by `features =` (or ask for `features = \"all\"`), or fewer `cells =`.", call = call)
   }

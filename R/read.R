@@ -4,8 +4,8 @@
 column_arguments <- c("batch", "labels", "categorical", "continuous", "size_factor")
 source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts")
 
-# `recipe` says where: assay, layer, features, columns. The answer holds the AnnData and the recipe as it was resolved,
-# so that another object can be read likewise.
+# `recipe` says where: assay, layer, features (those in `absent` need not be there), columns. The answer holds the
+# AnnData and the recipe as it was resolved, so that another object can be read likewise.
 read_data <- function(object, recipe, call = caller_env()) {
   if (is_anndata(object)) return(read_anndata(object, recipe, call))
   cells <- read_cells(object, recipe$assay, recipe$layer, call)
@@ -13,8 +13,9 @@ read_data <- function(object, recipe, call = caller_env()) {
   variable <- intersect(cells$variable, rownames(cells$counts))
   recipe$features <- recipe$features %||% if (length(variable)) variable else rownames(cells$counts)
   for (name in category_columns(recipe$columns)) cells$obs[[name]] <- as_category(cells$obs[[name]])
+  features <- features_there(recipe, rownames(cells$counts))
   list(
-    adata = send_cells(cells, recipe$features, unique(unlist(recipe$columns)), call = call),
+    adata = send_cells(cells, features, unique(unlist(recipe$columns)), call = call),
     recipe = recipe,
     cells = colnames(cells$counts),
     variable = intersect(variable, recipe$features)
@@ -22,11 +23,24 @@ read_data <- function(object, recipe, call = caller_env()) {
 }
 
 read_anndata <- function(object, recipe, call) {
-  adata <- python_anndata(object, recipe$features, call)
+  adata <- python_anndata(object, call = call)
+  adata <- python_anndata(adata, features_there(recipe, names_of(adata$var_names)), call)
+  recipe$features <- recipe$features %||% names_of(adata$var_names)
   recipe$columns <- find_columns(recipe$columns, from_pandas(adata$obs), call)
   has_layer <- recipe$layer %in% unlist(reticulate::py_to_r(bridge()$layers(adata)))
   list(adata = adata, recipe = recipe, cells = names_of(adata$obs_names), variable = character(),
        layer = if (has_layer) recipe$layer)
+}
+
+# Other cells for a Python model, read as its own were; their counts are put where it looks for them.
+read_like <- function(python, object, recipe, call = caller_env()) {
+  data <- read_data(object, recipe, call)
+  data$adata <- with_python(bridge(call)$placed(python, data$adata, data$layer), call = call)
+  data
+}
+
+features_there <- function(recipe, known) {
+  if (length(recipe$absent)) setdiff(recipe$features, setdiff(recipe$absent, known)) else recipe$features
 }
 
 names_of <- function(index) as.character(reticulate::py_to_r(index$astype("str")$tolist()))

@@ -29,12 +29,12 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
   python <- with_python(core()$load(path.expand(folder)))
   about <- reticulate::py_to_r(with_python(bridge()$about(python)))
   recipe <- list(assay = assay, layer = layer, features = as.character(unlist(about$features)),
-                 columns = r_columns(about$keys))
+                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys))
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = recipe$features,
                       variable = character(), has_data = FALSE)
   model$python <- python
   if (!is.null(object)) {
-    data <- read_data(object, recipe)
+    data <- read_like(python, object, recipe)
     model$python <- with_python(core()$load(path.expand(folder), data$adata))
     model$cells <- data$cells
     model$variable <- data$variable

@@ -6,8 +6,8 @@
 #'
 #' - any object: [scvi()] `|>` [train()], then [get_latent_representation()],
 #'   [get_normalized_expression()], [differential_expression()], [write_back()];
-#' - Seurat: [RunSCVI()] and [FindMarkersSCVI()];
-#' - Bioconductor: [runSCVI()].
+#' - Seurat: [RunSCVI()], [FindMarkersSCVI()] and [MapQuerySCVI()];
+#' - Bioconductor: [runSCVI()] and [mapQuerySCVI()].
 #'
 #' The models run in Python. [install_backend()] sets it up once,
 #' [backend_status()] says what is there.

@@ -25,7 +25,7 @@ NULL
 
 #' @rdname run_scvi
 #' @export
-RunSCVI <- function(object, batch = NULL, ..., name = "scvi") run_model("scvi", object, batch, ..., name = name)
+RunSCVI <- function(object, batch = NULL, ..., name = "scvi") run_model("scvi", object, list(batch = batch, ...), name)
 
 #' @rdname write_back
 #' @exportS3Method
@@ -81,6 +81,7 @@ models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
 #' \dontrun{
 #' markers <- FindMarkersSCVI(so, ident.1 = "B cells", group.by = "cell_type")
 #' all_markers <- FindAllMarkersSCVI(so)
+#' changes <- FindConditionMarkersSCVI(so, c("stim", "STIM", "CTRL"), group.by = "cell_type", replicates = "donor")
 #' plot_volcano(markers)
 #' }
 #' @export
@@ -101,12 +102,31 @@ FindMarkersSCVI <- function(object, ident.1, ident.2 = NULL, group.by = NULL, de
 #' @export
 FindAllMarkersSCVI <- function(object, group.by = NULL, delta = 0.25, only.pos = FALSE, name = NULL, ...) {
   markers <- ask_markers(object, delta, name, group_by = groups_of(object, group.by), ...)
-  parts <- lapply(split(markers, factor(markers$group1, unique(markers$group1))), rank_markers, only.pos)
-  markers <- do.call(rbind, unname(parts))
-  markers$cluster <- factor(markers$group1, unique(markers$group1))
+  rank_in_clusters(markers, markers$group1, only.pos)
+}
+
+#' @rdname FindMarkersSCVI
+#' @param contrast,replicates Case against control, and what was sampled: see [differential_expression()].
+#' @details `FindConditionMarkersSCVI()` compares case with control inside each group, the `cluster`; up is up in the
+#'   case. With `n_permutations` the result has the attribute `"permutations"`, see [differential_expression()].
+#' @export
+FindConditionMarkersSCVI <- function(object, contrast, group.by = NULL, replicates = NULL, delta = 0.25,
+                                     only.pos = FALSE, name = NULL, ...) {
+  markers <- ask_markers(object, delta, name, group_by = groups_of(object, group.by), contrast = contrast,
+                         replicates = replicates, ...)
+  ranked <- rank_in_clusters(markers[setdiff(names(markers), "group")], markers$group, only.pos)
+  attr(ranked, "permutations") <- attr(markers, "permutations")
+  ranked
+}
+
+rank_in_clusters <- function(markers, cluster, only.pos) {
+  markers$cluster <- factor(cluster, unique(cluster))
+  markers <- do.call(rbind, unname(lapply(split(markers, markers$cluster), rank_markers, only.pos)))
   markers$gene <- markers$feature
   rownames(markers) <- make.unique(as.character(markers$feature))
-  markers[setdiff(names(markers), c("feature", "comparison", "group1", "group2"))]
+  told <- c("feature", "comparison", "group1", "group2")
+  last <- c("cluster", "gene")
+  markers[c(setdiff(names(markers), c(told, last)), last)]
 }
 
 groups_of <- function(object, group.by, call = caller_env()) {

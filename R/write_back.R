@@ -61,13 +61,15 @@ own_or <- function(model, object) {
 }
 
 # One step from object to object: construct, train, write back.
-run_model <- function(constructor, object, batch, ..., name) {
-  write_back(fit_model(constructor, object, list(batch = batch, ...)), object, name = name)
+run_model <- function(constructor, object, arguments, name) {
+  write_back(fit_model(constructor, object, arguments), object, name = name)
 }
 
-# Arguments that the constructor (given by name, so that errors can tell it) does not know are train()'s.
+# Arguments that the constructor (given by name, so that errors can tell it) does not know are train()'s; `verbose` may
+# be both's.
 fit_model <- function(constructor, object, arguments) {
   constructing <- names(arguments) %in% names(formals(constructor))
-  model <- eval(rlang::call2(constructor, quote(object), !!!arguments[constructing]))
-  eval(rlang::call2("train", quote(model), !!!arguments[!constructing]), list(model = model))
+  training <- !constructing | names(arguments) %in% names(formals(train.scelbo_model))
+  model <- eval(rlang::call2(constructor, object = quote(object), !!!arguments[constructing]))
+  eval(rlang::call2("train", quote(model), !!!arguments[training]), list(model = model))
 }

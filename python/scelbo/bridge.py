@@ -1,4 +1,4 @@
-"""What only R needs: exact data frames, counts without a transpose, arguments by type, progress, a model as bytes."""
+"""What only R needs: counts without a transpose, arguments by type, progress, a model as bytes."""
 
 from __future__ import annotations
 
@@ -24,63 +24,8 @@ from anndata import AnnData, read_h5ad
 
 import scelbo
 from scelbo import settings
+from scelbo.bridge_frames import columns, frame  # noqa: F401 (R asks for them here)
 from scelbo.errors import ArgumentError, unknown
-
-Column = tuple[str, str, Any, Any]
-"""Name, kind, values, and more: a mask of what is missing, or the levels."""
-
-
-# ---------------------------------------------------------------------- data frames
-def frame(columns: Sequence[Column], index: Sequence[str]) -> pd.DataFrame:
-    """A data frame whose columns' kinds are all said, so that NA survives.
-
-    >>> frame([("donor", "string", np.array([0, -1]), ["a"])], ["c1", "c2"])["donor"].tolist()
-    ['a', None]
-    """
-    return pd.DataFrame({name: _series(kind, values, more) for name, kind, values, more in columns}, index=pd.Index(index, dtype=object))
-
-
-def _series(kind: str, values: Any, more: Any) -> Any:
-    match kind:
-        case "factor":
-            levels, ordered = more
-            return pd.Categorical.from_codes(np.array(values, "int32"), categories=list(levels), ordered=bool(ordered))
-        case "string" if not len(more):  # nothing but NA: an object column of None could not be written to h5ad
-            return pd.Categorical.from_codes(np.array(values, "int32"), categories=[])
-        case "string":
-            return np.array([*more, None], dtype=object)[np.asarray(values, "int64")]
-        case "int" if more is not None:
-            return pd.arrays.IntegerArray(np.array(values, "int32"), np.array(more, bool))
-        case "bool" if more is not None:
-            return pd.arrays.BooleanArray(np.array(values, bool), np.array(more, bool))
-        case _:
-            return np.array(values, {"int": "int32", "bool": "bool", "double": "float64"}[kind])
-
-
-def columns(table: pd.DataFrame) -> dict[str, Any]:
-    """The inverse of :func:`frame`: ``{"columns": [...], "index": [...]}`` of values that R takes as they are."""
-    return {
-        "columns": [(str(name), *_parts(table.iloc[:, i])) for i, name in enumerate(table.columns)],
-        "index": [str(i) for i in table.index],
-    }
-
-
-def _parts(column: pd.Series) -> tuple[str, Any, Any]:
-    missing = column.isna().to_numpy()
-    mask = missing if missing.any() else None
-    if isinstance(column.dtype, pd.CategoricalDtype) and len(column.cat.categories):
-        categories = [str(c) for c in column.cat.categories]
-        return "factor", column.cat.codes.to_numpy("int32"), (categories, bool(column.cat.ordered))
-    if pd.api.types.is_bool_dtype(column.dtype):
-        return "bool", column.fillna(False).to_numpy(bool), mask
-    if pd.api.types.is_integer_dtype(column.dtype):
-        values = column.fillna(0).to_numpy("int64")
-        if not len(values) or np.abs(values).max() < 2**31:
-            return "int", values.astype("int32"), mask
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return "double", column.to_numpy("float64", na_value=np.nan) if mask is not None else column.to_numpy("float64"), None
-    codes, values = pd.factorize(column.astype(object).where(~missing))
-    return "string", codes.astype("int32"), [str(v) for v in values]
 
 
 # ---------------------------------------------------------------------- counts and AnnData
@@ -103,7 +48,7 @@ def as_anndata(data: AnnData | str, genes: Sequence[str] | None = None) -> AnnDa
     """An AnnData or the path of an h5ad file, cut to ``genes`` (by name, in their order)."""
     if isinstance(data, str):
         data = read_h5ad(data)
-    if genes is None:
+    if genes is None or list(genes) == list(data.var_names):
         return data
     for gene in genes:
         if gene not in data.var_names:
@@ -116,9 +61,9 @@ def layers(adata: AnnData) -> list[str]:
     return list(adata.layers)
 
 
-def slots(adata: AnnData, layer: str | None = None) -> dict[str, np.ndarray]:
+def slots(matrix: Any) -> dict[str, np.ndarray]:
     """The inverse of :func:`counts`: the slots of a genes x cells ``dgCMatrix``."""
-    rows = sp.csr_matrix(adata.X if layer is None else adata.layers[layer])
+    rows = sp.csr_matrix(matrix)
     rows.sum_duplicates()
     return {"i": rows.indices.astype("int32"), "p": rows.indptr.astype("int32"), "x": rows.data.astype("float64")}
 
@@ -127,6 +72,15 @@ def reductions(adata: AnnData) -> dict[str, np.ndarray]:
     """The matrices of numbers in ``obsm``, without the ``X_`` of their names."""
     dense = {str(k).removeprefix("X_"): np.asarray(v) for k, v in adata.obsm.items() if not sp.issparse(v)}
     return {k: v.astype("float64") for k, v in dense.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
+
+
+def placed(model: Any, adata: AnnData, layer: str | None = None) -> AnnData:
+    """``adata`` with the counts of ``layer`` (None: X) where the model reads them; counts are shared, not copied."""
+    wanted = model.setup.keys.get("layer")
+    if wanted == layer or (wanted is not None and wanted in adata.layers):
+        return adata
+    x = adata.X if layer is None else adata.layers[layer]
+    return AnnData(x, obs=adata.obs, var=adata.var, layers=None if wanted is None else {wanted: x})
 
 
 def grouped(model: Any, adata: AnnData | None, groups: pd.DataFrame) -> AnnData:
@@ -257,6 +211,7 @@ def about(model: Any) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "keys": model.setup.keys,
         "features": list(model.setup.var_names),
+        "absent": list(model.setup.absent),
     }
 
 

@@ -112,6 +112,23 @@ def test_groups_stand_beside_the_cells_and_share_their_counts(model):
     assert set(model.differential_expression(cells, groupby="g", seed=1)["group1"]) == {"a", "b"}
 
 
+@pytest.mark.parametrize(("reads", "holds"), [(None, "raw"), ("raw", None), ("counts", "raw")])
+def test_counts_are_put_where_the_model_reads_them(reads, holds):
+    adata = simulate(n_cells=60, n_genes=12)
+    x = adata.X
+    if reads is not None:
+        adata.layers[reads], adata.X = x, None
+    SCVI.setup_anndata(adata, layer=reads)
+    model = SCVI(adata, n_latent=2, n_hidden=8)
+    model.is_trained = True
+    other = simulate(n_cells=60, n_genes=12)
+    if holds is not None:
+        other.layers[holds], other.X = x, np.log1p(x.toarray())
+    placed = bridge.placed(model, other, holds)
+    np.testing.assert_array_equal(model.get_latent_representation(placed), model.get_latent_representation())
+    assert bridge.placed(model, adata, reads) is adata
+
+
 def test_threads_are_modest_unless_said(monkeypatch):
     before = bridge.threads(3)
     try:

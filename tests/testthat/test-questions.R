@@ -50,6 +50,67 @@ test_that("differential expression finds what differs", {
   expect_equal(nrow(every), 180)
 })
 
+test_that("case is compared with control inside every group", {
+  object <- seurat_object()
+  object$stim <- factor(ifelse(cell_batches(150) == "y", "STIM", "CTRL"))
+  object$donor <- rep(1:3, 50)
+  ask <- function(contrast, ...) {
+    differential_expression(trained_model(), ..., contrast = contrast, mode = "change", n_samples_overall = 500,
+                            seed = 1)
+  }
+  table <- ask(c("stim", "STIM", "CTRL"), object = object, group_by = "type", replicates = "donor", n_permutations = 2)
+  expect_equal(table(table$type), table(rep(c("a", "b", "c"), each = 60)), ignore_attr = TRUE)
+  found <- head(table$feature[table$type == "b"], 11)
+  expect_gte(sum(found %in% paste0("gene", 20:30)), 9) # what differs between the batches
+  expect_gt(min(table$lfc_mean[table$feature == "gene25"]), 0)
+  expect_true(all(c("lfc_replicates_mean", "replicates_agree", "n_replicates") %in% names(table)))
+  permutations <- attr(table, "permutations")
+  expect_s3_class(permutations, "data.frame")
+  expect_equal(permutations$group, c("a", "b", "c"))
+  expect_true(all(permutations$called_of_nothing < permutations$called))
+
+  by_vectors <- ask(list(as.character(object$stim), "CTRL", "STIM"), group_by = object$type, group1 = "b")
+  expect_equal(unique(by_vectors$group), "b")
+  expect_lt(by_vectors["gene25", "lfc_mean"], 0)
+  expect_equal(ask(object$stim)$group1, rep("STIM", 60)) # of two levels the second is the case
+  expect_null(attr(by_vectors, "permutations"))
+  expect_snapshot({
+    said(ask("stm", object = object))
+    said(ask(c("stim", "stim", "CTRL"), object = object))
+    said(ask(cell_types(150)))
+    said(ask(object$stim[1:9]))
+    said(ask(ifelse(1:150 > 149, "STIM", "CTRL"), group_by = cell_types(150)))
+    said(differential_expression(trained_model(), group_by = cell_types(150), replicates = object$donor))
+  })
+})
+
+test_that("every question has its Python method's arguments and defaults", {
+  words <- c(object = "adata", cells = "indices", features = "gene_list", group_by = "groupby", cells1 = "idx1",
+             cells2 = "idx2", reference = "reference_model")
+  only_r <- list(get_likelihood_parameters = "features", load_query_data = c("assay", "layer", "verbose"))
+  signature <- reticulate::import("inspect", convert = FALSE)$signature
+  python <- core()$SCVI
+  methods <- ls(getNamespace("scelbo")$.__S3MethodsTable__., pattern = "[.]scelbo_model$")
+  questions <- intersect(sub("[.]scelbo_model$", "", methods), ls(getNamespace("scelbo")))
+  asked_of_python <- vapply(questions, reticulate::py_has_attr, NA, x = python)
+  questions <- c(setdiff(questions[asked_of_python], "train"), "load_query_data")
+  expect_gte(length(questions), 12)
+  for (question in questions) {
+    ours <- formals(if (question == "load_query_data") question else paste0(question, ".scelbo_model"))
+    ours <- ours[setdiff(names(ours), c("model", "...", only_r[[question]]))]
+    renamed <- names(ours) %in% names(words)
+    names(ours)[renamed] <- words[names(ours)[renamed]]
+    parameters <- reticulate::iterate(signature(python[[question]])$parameters$values(), identity)
+    names(parameters) <- vapply(parameters, function(one) reticulate::py_to_r(one$name), "")
+    expect_equal(setdiff(names(ours), names(parameters)), character(), info = question)
+    for (name in names(ours)) {
+      if (identical(ours[[name]], quote(expr = ))) next # it must be given
+      default <- reticulate::py_to_r(parameters[[name]]$default)
+      expect_equal(eval(ours[[name]]), default, info = paste(question, name))
+    }
+  }
+})
+
 test_that("errors name the nearest match", {
   model <- trained_model()
   expect_snapshot({

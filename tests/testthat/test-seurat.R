@@ -44,6 +44,20 @@ test_that("markers of all groups come at once", {
   expect_setequal(head(markers$gene[markers$cluster == "a"], 5), paste0("gene", 1:5))
 })
 
+test_that("case against control comes for all groups at once", {
+  object <- write_back(trained_model(), seurat_object())
+  changes <- FindConditionMarkersSCVI(object, c("batch", "y", "x"), group.by = "type", n_permutations = 1, seed = 1)
+  expect_equal(names(changes)[1:5], c("p_val", "avg_log2FC", "pct.1", "pct.2", "p_val_adj"))
+  expect_equal(tail(names(changes), 2), c("cluster", "gene"))
+  expect_equal(levels(changes$cluster), c("a", "b", "c"))
+  planted <- tapply(changes$gene, changes$cluster, function(genes) sum(head(genes, 11) %in% paste0("gene", 20:30)))
+  expect_true(all(planted > 8))
+  counts <- as.matrix(simulate_counts())
+  here <- cell_types(150) == "b" & cell_batches(150) == "y"
+  expect_equal(changes$pct.1[changes$cluster == "b" & changes$gene == "gene25"], mean(counts["gene25", here] > 0))
+  expect_equal(nrow(attr(changes, "permutations")), 3)
+})
+
 test_that("normalised expression comes as an assay of the chosen features", {
   object <- write_back(trained_model(), seurat_object(), features = c("gene1", "gene2"))
   expect_equal(dim(object[["scvi_normalized"]]), c(2, 150))

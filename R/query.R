@@ -1,0 +1,82 @@
+#' Map new cells onto a trained reference
+#'
+#' A model of new cells that takes over all of a reference's weights (scArches). Batches and other categories that the
+#' reference has not seen get weights of their own, and by default only these learn: what the reference says of its own
+#' cells stays the same to the bit. [train()] the result, then ask it or write it back.
+#'
+#' The new cells are read as the reference's were: the same columns, and features by name. Up to half of the features
+#' may be absent: they are left out of encoder and likelihood, not taken for zeros, and a message counts them.
+#'
+#' @param reference A trained `scelbo_model`, the folder of one, or a Seurat object or SingleCellExperiment that holds
+#'   one (see [get_model()]).
+#' @param object The new cells: any object that the reference's constructor takes.
+#' @param assay,layer Where the new cells' counts are; `NULL`: where the reference's were. See [as_anndata()].
+#' @param unfrozen Let everything learn.
+#' @param freeze_dropout No dropout while the query trains.
+#' @param freeze_expression `FALSE` lets the weights learn that read and write features.
+#' @param freeze_decoder_first_layer `FALSE` lets the decoder's first layer learn.
+#' @param freeze_batchnorm_encoder,freeze_batchnorm_decoder `FALSE` lets scale, shift and statistics of these norms
+#'   learn. As with `FALSE` in any of these, the reference then moves too.
+#' @param freeze_classifier `FALSE` lets a classifier learn, where the model has one.
+#' @param verbose Say how many features are absent.
+#' @return `load_query_data()`: a `scelbo_model` of the new cells. `MapQuerySCVI()`, `mapQuerySCVI()`: the new cells'
+#'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs.
+#' @section Errors: `scelbo_setup_error` where the new cells lack a column of the reference (with the nearest match),
+#'   `scelbo_data_error` where they lack more than half of its features, `scelbo_training_error` where the reference is
+#'   not trained.
+#' @references Lotfollahi et al. (2022), Mapping single-cell data to reference atlases by transfer learning.
+#'   \doi{10.1038/s41587-021-01001-7}
+#' @examples
+#' \dontrun{
+#' model <- load_query_data(reference, query_cells) |> train()
+#' z <- get_latent_representation(model)
+#'
+#' atlas <- RunSCVI(atlas, batch = "donor")
+#' query <- MapQuerySCVI(query, atlas) # query[["scvi"]] lies in the space of atlas[["scvi"]]
+#' both <- merge(atlas, query, merge.dr = "scvi")
+#' }
+#' @export
+load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfrozen = FALSE, freeze_dropout = FALSE,
+                            freeze_expression = TRUE, freeze_decoder_first_layer = TRUE,
+                            freeze_batchnorm_encoder = TRUE, freeze_batchnorm_decoder = TRUE, freeze_classifier = TRUE,
+                            verbose = TRUE) {
+  reference <- as_model(reference)
+  recipe <- reference$recipe
+  recipe$assay <- assay %||% recipe$assay
+  recipe$layer <- layer %||% recipe$layer
+  recipe$absent <- recipe$features # whichever: Python says where too many are
+  progress <- listen_to_progress(verbose)
+  on.exit(progress$close(), add = TRUE)
+  data <- read_like(python_model(reference), object, recipe)
+  python <- ask(
+    reference, "load_query_data", adata = data$adata, reference_model = reference$python, unfrozen = unfrozen,
+    freeze_dropout = freeze_dropout, freeze_expression = freeze_expression,
+    freeze_decoder_first_layer = freeze_decoder_first_layer, freeze_batchnorm_encoder = freeze_batchnorm_encoder,
+    freeze_batchnorm_decoder = freeze_batchnorm_decoder, freeze_classifier = freeze_classifier
+  )
+  progress$conclude()
+  recipe$absent <- as.character(unlist(reticulate::py_to_r(bridge()$about(python))$absent))
+  model <- new_handle(reference$class, recipe = recipe, cells = data$cells, features = reference$features,
+                      variable = reference$variable, has_data = TRUE)
+  model$python <- python
+  keep_state(model)
+}
+
+as_model <- function(reference) {
+  if (inherits(reference, "scelbo_model")) return(reference)
+  if (is.character(reference)) load_model(reference) else get_model(reference)
+}
+
+#' @rdname load_query_data
+#' @param ... Further arguments of `load_query_data()` and of [train()].
+#' @param name Name of the reduction and of the model in the object.
+#' @export
+MapQuerySCVI <- function(object, reference, ..., name = "scvi") {
+  run_model("load_query_data", object, list(reference = as_model(reference), ...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQuerySCVI <- function(object, reference, ..., name = "SCVI") {
+  run_model("load_query_data", object, list(reference = as_model(reference), ...), name)
+}
