@@ -27,6 +27,7 @@ parity: venv-peer ## the same weights give the same numbers in scvi-tools
 	@$(peer) benchmarks/parity.py
 bench: venv-peer ## speed and integration beside scvi-tools
 	@$(peer) benchmarks/epoch.py
+	@$(python) benchmarks/decode.py
 	@$(peer) benchmarks/integration.py
 
 clean: ## remove everything that the other targets made

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ from anndata import AnnData
 from torch import Tensor
 
 from scelbo import settings
+from scelbo.analysis import ondisk
 from scelbo.data import Batch, index_of
 from scelbo.errors import ArgumentError, unknown
 from scelbo.module import draw
@@ -35,8 +38,11 @@ def normalized_expression(
     batch_size: int | None = None,
     return_mean: bool = True,
     return_numpy: bool = False,
+    out: str | Path | None = None,
+    lazy: bool = False,
     seed: int | None = None,
-) -> pd.DataFrame | np.ndarray:
+    progress: bool | None = False,
+) -> pd.DataFrame | np.ndarray | AnnData:
     r"""Expected proportions :math:`\rho` of each gene in each cell, times ``library_size``.
 
     Parameters
@@ -61,12 +67,18 @@ def normalized_expression(
         Average over draws; False keeps them: (n_samples, cells, genes), an array.
     return_numpy
         An array instead of a data frame.
+    out
+        A new ``.h5ad`` or ``.zarr`` to write to, a few cells at a time: memory does not grow with the result.
+    lazy
+        Decode only when asked: a dask array, of the latents' means.
     seed
         Of the draws.
+    progress
+        Whether to show a bar.
 
     Returns
     -------
-    Data frame cells x genes (scale of ``library_size``).
+    Data frame cells x genes (scale of ``library_size``); with ``out`` an AnnData whose matrix is in that file.
 
     Raises
     ------
@@ -79,22 +91,36 @@ def normalized_expression(
     source = self.adata if adata is None else adata
     index = index_of(len(source.obs_names), indices)  # type: ignore[union-attr]
     draws = None if n_samples == 1 else n_samples
+    names = pd.Index(self.setup.var_names) if genes is None else pd.Index(self.setup.var_names)[genes]
+    keep = draws is not None and not return_mean
+    if lazy:
+        if draws is not None or n_samples_overall is not None or out is not None:
+            raise ArgumentError("lazy=True decodes the latents' means.", "Leave out n_samples, n_samples_overall and out.")
+        same: dict[str, Any] = {"transform_batch": transform_batch, "transform": transform, "gene_list": gene_list}
+        ask = lambda rows: normalized_expression(self, adata, index[rows], **same, library_size=library_size, return_numpy=True)  # noqa: E731
+        return ondisk.lazy(ask, (len(index), len(names)))
+    if out is not None and (keep or n_samples_overall is not None):
+        raise ArgumentError("A file holds one value a cell and gene.", "Leave out n_samples_overall, and keep return_mean=True.")
+
     with settings.private_seed(seed) as rng:
         if n_samples_overall is not None:
             index, draws = rng.choice(index, n_samples_overall), 1
-        keep = draws is not None and not return_mean
-        shape = (len(index), self.setup.n_vars if genes is None else len(genes))
-        out = np.empty((draws, *shape) if keep else shape, np.float32)  # type: ignore[arg-type]
-        start = 0
-        for cells in self.batches(adata, index, batch_size):
-            values = decode(self, cells, views, draws, library_size, genes)
-            here = slice(start, start + len(cells))
-            out[..., here, :] = (values if keep or draws is None else values.mean(0)).cpu().numpy()
-            start += len(cells)
+        shape = (len(index), len(names))
+        file = None if out is None else ondisk.File(out, source.obs_names[index], names)  # type: ignore[union-attr]
+        with file or nullcontext(np.empty((draws, *shape) if keep else shape, np.float32)) as values:  # type: ignore[arg-type]
+            start = 0
+            with settings.task("Decoding", len(index), progress) as work:
+                for cells in self.batches(adata, index, batch_size):
+                    decoded = decode(self, cells, views, draws, library_size, genes)
+                    here = slice(start, start + len(cells))
+                    values[..., here, :] = (decoded if keep or draws is None else decoded.mean(0)).cpu().numpy()
+                    start += len(cells)
+                    work.step(len(cells))
+    if file is not None:
+        return file.open()
     if return_numpy or keep:
-        return out
-    names = np.asarray(self.setup.var_names)
-    return pd.DataFrame(out, index=source.obs_names[index], columns=names if genes is None else names[genes])  # type: ignore[union-attr]
+        return values
+    return pd.DataFrame(values, index=source.obs_names[index], columns=names)  # type: ignore[union-attr]
 
 
 def decode(
