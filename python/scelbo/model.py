@@ -18,6 +18,7 @@ from scelbo import settings, storage, transfer
 from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
 from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, of_kind, unknown
 from scelbo.module import Module
+from scelbo.train import preflight
 from scelbo.train.options import PlanOptions, TrainOptions
 
 MODELS: dict[str, type[Model]] = {}
@@ -73,6 +74,7 @@ class Model:
         self.is_trained, self.trained_epochs = False, 0
         self.optimizer_state: dict[str, Any] | None = None
         self.freeze: dict[str, bool] | None = None  # set on a query's model: what its reference lets learn
+        self.outcome: dict[str, Any] = {}  # how the last training ended, and the epoch that it went back to
         self._history = pd.DataFrame()
         self.train_indices = self.validation_indices = self.test_indices = np.array([], dtype=np.int64)
 
@@ -108,6 +110,8 @@ class Model:
         """
         given = {k: v for k, v in keys.items() if v is not None}
         Setup.of(adata, cls.Cells, given, allow_non_counts).store(adata, cls.__name__)
+
+    check = classmethod(preflight.check)
 
     def read(self, adata: AnnData | None = None) -> Columns:
         """All cells of ``adata`` (default: the training data) as the model reads them; features are aligned by name."""

@@ -26,7 +26,9 @@ ADVICE = (
     "Models of counts need raw counts: name their layer, setup_anndata(adata, layer=...). Other layers: log. "
     "For values that are not counts: allow_non_counts=True and gene_likelihood='normal'. "
     "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1). "
-    "Give cells without a value a category of their own, or remove them."
+    "Give cells without a value a category of their own, or remove them. "
+    "A size factor is what a cell's expectation is multiplied with: give one above zero. Name a column of adata.obs. "
+    "Give numbers; text belongs into categorical_covariate_keys."
 )
 
 

@@ -19,7 +19,7 @@ from scelbo.data.columns import Columns
 from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch
 from scelbo.data.matrix import DiskCounts, counts_of
-from scelbo.data.validate import check, columns_asked
+from scelbo.data.validate import columns_asked, examine
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 
 UNS = "scelbo"
@@ -55,15 +55,15 @@ class Setup:
     @classmethod
     def of(cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False) -> Setup:
         """Check the data and note what is where; raises one error that lists every problem."""
-        if not isinstance(adata, AnnData):
-            raise SetupError(f"setup_anndata() needs an AnnData, not {type(adata).__name__}.")
-        arguments = [f.argument for f in cells_type.fields().values()]
-        for key in keys:
-            if key not in arguments:
-                raise ArgumentError(unknown("setup_anndata() argument", key, arguments))
-        found = check(adata, cells_type, keys, allow_non_counts)
+        found = examine(adata, cells_type, keys, allow_non_counts)
+        found.close()
+        return cls.noting(adata, cells_type, keys, found.whole)
+
+    @classmethod
+    def noting(cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], whole: bool) -> Setup:
+        """What is where in data that were checked."""
         given = {a: list(k) if isinstance(k, tuple | pd.Index) else k for a, k in keys.items()}
-        return cls(given, dict(_categories(adata, cells_type, given)), found.whole)
+        return cls(given, dict(_categories(adata, cells_type, given)), whole)
 
     def extended(self, adata: AnnData, cells_type: type[Batch]) -> Self:
         """The same setup as the reference of ``adata``: the same keys, and its new categories after those known."""

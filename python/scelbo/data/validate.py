@@ -1,11 +1,11 @@
-"""One pass over what a model is asked to read, which lists every problem at once before anything is trained."""
+"""One pass over what a model is asked to read, which finds every problem at once before anything is trained."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,20 +13,35 @@ from anndata import AnnData
 
 from scelbo.data.fields import Batch, Field
 from scelbo.data.matrix import matrix_of, row_blocks
-from scelbo.errors import DataError, DataWarning, ScelboError, unknown
+from scelbo.errors import ArgumentError, DataError, DataWarning, ScelboError, SetupError, unknown
 
 FEW = 3
 """A category with fewer cells than this cannot tell its effect from noise."""
+
+
+class Finding(NamedTuple):
+    """What was found, and what to do about it."""
+
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}{'' if self.what.endswith('.') else '.'} {self.fix}"
 
 
 @dataclass
 class Findings:
     """What stops a model (``problems``), what deserves a look (``concerns``), and whether all values are counts."""
 
-    problems: list[str] = field(default_factory=list)
-    concerns: list[str] = field(default_factory=list)
-    hints: list[str] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)
+    concerns: list[Finding] = field(default_factory=list)
     whole: bool = True
+
+    def problem(self, what: str, fix: str) -> None:
+        self.problems.append(Finding(what, fix))
+
+    def concern(self, what: str, fix: str) -> None:
+        self.concerns.append(Finding(what, fix))
 
     def close(self) -> None:
         """Raise where there are problems, warn where there are concerns."""
@@ -35,9 +50,10 @@ class Findings:
             head = (
                 "The data cannot be used as they are:" if one else f"The data cannot be used as they are ({len(self.problems)} problems):"
             )
-            raise DataError(head, " ".join(dict.fromkeys(self.hints)), self.problems + self.concerns)
+            fixes = dict.fromkeys(found.fix for found in self.problems)
+            raise DataError(head, " ".join(fixes), [found.what for found in self.problems + self.concerns])
         if self.concerns:
-            warnings.warn("Look at this before training:\n" + "\n".join(f"  - {c}" for c in self.concerns), DataWarning, stacklevel=5)
+            warnings.warn("Look at this before training:\n" + "\n".join(f"  - {c}" for c in self.concerns), DataWarning, stacklevel=4)
 
 
 def columns_asked(keys: dict[str, Any], declared: Field) -> list[str]:
@@ -46,15 +62,20 @@ def columns_asked(keys: dict[str, Any], declared: Field) -> list[str]:
     return [] if key is None else [key] if isinstance(key, str) else list(key)
 
 
-def check(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool) -> Findings:
-    """Look at every field of ``cells_type``; raise one :class:`~scelbo.errors.DataError` with all that is wrong."""
+def examine(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool) -> Findings:
+    """Look at every field of ``cells_type``; raises only where the call itself is wrong, not where the data are."""
+    if not isinstance(adata, AnnData):
+        raise SetupError(f"setup_anndata() needs an AnnData, not {type(adata).__name__}.")
+    arguments = [f.argument for f in cells_type.fields().values()]
+    for key in keys:
+        if key not in arguments:
+            raise ArgumentError(unknown("setup_anndata() argument", key, arguments))
     found = Findings()
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()].unique()
-        found.problems.append(f"{len(twice)} feature names occur more than once, e.g. {_some(twice)}")
-        found.hints.append("Call adata.var_names_make_unique().")
+        found.problem(f"{len(twice)} feature names occur more than once, e.g. {some(twice)}", "Call adata.var_names_make_unique().")
     if 0 in adata.shape:
-        found.problems.append(f"adata has {adata.n_obs} cells and {adata.n_vars} features")
+        found.problem(f"adata has {adata.n_obs} cells and {adata.n_vars} features", "Look at the filter that came before.")
     for declared in cells_type.fields().values():
         if declared.kind == "counts":
             _counts(adata, keys.get(declared.argument), found, allow_non_counts)
@@ -62,12 +83,12 @@ def check(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_n
         for column in columns_asked(keys, declared):
             where = f"{declared.argument}: adata.obs[{column!r}]"
             if column not in adata.obs:
-                found.problems.append(f"{declared.argument}: " + unknown("obs column", column, adata.obs.columns))
+                what = f"{declared.argument}: " + unknown("obs column", column, adata.obs.columns)
+                found.problem(what, "Name a column of adata.obs.")
             elif declared.kind in ("category", "categories"):
                 _category(adata.obs[column], where, found)
             else:
                 _numbers(adata.obs[column], where, found, positive=declared.kind == "number")
-    found.close()
     return found
 
 
@@ -76,7 +97,7 @@ def _counts(adata: AnnData, layer: str | None, found: Findings, allow_non_counts
     try:
         matrix = matrix_of(adata, layer)
     except ScelboError as error:
-        found.problems.append(str(error))
+        found.problem(error.args[0], error.hint or "Name a layer of adata.layers.")
         return
     names, bad, empty = adata.obs_names, {"NaN or infinite": 0, "negative": 0, "not a whole number": 0}, []
     for start, block in row_blocks(matrix):
@@ -86,15 +107,13 @@ def _counts(adata: AnnData, layer: str | None, found: Findings, allow_non_counts
         bad["negative"] += int((values < 0).sum())
         bad["not a whole number"] += int((values[finite] != np.floor(values[finite])).sum())
         empty += [names[start + i] for i in np.flatnonzero(np.asarray(abs(block).sum(1)).ravel() == 0)]
-    if allow_non_counts:
-        found.whole = not (bad.pop("negative") + bad.pop("not a whole number"))
+    found.whole = not any(bad.values())
     for what, n in bad.items():
-        if n:
-            found.problems.append(f"{where}: {n:,} stored values are {what}")
-            found.hints.append(_advice(adata, layer))
+        if n and not (allow_non_counts and what != "NaN or infinite"):
+            found.problem(f"{where}: {n:,} stored values are {what}", _advice(adata, layer))
     if empty:
-        found.problems.append(f"{where}: {len(empty):,} cells have no counts, e.g. {_some(empty)}")
-        found.hints.append("Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1).")
+        what = f"{where}: {len(empty):,} cells have no counts, e.g. {some(empty)}"
+        found.problem(what, "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1).")
 
 
 def _advice(adata: AnnData, layer: str | None) -> str:
@@ -109,31 +128,36 @@ def _advice(adata: AnnData, layer: str | None) -> str:
 def _category(column: pd.Series, where: str, found: Findings) -> None:
     missing = int(column.isna().sum())
     if missing:
-        found.problems.append(f"{where}: {missing:,} cells have no value (NaN)")
-        found.hints.append("Give cells without a value a category of their own, or remove them.")
+        what = f"{where}: {missing:,} cells have no value (NaN)"
+        found.problem(what, "Give cells without a value a category of their own, or remove them.")
     sizes = column.dropna().astype(str).value_counts()
     few = sizes[sizes < FEW]
     if len(few):
-        found.concerns.append(f"{where}: fewer than {FEW} cells in {_some(f'{k} ({n})' for k, n in few.items())}")
+        what = f"{where}: fewer than {FEW} cells in {some(f'{k} ({n})' for k, n in few.items())}"
+        found.concern(what, "Merge such a category with one that is alike, or leave its cells out.")
 
 
 def _numbers(column: pd.Series, where: str, found: Findings, positive: bool) -> None:
     if not pd.api.types.is_numeric_dtype(column):
-        found.problems.append(f"{where}: numbers are needed, it holds {column.dtype}")
+        what = f"{where}: numbers are needed, it holds {column.dtype}"
+        found.problem(what, "Give numbers; text belongs into categorical_covariate_keys.")
         return
     values = column.to_numpy(dtype=float, na_value=np.nan)
     wrong = int((~np.isfinite(values)).sum())
     if wrong:
-        found.problems.append(f"{where}: {wrong:,} values are NaN or infinite")
+        found.problem(f"{where}: {wrong:,} values are NaN or infinite", "Fill in such numbers, or remove their cells.")
     elif positive and (values <= 0).any():
-        found.problems.append(f"{where}: {int((values <= 0).sum()):,} size factors are not above zero")
-    elif not positive and values.std() == 0:
-        found.concerns.append(f"{where}: the same value in all cells, so it explains nothing")
-    elif not positive and np.abs(values).max() > 100:
-        found.concerns.append(f"{where}: values up to {np.abs(values).max():.4g}; scale it (mean 0, sd 1) or its effect learns badly")
+        what = f"{where}: {int((values <= 0).sum()):,} size factors are not above zero"
+        found.problem(what, "A size factor is what a cell's expectation is multiplied with: give one above zero.")
+    elif not positive and len(values) and values.std() == 0:
+        found.concern(f"{where}: the same value in all cells, so it explains nothing", "Leave it out.")
+    elif not positive and np.abs(values).max(initial=0) > 100:
+        what = f"{where}: values up to {np.abs(values).max():.4g}, which lets its effect learn badly"
+        found.concern(what, "Center it and scale it to a standard deviation of 1.")
 
 
-def _some(names: Any) -> str:
+def some(names: Any) -> str:
+    """The first three, and whether there are more."""
     listed: Iterator[Any] = iter(names)
     shown = [str(n) for _, n in zip(range(3), listed, strict=False)]
     return ", ".join(shown) + (", ..." if next(listed, None) is not None else "")

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import torch
+from torch import nn
+
 from scelbo.errors import ArgumentError, one_of, unknown
 
 
@@ -55,6 +58,11 @@ class PlanOptions:
         if not new.lr > 0:
             raise ArgumentError(f"lr={new.lr!r} is not allowed: it must be above zero.")
         return new
+
+    def optimizer_of(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of what may learn."""
+        learning = [p for p in module.parameters() if p.requires_grad]
+        return getattr(torch.optim, self.optimizer)(learning, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps, fused=True)
 
     def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:
         """The KL weight at an epoch (from 0) and step (from 0) of a training of ``max_epochs``."""

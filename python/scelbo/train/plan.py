@@ -96,8 +96,7 @@ class Plan(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         o = self.options
-        learning = [p for p in self.module.parameters() if p.requires_grad]
-        optimizer = getattr(torch.optim, o.optimizer)(learning, lr=o.lr, weight_decay=o.weight_decay, eps=o.eps, fused=True)
+        optimizer = o.optimizer_of(self.module)
         if self.optimizer_state is not None:
             groups = optimizer.state_dict()["param_groups"]  # what was learnt goes on; what was asked for now counts
             optimizer.load_state_dict({"state": self.optimizer_state["state"], "param_groups": groups})
