@@ -20,7 +20,8 @@ NULL
 as_seurat <- function(object, layer = "counts") {
   rlang::check_installed("SeuratObject", reason = "to make a Seurat object.")
   parts <- anndata_parts(object, layer)
-  seurat <- SeuratObject::CreateSeuratObject(parts$counts, meta.data = parts$obs)
+  obs <- if (length(parts$obs)) parts$obs # SeuratObject 4 fails on metadata without columns
+  seurat <- SeuratObject::CreateSeuratObject(parts$counts, meta.data = obs)
   for (name in names(parts$obsm)) {
     key <- paste0(gsub("[^A-Za-z0-9]", "", name), "_")
     values <- parts$obsm[[name]]

@@ -5,7 +5,8 @@
 #' cells stays the same to the bit. [train()] the result, then ask it or write it back.
 #'
 #' The new cells are read as the reference's were: the same columns, and features by name. Up to half of the features
-#' may be absent: they are left out of encoder and likelihood, not taken for zeros, and a message counts them.
+#' may be absent: they are left out of encoder and likelihood, not taken for zeros, and a message counts them. Give new
+#' experiments a batch of their own: cells that bring no new category have nothing to train.
 #'
 #' @param reference A trained `scelbo_model`, the folder of one, or a Seurat object or SingleCellExperiment that holds
 #'   one (see [get_model()]).

@@ -112,8 +112,12 @@ FindAllMarkersSCVI <- function(object, group.by = NULL, delta = 0.25, only.pos =
 #' @export
 FindConditionMarkersSCVI <- function(object, contrast, group.by = NULL, replicates = NULL, delta = 0.25,
                                      only.pos = FALSE, name = NULL, ...) {
-  markers <- ask_markers(object, delta, name, group_by = groups_of(object, group.by), contrast = contrast,
-                         replicates = replicates, ...)
+  # as values: the model's own cells know only the columns that it reads
+  find <- function(by, what) find_values(NULL, by, object, colnames(object), what)
+  asked <- as_contrast(contrast, colnames(object))
+  markers <- ask_markers(object, delta, name, group_by = groups_of(object, group.by),
+                         contrast = c(list(find(asked$by, "contrast")), asked$levels),
+                         replicates = find(replicates, "replicates"), ...)
   ranked <- rank_in_clusters(markers[setdiff(names(markers), "group")], markers$group, only.pos)
   attr(ranked, "permutations") <- attr(markers, "permutations")
   ranked

@@ -12,6 +12,11 @@ test_that("Seurat's counts, metadata and reductions survive a file", {
   expect_equal(SeuratObject::Embeddings(back, "scvi"), SeuratObject::Embeddings(object, "scvi"))
 })
 
+test_that("cells without metadata become a Seurat object", {
+  skip_if_not_installed("SeuratObject")
+  expect_equal(dim(as_seurat(as_anndata(simulate_counts()))), c(60, 150))
+})
+
 test_that("a SingleCellExperiment comes back as it was", {
   object <- sce_object()
   SummarizedExperiment::rowData(object)$symbol <- toupper(rownames(object))

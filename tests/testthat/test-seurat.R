@@ -46,7 +46,14 @@ test_that("markers of all groups come at once", {
 
 test_that("case against control comes for all groups at once", {
   object <- write_back(trained_model(), seurat_object())
-  changes <- FindConditionMarkersSCVI(object, c("batch", "y", "x"), group.by = "type", n_permutations = 1, seed = 1)
+  object$stim <- toupper(object$batch) # no column of the model's
+  object$donor <- rep(1:3, 50)
+  changes <- FindConditionMarkersSCVI(object, c("stim", "Y", "X"), group.by = "type", replicates = "donor",
+                                      n_permutations = 1, seed = 1)
+  expect_true("replicates_agree" %in% names(changes))
+  by_vectors <- FindConditionMarkersSCVI(object, object$stim, group.by = "type", replicates = object$donor, seed = 1)
+  expect_equal(by_vectors, changes, ignore_attr = TRUE)
+  expect_error(FindConditionMarkersSCVI(object, "stm"), "Did you mean 'stim'", class = "scelbo_setup_error")
   expect_equal(names(changes)[1:5], c("p_val", "avg_log2FC", "pct.1", "pct.2", "p_val_adj"))
   expect_equal(tail(names(changes), 2), c("cluster", "gene"))
   expect_equal(levels(changes$cluster), c("a", "b", "c"))
