@@ -68,6 +68,12 @@ class StorageError(ScelboError, OSError):
     kind = "storage"
 
 
+class BackendError(ScelboError, ImportError):
+    """A package that this needs, and most of scelbo does not, is not installed."""
+
+    kind = "backend"
+
+
 class DataWarning(UserWarning):
     """The data can be used, but look at this first."""
 

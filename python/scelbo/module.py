@@ -77,10 +77,14 @@ class VAE(Module):
         """p(latents), standard normal by default: a NamedTuple like q; None for latents that are known."""
         return type(q)._make(None if isinstance(d, Known) else _standard(d) for d in q)
 
+    def kl_by_dimension(self, q: Any, cells: Any) -> dict[str, Float[Tensor, "cells dimensions"]]:
+        """KL(q || prior) of every dimension of every latent."""
+        prior = self.prior(q, cells)._asdict()
+        return {name: kl_divergence(d, prior[name]) for name, d in q._asdict().items() if prior[name] is not None}
+
     def kl(self, q: Any, cells: Any) -> dict[str, Float[Tensor, " cells"]]:
         """KL(q || prior) of every latent, summed over its dimensions."""
-        prior = self.prior(q, cells)._asdict()
-        return {name: kl_divergence(d, prior[name]).sum(-1) for name, d in q._asdict().items() if prior[name] is not None}
+        return {name: kl.sum(-1) for name, kl in self.kl_by_dimension(q, cells).items()}
 
     def loss(self, cells: Any, q: Any, p: Any) -> Loss:
         """Minus the evidence lower bound, term by term."""

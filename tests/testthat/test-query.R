@@ -105,9 +105,7 @@ test_that("MapQuerySCVI and mapQuerySCVI go from object to object", {
   expect_equal(dim(SeuratObject::Embeddings(both, "scvi")), c(210, 4))
 
   skip_if_not_installed("SingleCellExperiment")
-  sce <- SingleCellExperiment::SingleCellExperiment(
-    list(counts = SeuratObject::GetAssayData(before, slot = "counts")), colData = before[[]]
-  )
+  sce <- SingleCellExperiment::SingleCellExperiment(list(counts = read_cells(before)$counts), colData = before[[]])
   expect_message(mapped <- mapQuerySCVI(sce, atlas, max_epochs = 2, freeze_dropout = TRUE), "trained for 2 epochs")
   expect_equal(dim(SingleCellExperiment::reducedDim(mapped, "SCVI")), c(60, 4))
 })

@@ -2,11 +2,13 @@
 
 from scelbo.analysis.abundance import differential_abundance
 from scelbo.analysis.differential_expression import differential_expression
-from scelbo.analysis.elbo import elbo, marginal_ll, reconstruction_error
+from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
+from scelbo.analysis.predictive_check import posterior_predictive_check
+from scelbo.analysis.report import report
 
 __all__ = [
     "aggregated_posterior",
@@ -15,11 +17,14 @@ __all__ = [
     "differential_expression",
     "elbo",
     "feature_correlation_matrix",
+    "latent_kl",
     "latent_library_size",
     "latent_representation",
     "likelihood_parameters",
     "marginal_ll",
     "normalized_expression",
+    "posterior_predictive_check",
     "posterior_predictive_sample",
     "reconstruction_error",
+    "report",
 ]

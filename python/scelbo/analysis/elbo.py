@@ -74,6 +74,29 @@ def reconstruction_error(
 
 
 @torch.inference_mode()
+def latent_kl(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> np.ndarray:
+    r"""What each latent dimension says about cells: :math:`KL(q(z_d \mid x) \,\|\, p(z_d))`, the mean over cells, in nats.
+
+    A dimension near 0 has collapsed: its posterior is the prior, and the decoder does without it.
+
+    Parameters
+    ----------
+    adata, indices, batch_size
+        Which cells, how many at once.
+
+    Returns
+    -------
+    (n_latent,).
+    """
+    self.require_trained()
+    total, n, module = torch.zeros(()), 0, self.module
+    for cells in self.batches(adata, indices, batch_size):
+        kl = module.kl_by_dimension(module.inference(cells), cells)["z"]  # type: ignore[operator]
+        total, n = total + kl.sum(0).cpu().double(), n + len(cells)
+    return (total / n).numpy()
+
+
+@torch.inference_mode()
 def marginal_ll(
     self: Model,
     adata: AnnData | None = None,

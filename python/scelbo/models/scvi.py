@@ -248,9 +248,12 @@ class SCVI(Model):
     get_likelihood_parameters = analysis.likelihood_parameters
     get_feature_correlation_matrix = analysis.feature_correlation_matrix
     posterior_predictive_sample = analysis.posterior_predictive_sample
+    posterior_predictive_check = analysis.posterior_predictive_check
     get_aggregated_posterior = analysis.aggregated_posterior
     get_elbo = analysis.elbo
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
+    get_latent_kl = analysis.latent_kl
+    report = analysis.report
     differential_expression = analysis.differential_expression
     differential_abundance = analysis.differential_abundance

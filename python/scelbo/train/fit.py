@@ -72,10 +72,12 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                 model.train_indices, model.validation_indices, model.test_indices = train, validation, test
                 model.module.eval()
             work.reason = "interrupted" if stop.requested else "stopped early" if trainer.current_epoch < max_epochs else "done"
+            model.outcome = {"reason": work.reason, "kept_epoch": None}
         model.optimizer_state = trainer.optimizers[0].state_dict()
         _record(model, plan)
         if best is not None and best.weights is not None:
             model.module.load_state_dict(best.weights)
+            model.outcome["kept_epoch"] = best.epoch
         if torch.cuda.is_available() and plan.device.type == "cuda":
             model.module.to(plan.device)
         if stop.requested:
