@@ -5,6 +5,7 @@ from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
+from scelbo.analysis.mapping import mapping_score, transfer_labels
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
@@ -21,10 +22,12 @@ __all__ = [
     "latent_library_size",
     "latent_representation",
     "likelihood_parameters",
+    "mapping_score",
     "marginal_ll",
     "normalized_expression",
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "reconstruction_error",
     "report",
+    "transfer_labels",
 ]

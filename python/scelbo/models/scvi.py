@@ -250,6 +250,8 @@ class SCVI(Model):
     posterior_predictive_sample = analysis.posterior_predictive_sample
     posterior_predictive_check = analysis.posterior_predictive_check
     get_aggregated_posterior = analysis.aggregated_posterior
+    get_mapping_score = analysis.mapping_score
+    transfer_labels = analysis.transfer_labels
     get_elbo = analysis.elbo
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
