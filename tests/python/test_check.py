@@ -185,3 +185,12 @@ def test_data_on_disk_are_timed_from_disk(adata, tmp_path):
     assert report.ok and report.forecast.memory["matrix"] == 0 and report.forecast.wall > 0
     assert not backed.uns
     backed.file.close()
+
+
+def test_cells_without_a_value_are_no_category(adata):
+    adata.obs["site"] = pd.Categorical([None, *["a", "b"] * 59, "b"])
+    adata.obs["half"] = adata.obs["site"].where(np.arange(120) > 5)
+    report = looked(adata, batch_key="site", categorical_covariate_keys=["half"])
+    assert [p.what.partition(":")[0] for p in report.problems] == ["batch_key", "categorical_covariate_keys"]
+    said = "\n".join(f.what for f in report.concerns if "obs" in f.what)
+    assert "nan" not in said and "'half']: the same division of the cells as the batch (Cramer's V 1.00)" in said

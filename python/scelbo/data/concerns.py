@@ -39,13 +39,13 @@ def examine_closely(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any
             asked = [c for c in columns_asked(keys, declared) if c in adata.obs]
             columns[name] = {f"{declared.argument}: adata.obs[{c!r}]": adata.obs[c] for c in asked}
     for where, batch in columns.pop("batch", {}).items():
-        _sizes(batch.astype(str), where, found)
+        _sizes(batch.dropna().astype(str), where, found)
         for name, others in columns.items():
             for other, column in others.items():
                 if name in ("numbers", "size"):
                     _number_of_batch(column, other, batch, found)
                 else:
-                    _category_of_batch(column.astype(str), other, batch.astype(str), found, label=name == "label")
+                    _category_of_batch(column, other, batch, found, label=name == "label")
     for where, column in columns.get("extra", {}).items():
         if column.nunique() == 1:
             found.concern(f"{where}: one category only, so it explains nothing", "Leave it out.")
@@ -106,7 +106,7 @@ def _holds_counts(matrix: Any) -> bool:
 # ---------------------------------------------------------------------- covariates
 def _sizes(batch: pd.Series, where: str, found: Findings) -> None:
     sizes = batch.value_counts()
-    if len(sizes) == 1:
+    if len(sizes) < 2:
         found.concern(f"{where}: one category only, so there is nothing to correct", "Leave it out.")
     elif sizes.iloc[0] > UNEVEN * sizes.iloc[-1]:
         what = f"{where}: very uneven, from {sizes.iloc[-1]:,} cells in {sizes.index[-1]} to {sizes.iloc[0]:,} in {sizes.index[0]}"

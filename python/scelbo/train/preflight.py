@@ -38,7 +38,7 @@ class Forecast:
     Attributes
     ----------
     epochs, minibatches, batch_size
-        Passes over the training cells, minibatches in each, cells in a minibatch.
+        Passes over the training cells, minibatches in each, cells in a full minibatch.
     wall, cpu
         Seconds that one minibatch takes, by the clock and of processor time: timed (median). Lightning adds some 2 ms to each,
         and looking at the validation cells a few per cent.
@@ -75,9 +75,9 @@ class Forecast:
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {_size(n)}" for name, n in self.memory.items())
         where = f"{self.device}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        work = f"{self.steps:,} minibatches of {self.batch_size} cells ({self.epochs} epochs) x {self.wall * 1e3:.1f} ms"
         return (
-            f"time: about {_time(self.seconds)} ({_time(self.cpu_seconds)} of processor time): {self.epochs} epochs x {self.minibatches} "
-            f"minibatches of {self.batch_size} cells x {self.wall * 1e3:.1f} ms, timed now on {where}\n"
+            f"time: about {_time(self.seconds)} ({_time(self.cpu_seconds)} of processor time): {work}, timed now on {where}\n"
             f"memory: about {_size(sum(self.memory.values()))}, computed: {parts}"
         )
 
@@ -186,7 +186,7 @@ def _forecast(cls: type[Model], adata: AnnData, setup: Setup, model_kwargs: dict
     cells = min(options.batch_size, len(train))
     memory = {"matrix": 8 * int(stored), "weights": WEIGHT_COPIES * weights, "minibatch": DENSE * 4 * cells * setup.n_vars}
     minibatches = len(Loader(model.read(), train, options.batch_size))
-    return Forecast(options.epochs(n), minibatches, options.batch_size, wall, cpu, memory, device, torch.get_num_threads())
+    return Forecast(options.epochs(n), minibatches, cells, wall, cpu, memory, device, torch.get_num_threads())
 
 
 def _timed(model: Model, loader: Loader, device: str) -> tuple[float, float]:
@@ -213,4 +213,4 @@ def _time(seconds: float) -> str:
 
 
 def _size(n: float) -> str:
-    return f"{n / 2**30:.1f} GB" if n >= 2**30 else f"{n / 2**20:.0f} MB"
+    return f"{n / 2**30:.1f} GB" if n >= 2**30 else f"{max(1, n / 2**20):.0f} MB"
