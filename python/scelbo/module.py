@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,16 @@ class VAE(Module):
     def inference(self, cells: Any) -> Any:
         """q(latents | cells): a NamedTuple of distributions."""
         raise TypeError(f"{type(self).__name__} must say its inference(cells)")
+
+    def posterior(self, cells: Any) -> Any:
+        """q(latents | cells) as questions take it: noted in minified cells (``Model.minify``), else by ``inference``."""
+        if cells.posterior is None:
+            return self.inference(cells)
+        latents, kinds = typing.get_type_hints(self.inference)["return"], dict[str, Any]()
+        for name, values in cells.posterior.items():
+            loc, *scale = values.chunk(2, -1) if values.shape[-1] > 1 else (values,)
+            kinds[name] = Normal(loc, scale[0], validate_args=False) if scale else Known(loc)
+        return latents(**kinds)
 
     def generative(self, z: Any, cells: Any) -> Any:
         """p(data | latents, covariates): a NamedTuple of likelihoods, named as the fields that they explain."""

@@ -6,6 +6,7 @@ from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_er
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
 from scelbo.analysis.mapping import mapping_score, transfer_labels
+from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
@@ -24,10 +25,12 @@ __all__ = [
     "likelihood_parameters",
     "mapping_score",
     "marginal_ll",
+    "minify",
     "normalized_expression",
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "reconstruction_error",
     "report",
     "transfer_labels",
+    "with_data",
 ]

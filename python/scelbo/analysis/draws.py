@@ -17,6 +17,7 @@ from scelbo.analysis.groups import Comparison, Design
 from scelbo.analysis.latent import latent_representation
 from scelbo.analysis.mixture import importance_weights
 from scelbo.data import Loader
+from scelbo.data.minified import Gone
 from scelbo.module import draw
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Draws:
         """For every draw the number of one to take in its place, chosen in its pool, and decoded in its batch, by weight."""
         module: Any = self.model.module
         with settings.private_seed(self.seed):  # the draws that _decode will make
-            parts = [draw(module.inference(c.to(self.model.device)), 1).z[0] for c in Loader(self.data, self.cells, CELLS_AT_ONCE)]
+            parts = [draw(module.posterior(c.to(self.model.device)), 1).z[0] for c in Loader(self.data, self.cells, CELLS_AT_ONCE)]
         rng, kept = np.random.default_rng([self.seed, 2]), []
         for i, (pool, z) in enumerate(zip(pools, torch.cat(parts).split(self.per_pool), strict=True)):
             weights = importance_weights(self.model, adata, pool, z, seed=self.seed)
@@ -153,8 +154,9 @@ def without_outliers(model: Model, adata: AnnData | None, design: Design) -> Des
 
 
 class RawSums:
-    """Sums over the cells of each pool, from one pass over the raw counts."""
+    """Sums over the cells of each pool, from one pass over the raw counts; where these are gone, over those that the model expects."""
 
+    @torch.inference_mode()
     def __init__(self, model: Model, adata: AnnData | None, design: Design):
         data, pools = model.read(adata), design.pools
         cells = np.unique(np.concatenate(pools))
@@ -163,6 +165,13 @@ class RawSums:
         shape = (len(pools), model.setup.n_vars)
         self.counts, self.present, self.shares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         start = 0
+        self.gone = isinstance(data["x"], Gone)
+        if self.gone:
+            for batch in Loader(data, cells, CELLS_AT_ONCE):
+                expected = decode(model, batch.to(model.device), [{}], None, "latent").cpu().numpy()
+                self.counts += member[:, start : start + len(batch)] @ expected
+                start += len(batch)
+            return
         for batch in Loader(data, cells, 4096):
             x = batch.x  # type: ignore[attr-defined]
             rows = sparse.csr_matrix((x.val.numpy(), x.col.numpy(), x.crow.numpy()), shape=(len(x), x.n_vars))
@@ -178,8 +187,10 @@ class RawSums:
         return self._over(self.counts, pools)
 
     def columns(self, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Mean count, share of cells with a count, and mean count a 10,000, on each side."""
-        out = {}
+        """Mean count, share of cells with a count, and mean count a 10,000, on each side; nothing where counts are gone."""
+        out: dict[str, np.ndarray] = {}
+        if self.gone:
+            return out
         for name, sums, unit in (
             ("raw_mean", self.counts, 1),
             ("non_zeros_proportion", self.present, 1),

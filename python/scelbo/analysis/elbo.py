@@ -91,7 +91,7 @@ def latent_kl(self: Model, adata: AnnData | None = None, indices: Any = None, *,
     self.require_trained()
     total, n, module = torch.zeros(()), 0, self.module
     for cells in self.batches(adata, indices, batch_size):
-        kl = module.kl_by_dimension(module.inference(cells), cells)["z"]  # type: ignore[operator]
+        kl = module.kl_by_dimension(module.posterior(cells), cells)["z"]  # type: ignore[operator]
         total, n = total + kl.sum(0).cpu().double(), n + len(cells)
     return (total / n).numpy()
 
@@ -144,7 +144,7 @@ def marginal_ll(
 
 def _log_weights(module: Any, cells: Any, n: int) -> torch.Tensor:
     """log p(x, z) - log q(z | x) for ``n`` draws, (n, cells)."""
-    q = module.inference(cells)
+    q = module.posterior(cells)
     z = draw(q, n)
     loss: Loss = module.loss(cells, q, module.generative(z, cells))
     logs = -torch.stack(list(loss.nll.values())).sum(0)

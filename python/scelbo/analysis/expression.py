@@ -133,7 +133,7 @@ def decode(
 ) -> Tensor:
     """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes)."""
     module: Any = model.module
-    z = draw(module.inference(cells), draws, mean=draws is None)
+    z = draw(module.posterior(cells), draws, mean=draws is None)
     total: Tensor | None = None
     for view in views:
         explained = module.generative(z, cells.replace(view)).x

@@ -58,7 +58,7 @@ def latent_representation(
     out: list[tuple[torch.Tensor, ...]] = []
     with settings.private_seed(seed):
         for cells in self.batches(adata, indices, batch_size):
-            q = self.module.inference(cells).z  # type: ignore[operator]
+            q = self.module.posterior(cells).z  # type: ignore[operator]
             embed = self.module.embed
             if return_dist:
                 out.append((q.mean, q.variance))
@@ -114,7 +114,7 @@ def latent_library_size(
     out = []
     with settings.private_seed(seed):
         for cells in self.batches(adata, indices, batch_size):
-            q = self.module.inference(cells).log_l  # type: ignore[operator]
+            q = self.module.posterior(cells).log_l  # type: ignore[operator]
             half = q.variance / 2 if isinstance(q, torch.distributions.Normal) else 0
             out.append(((q.mean + half) if give_mean else q.rsample()).exp())
     return torch.cat(out).cpu().numpy()

@@ -106,7 +106,7 @@ def _surprise(model: Model, adata: AnnData | None, indices: Any, batch_size: int
     out: list[np.ndarray] = []
     cells: Any
     for cells in model.batches(adata, indices, batch_size):
-        q = module.inference(cells)
+        q = module.posterior(cells)
         tail = _log_tail(module.generative(type(q)._make(d.mean for d in q), cells).x, cells.x)
         rows = sparse.csr_matrix((-tail, cells.x.col.cpu().numpy(), cells.x.crow.cpu().numpy()), shape=(len(cells), cells.x.n_vars))
         out.append(-np.partition(-rows.toarray(), LEAST_EXPECTED - 1)[:, :LEAST_EXPECTED].sum(1))

@@ -51,7 +51,7 @@ def aggregated_posterior(
 def posteriors(model: Model, adata: AnnData | None, indices: Any, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of q(z | x), each (cells, n_latent)."""
     module: Any = model.module
-    found = [module.inference(cells).z for cells in model.batches(adata, indices, batch_size)]
+    found = [module.posterior(cells).z for cells in model.batches(adata, indices, batch_size)]
     return torch.cat([q.mean for q in found]), torch.cat([q.stddev for q in found])
 
 
@@ -94,7 +94,7 @@ def _log_joint(model: Model, adata: AnnData | None, anchor: int, z: Tensor) -> I
     """log p(x_n, z) of one cell for every z; its other latents are at their mean."""
     module: Any = model.module
     (one,) = model.batches(adata, [anchor])
-    q = module.inference(one)
+    q = module.posterior(one)
     prior = module.prior(q, one).z
     for part in z.split(DRAWS_AT_ONCE):
         (cells,) = model.batches(adata, np.repeat(anchor, len(part)), len(part))

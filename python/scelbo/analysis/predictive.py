@@ -29,7 +29,7 @@ def _explained(
     module: Any = model.module
     view = counterfactuals(model, transform_batch)[0]
     for cells in model.batches(adata, indices, batch_size):
-        z = draw(module.inference(cells), draws, mean=draws is None)
+        z = draw(module.posterior(cells), draws, mean=draws is None)
         yield module.generative(z, cells.replace(view)).x
 
 
@@ -179,7 +179,7 @@ def feature_correlation_matrix(
 def _denoised(model: Model, cells: Any, n: int, size: float, genes: np.ndarray | None) -> np.ndarray:
     """Rates without counting noise, (draws * cells, genes)."""
     module: Any = model.module
-    explained = module.generative(draw(module.inference(cells), n), cells).x
+    explained = module.generative(draw(module.posterior(cells), n), cells).x
     mean, theta = explained.scale * size, _dispersion(explained)
     rate = mean if theta is None or not hasattr(explained, "log_theta") else torch._standard_gamma(theta.expand_as(mean)) * (mean / theta)
     return (rate if genes is None else rate[..., genes]).flatten(0, 1).cpu().numpy()

@@ -143,7 +143,7 @@ def posterior_predictive_check(
         inside: Any = 0.0
         ranks = np.zeros((2, BINS))
         for cells in self.batches(adata, index, size):
-            explained = module.generative(draw(module.inference(cells), n_samples), cells).x  # type: ignore[operator]
+            explained = module.generative(draw(module.posterior(cells), n_samples), cells).x  # type: ignore[operator]
             counted = not isinstance(explained, Normal)
             measured = cells.x.measured  # type: ignore[attr-defined]
             there = slice(None) if measured is None else measured

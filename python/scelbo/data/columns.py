@@ -9,6 +9,7 @@ import torch
 
 from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch
+from scelbo.data.minified import Gone
 
 
 class Columns:
@@ -35,7 +36,7 @@ class Columns:
         return self.values[name]
 
     def _sums(self) -> list[float]:
-        return [float(v.val.sum(dtype=torch.float64)) for v in self.values.values() if isinstance(v, Counts)]
+        return [float(v.val.sum(dtype=torch.float64)) for v in self.values.values() if isinstance(v, Counts) and not isinstance(v, Gone)]
 
     @property
     def intact(self) -> bool:

@@ -54,6 +54,7 @@ class Batch:
     """
 
     index: Tensor
+    posterior: dict[str, Tensor] | None = None  # of minified cells
 
     def __init__(self, **values: Any):
         self.__dict__.update(values)

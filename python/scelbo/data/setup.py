@@ -19,6 +19,7 @@ from scelbo.data.columns import Columns
 from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch
 from scelbo.data.matrix import DiskCounts, counts_of
+from scelbo.data.minified import Gone, noted
 from scelbo.data.validate import columns_asked, examine
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 
@@ -111,12 +112,13 @@ class Setup:
 
     def read(self, adata: AnnData, cells_type: type[Batch]) -> Columns:
         """All cells, as the model reads them: features aligned by name, categories as codes."""
-        out: dict[str, Any] = {}
+        posterior, counts = noted(adata)
+        out: dict[str, Any] = {} if posterior is None else {"posterior": posterior}
         for name, declared in cells_type.fields().items():
             asked = columns_asked(self.keys, declared)
             match declared.kind:
                 case "counts":
-                    out[name] = self._counts(adata, asked[0] if asked else None)
+                    out[name] = self._counts(adata, asked[0] if asked else None) if counts else Gone()
                 case "category":
                     out[name] = self._codes(adata, name, asked[0] if asked else None)
                 case "categories":

@@ -250,6 +250,8 @@ class SCVI(Model):
     posterior_predictive_sample = analysis.posterior_predictive_sample
     posterior_predictive_check = analysis.posterior_predictive_check
     get_aggregated_posterior = analysis.aggregated_posterior
+    minify = analysis.minify
+    with_data = analysis.with_data
     get_mapping_score = analysis.mapping_score
     transfer_labels = analysis.transfer_labels
     get_elbo = analysis.elbo

@@ -1,0 +1,70 @@
+"""A model of cells without their counts."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from anndata import AnnData
+
+from scelbo.data.minified import minified
+from scelbo.errors import SetupError
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+M = TypeVar("M", bound="Model")
+
+
+@torch.inference_mode()
+def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None) -> M:
+    r"""The same model on cells that hold the parameters of :math:`q(z \mid x)` in place of counts: some 20 numbers a cell.
+
+    Latent positions, normalised expression, counterfactuals and differential expression are asked of it as before, and answered
+    the same; ``save(folder, save_anndata=True)`` writes a folder that is a fraction of the data's size. What needs counts (training,
+    the ELBO, raw means) says that they are gone. ``with_data(adata)`` puts a model back on whole cells.
+
+    Parameters
+    ----------
+    keep_counts
+        Keep them: nothing is lost, and nothing is encoded again.
+    batch_size
+        Cells at once.
+
+    Returns
+    -------
+    A second model with the same weights; this one and its cells are as they were.
+    """
+    self.require_trained()
+    if self.adata is None:
+        raise SetupError("This model was loaded without data.", "Load it with them, or call with_data(adata) first.")
+    module: Any = self.module
+    parts: dict[str, list[np.ndarray]] = {}
+    for cells in self.batches(batch_size=batch_size):
+        for name, q in module.posterior(cells)._asdict().items():
+            values = [q.mean, q.stddev] if hasattr(q, "stddev") else [q.mean]  # a known latent has no spread
+            parts.setdefault(name, []).append(torch.cat(values, -1).cpu().numpy())
+    posterior = {name: np.concatenate(values) for name, values in parts.items()}
+    return with_data(self, minified(self.adata, type(self).__name__, posterior, keep_counts))
+
+
+def with_data(self: M, adata: AnnData) -> M:
+    """The same trained model on other cells, as if it had been loaded with them: whole ones, or minified ones.
+
+    Parameters
+    ----------
+    adata
+        Cells that the model can read; features are matched by name.
+
+    Returns
+    -------
+    A second model with the same weights.
+    """
+    other = copy.copy(self)
+    other.adata, other._data = adata, None
+    if self.adata is None or list(adata.obs_names) != list(self.adata.obs_names):
+        other.train_indices = other.validation_indices = other.test_indices = np.array([], dtype=np.int64)
+    other.read()
+    return other

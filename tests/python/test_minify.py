@@ -1,0 +1,84 @@
+"""Cells without counts: what can still be asked is answered the same, what cannot be says so, and counts come back."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from cases import CASES, COVARIATES
+
+from scelbo import SCVI, errors
+from scelbo.data.simulate import counts
+
+COUNTS = [case for case in CASES if case.arguments.get("gene_likelihood") != "normal"]
+
+
+@pytest.mark.parametrize("keep_counts", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_same_answers_from_a_fraction_of_the_data(case, adata, keep_counts, tmp_path):
+    before = adata.copy()
+    model = case.make(adata)
+    model.train(max_epochs=1)
+    small = model.minify(keep_counts=keep_counts)
+    assert model.adata is adata and set(adata.obsm) == set(before.obsm) and adata.X.nnz == before.X.nnz
+    assert small.adata.X.nnz == (adata.X.nnz if keep_counts else 0)
+    for ask in (
+        lambda m: m.get_latent_representation(),
+        lambda m: m.get_latent_representation(indices=[7, 3], give_mean=False, seed=1),
+        lambda m: m.get_normalized_expression(gene_list=["gene3", "gene1"], transform_batch=m.setup.categories["batch"][0]),
+        lambda m: m.get_normalized_expression(n_samples=2, library_size="latent", seed=2),
+        lambda m: m.get_latent_library_size(),
+        lambda m: m.posterior_predictive_sample(seed=3).toarray(),
+        lambda m: m.get_aggregated_posterior().mean,
+    ):
+        np.testing.assert_allclose(ask(small), ask(model), rtol=1e-5, atol=1e-6)
+    small.save(tmp_path / "m", save_anndata=True)
+    again = case.model.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.get_latent_representation(), small.get_latent_representation())
+    whole = again.with_data(adata)
+    np.testing.assert_array_equal(whole.get_latent_representation(), model.get_latent_representation())
+    assert whole.get_elbo(seed=1) == model.get_elbo(seed=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    adata = counts(400, 60, n_types=3, stored=0.4)
+    SCVI.setup_anndata(adata, **COVARIATES)
+    model = SCVI(adata, n_hidden=32, n_latent=4, gene_likelihood="nb")
+    model.train(max_epochs=30, plan_kwargs={"lr": 5e-3}, progress=False)
+    return model
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "change"])
+def test_differential_expression_without_counts(model, mode):
+    asked = {"groupby": "cell_type", "mode": mode, "n_samples_overall": 500, "seed": 1}
+    small, whole = model.minify().differential_expression(**asked), model.differential_expression(**asked)
+    assert not set(small) & {"raw_mean1", "non_zeros_proportion2", "raw_normalized_mean1"}
+    for table in (small, whole):
+        table.set_index(["group1", table.index], inplace=True)
+    shared = small.loc[whole.index]
+    pd.testing.assert_series_equal(shared["scale1"], whole["scale1"], rtol=1e-4)
+    probability = "proba_de" if mode == "change" else "proba_m1"
+    np.testing.assert_allclose(shared[probability], whole[probability], atol=0.02)
+    kept = model.minify(keep_counts=True).differential_expression(**asked)
+    np.testing.assert_allclose(kept["raw_mean1"].sort_values(), whole["raw_mean1"].sort_values(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda m: m.get_elbo(),
+        lambda m: m.get_marginal_ll(n_mc_samples=2),
+        lambda m: m.get_reconstruction_error(),
+        lambda m: m.train(max_epochs=1),
+        lambda m: m.posterior_predictive_check(),
+    ],
+    ids=["elbo", "marginal likelihood", "reconstruction", "training", "predictive check"],
+)
+def test_what_needs_counts_says_that_they_are_gone(model, ask):
+    with pytest.raises(errors.DataError, match="minified: their counts are gone"):
+        ask(model.minify())
+    ask(model.minify(keep_counts=True).with_data(model.adata))
+
+
+def test_a_new_model_cannot_be_made_of_nothing(model):
+    with pytest.raises(errors.DataError, match="counts"):
+        SCVI(model.minify().adata)
