@@ -210,6 +210,7 @@ class Model:
         """Move the module, e.g. to ``"cuda:0"`` or ``"cpu"``."""
         self.module.to(device)
 
+    prepare_query_anndata = classmethod(transfer.prepare_query_anndata)  # type: ignore[var-annotated]
     load_query_data = classmethod(transfer.load_query_data)  # type: ignore[var-annotated]
 
     # ------------------------------------------------------------------ storage

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import pandas as pd
 import torch
 from anndata import AnnData
 from torch import nn
@@ -116,6 +117,37 @@ def freeze(
     module.eval()
 
 
+def prepare_query_anndata(cls: type[M], adata: AnnData, reference_model: Model | str | Path) -> AnnData:
+    """A copy of the query's cells with the reference's features only, in its order; those that were not measured stay absent.
+
+    :func:`load_query_data` needs no such step: this shows what it will read.
+
+    Parameters
+    ----------
+    adata
+        The new cells.
+    reference_model
+        A trained model, or the folder of one.
+
+    Raises
+    ------
+    DataError
+        More than half of the reference's features are missing.
+    """
+    reference = _reference(cls, reference_model)
+    reference.setup.absent_in(adata)
+    known = pd.Index(reference.setup.var_names)
+    return adata[:, known[known.isin(adata.var_names)]].copy()
+
+
+def _reference(cls: type[M], reference_model: Model | str | Path) -> Any:
+    reference = cls.load(reference_model) if isinstance(reference_model, str | Path) else reference_model
+    if type(reference) is not cls:
+        raise SetupError(f"The reference is a {type(reference).__name__}, not a {cls.__name__}.")
+    reference.require_trained()
+    return reference
+
+
 def load_query_data(
     cls: type[M],
     adata: AnnData,
@@ -166,10 +198,7 @@ def load_query_data(
         likelihood, not taken for zeros.
     """
     frozen = {name: value for name, value in locals().items() if name == "unfrozen" or name.startswith("freeze_")}
-    reference = cls.load(reference_model) if isinstance(reference_model, str | Path) else reference_model
-    if type(reference) is not cls:
-        raise SetupError(f"The reference is a {type(reference).__name__}, not a {cls.__name__}.")
-    reference.require_trained()
+    reference = _reference(cls, reference_model)
     setup = reference.setup.extended(adata, cls.Cells)
     query = cls(adata, setup=setup, **{name: getattr(reference, name) for name in cls.hyperparameters()})
     adopt(query.module, reference.module)

@@ -81,6 +81,8 @@ def test_any_covariate_can_be_asked_about(model):
     np.testing.assert_allclose(own.iloc[rows], model.get_normalized_expression(indices=rows, transform={"donor": "donor1"}), rtol=1e-5)
     with pytest.raises(errors.ArgumentError, match=r"covariate 'doner' is unknown\. Did you mean 'donor'"):
         model.get_normalized_expression(transform={"doner": "donor1"})
+    with pytest.raises(errors.ArgumentError, match="category of label 'type9'"):  # the label, by its column's name
+        model.get_normalized_expression(transform={"cell_type": "type9"})
 
 
 def test_batch_vectors_need_an_embedding(model, adata):

@@ -113,6 +113,15 @@ def test_genes_that_were_not_measured_are_left_out_and_not_taken_for_zeros(case,
         case.model.load_query_data(adata[:, :15].copy(), reference)
 
 
+def test_what_the_query_will_be_read_as_can_be_seen(reference, adata, case):
+    shuffled = adata[:, adata.var_names[::-1]][:, 3:].copy()
+    seen = case.model.prepare_query_anndata(shuffled, reference)
+    assert list(seen.var_names) == list(adata.var_names[:-3])
+    np.testing.assert_array_equal(seen.X.toarray(), adata[:, :-3].X.toarray())
+    with pytest.raises(errors.DataError, match="of the model's 40 features"):
+        case.model.prepare_query_anndata(adata[:, :15].copy(), reference)
+
+
 @pytest.mark.parametrize(
     ("options", "learns"),
     [

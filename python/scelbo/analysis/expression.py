@@ -164,6 +164,8 @@ def counterfactuals(model: Model, transform_batch: Any = None, transform: dict[s
     fixed: dict[str, float] = {}
     numbers = list(model.setup.keys.get("continuous_covariate_keys") or [])
     categories = {c.removeprefix("extra."): c for c in model.setup.categories}
+    own = {"batch": model.setup.keys.get("batch_key"), "label": model.setup.keys.get("labels_key")}
+    categories |= {str(column): covariate for covariate, column in own.items() if column is not None}  # by its column's name too
     for column, value in (transform or {}).items():
         if column in numbers:
             fixed[f"numbers.{numbers.index(column)}"] = float(value)

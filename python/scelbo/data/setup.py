@@ -68,13 +68,18 @@ class Setup:
 
     def extended(self, adata: AnnData, cells_type: type[Batch]) -> Self:
         """The same setup as the reference of ``adata``: the same keys, and its new categories after those known."""
-        absent = tuple(v for v in self.var_names if v not in adata.var_names)
-        if len(absent) > len(self.var_names) / 2:
-            raise self._missing(absent)
+        absent = self.absent_in(adata)
         new = Setup.of(adata, cells_type, self.keys, allow_non_counts=not self.whole)
         categories = {c: known + [k for k in new.categories[c] if k not in known] for c, known in self.categories.items()}
         reference = {c: len(k) for c, k in self.categories.items()}
         return dataclasses.replace(self, categories=categories, whole=new.whole, absent=absent, reference=reference)
+
+    def absent_in(self, adata: AnnData) -> tuple[str, ...]:
+        """The features that ``adata`` lacks; an error if that is more than half."""
+        absent = tuple(v for v in self.var_names if v not in adata.var_names)
+        if len(absent) > len(self.var_names) / 2:
+            raise self._missing(absent)
+        return absent
 
     def of_reference(self) -> Self:
         """The setup that the reference had: its categories only."""
