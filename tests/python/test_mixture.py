@@ -59,3 +59,16 @@ def test_differential_expression_takes_the_weights(adata):
     asked = {"groupby": "cell_type", "group1": "type0", "n_samples_overall": 60, "mode": "change", "batch_correction": True}
     weighted = [differential_expression(model, **asked, weights="importance", importance_cells=8, seed=3).to_csv() for _ in range(2)]
     assert weighted[0] == weighted[1] != differential_expression(model, **asked, seed=3).to_csv()
+
+
+def test_weighted_draws_of_expression(adata):
+    scelbo.SCVI.setup_anndata(adata, batch_key="batch")
+    model = scelbo.SCVI(adata, n_hidden=16, n_latent=2)
+    model.train(max_epochs=2)
+    asked = {"indices": np.arange(10, 40), "n_samples_overall": 50, "gene_list": ["gene4", "gene1"], "seed": 5, "library_size": 10}
+    drawn = model.get_normalized_expression(**asked, weights="importance", importance_cells=6)
+    assert drawn.shape == (50, 2) and list(drawn.columns) == ["gene4", "gene1"]
+    assert drawn.index.isin(adata.obs_names[10:40]).all() and drawn.index.nunique() <= 6
+    assert ((drawn > 0) & (drawn < 10)).all(axis=None)
+    with pytest.raises(scelbo.errors.ArgumentError, match="n_samples_overall"):
+        model.get_normalized_expression(weights="importance")

@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.covariance import EllipticEnvelope
 
 from scelbo import settings
-from scelbo.analysis.expression import decode
+from scelbo.analysis.decode import decode
 from scelbo.analysis.groups import Comparison, Design
 from scelbo.analysis.latent import latent_representation
 from scelbo.analysis.mixture import importance_weights

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from torch import Tensor
 
 from scelbo import settings
 from scelbo.analysis import ondisk
-from scelbo.data import Batch, index_of
-from scelbo.errors import ArgumentError, unknown
-from scelbo.module import draw
+from scelbo.analysis.decode import counterfactuals, decode, genes_of
+from scelbo.analysis.draws import Draws
+from scelbo.analysis.groups import Comparison, Design
+from scelbo.data import index_of
+from scelbo.errors import ArgumentError, one_of
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -35,6 +36,8 @@ def normalized_expression(
     library_size: float | Literal["latent"] = 1,
     n_samples: int = 1,
     n_samples_overall: int | None = None,
+    weights: Literal["uniform", "importance"] = "uniform",
+    importance_cells: int = 200,
     batch_size: int | None = None,
     return_mean: bool = True,
     return_numpy: bool = False,
@@ -61,6 +64,8 @@ def normalized_expression(
         1 decodes the mean of :math:`q(z \mid x)`; more average over so many draws of z.
     n_samples_overall
         Instead of every cell once, so many draws from cells chosen at random.
+    weights, importance_cells
+        Of these draws; as in :func:`~scelbo.analysis.differential_expression`.
     batch_size
         Cells at once.
     return_mean
@@ -93,6 +98,18 @@ def normalized_expression(
     draws = None if n_samples == 1 else n_samples
     names = pd.Index(self.setup.var_names) if genes is None else pd.Index(self.setup.var_names)[genes]
     keep = draws is not None and not return_mean
+    one_of("weights", weights, ("uniform", "importance"))
+    if weights == "importance":
+        if n_samples_overall is None or views != [{}] or library_size == "latent" or out is not None or lazy:
+            raise ArgumentError(
+                "weights='importance' weighs draws from all cells together.",
+                "Say how many, n_samples_overall=..., and leave out transform, library_size='latent', out and lazy.",
+            )
+        pool = Design([index], [Comparison("cells", "", (0,), (0,))], named=False)
+        drawn = Draws(self, adata, pool, n_samples_overall, None, seed, importance_cells)
+        tiles = drawn.tiles(np.arange(self.setup.n_vars) if genes is None else genes, progress)
+        rho = np.concatenate([values[:, drawn.kept].T for _, values in tiles], axis=1) * library_size
+        return rho if return_numpy else pd.DataFrame(rho, index=source.obs_names[drawn.cells[drawn.kept]], columns=names)  # type: ignore[union-attr]
     if lazy:
         if draws is not None or n_samples_overall is not None or out is not None:
             raise ArgumentError("lazy=True decodes the latents' means.", "Leave out n_samples, n_samples_overall and out.")
@@ -121,59 +138,3 @@ def normalized_expression(
     if return_numpy or keep:
         return values
     return pd.DataFrame(values, index=source.obs_names[index], columns=names)  # type: ignore[union-attr]
-
-
-def decode(
-    model: Model,
-    cells: Batch,
-    views: Sequence[dict[str, float]],
-    draws: int | None,
-    library_size: float | Literal["latent"] = 1,
-    genes: np.ndarray | None = None,
-) -> Tensor:
-    """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes)."""
-    module: Any = model.module
-    z = draw(module.posterior(cells), draws, mean=draws is None)
-    total: Tensor | None = None
-    for view in views:
-        explained = module.generative(z, cells.replace(view)).x
-        values = explained.mean if library_size == "latent" else explained.scale
-        values = values if genes is None else values[..., torch.from_numpy(genes).to(values.device)]
-        total = values if total is None else total + values
-    assert total is not None
-    total = total / len(views)
-    return total if library_size == "latent" else total * library_size
-
-
-def genes_of(model: Model, gene_list: Sequence[str] | None) -> np.ndarray | None:
-    """Positions of the genes named; None for all."""
-    if gene_list is None:
-        return None
-    if isinstance(gene_list, str):
-        gene_list = [gene_list]
-    known = pd.Index(model.setup.var_names)
-    at = known.get_indexer(pd.Index(gene_list))
-    for name, i in zip(gene_list, at, strict=True):
-        if i < 0:
-            raise ArgumentError(unknown("gene", name, known))
-    return at
-
-
-def counterfactuals(model: Model, transform_batch: Any = None, transform: dict[str, Any] | None = None) -> list[dict[str, float]]:
-    """What to replace in the cells before decoding: one view for every batch asked for."""
-    fixed: dict[str, float] = {}
-    numbers = list(model.setup.keys.get("continuous_covariate_keys") or [])
-    categories = {c.removeprefix("extra."): c for c in model.setup.categories}
-    own = {"batch": model.setup.keys.get("batch_key"), "label": model.setup.keys.get("labels_key")}
-    categories |= {str(column): covariate for covariate, column in own.items() if column is not None}  # by its column's name too
-    for column, value in (transform or {}).items():
-        if column in numbers:
-            fixed[f"numbers.{numbers.index(column)}"] = float(value)
-        elif column in categories:
-            fixed[categories[column]] = model.setup.code(categories[column], value)
-        else:
-            raise ArgumentError(unknown("covariate", column, [*categories, *numbers]))
-    if transform_batch is None:
-        return [fixed]
-    asked = [transform_batch] if isinstance(transform_batch, str) or np.ndim(transform_batch) == 0 else list(transform_batch)
-    return [{**fixed, "batch": model.setup.code("batch", b)} for b in asked]

@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from scelbo import settings
-from scelbo.analysis.expression import counterfactuals, genes_of
+from scelbo.analysis.decode import counterfactuals, genes_of
 from scelbo.errors import one_of
 from scelbo.module import draw
 

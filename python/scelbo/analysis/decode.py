@@ -1,0 +1,74 @@
+"""From latents to expression: the one place where questions decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scelbo.data import Batch
+from scelbo.errors import ArgumentError, unknown
+from scelbo.module import draw
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+
+def decode(
+    model: Model,
+    cells: Batch,
+    views: Sequence[dict[str, float]],
+    draws: int | None,
+    library_size: float | Literal["latent"] = 1,
+    genes: np.ndarray | None = None,
+) -> Tensor:
+    """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes)."""
+    module: Any = model.module
+    z = draw(module.posterior(cells), draws, mean=draws is None)
+    total: Tensor | None = None
+    for view in views:
+        explained = module.generative(z, cells.replace(view)).x
+        values = explained.mean if library_size == "latent" else explained.scale
+        values = values if genes is None else values[..., torch.from_numpy(genes).to(values.device)]
+        total = values if total is None else total + values
+    assert total is not None
+    total = total / len(views)
+    return total if library_size == "latent" else total * library_size
+
+
+def genes_of(model: Model, gene_list: Sequence[str] | None) -> np.ndarray | None:
+    """Positions of the genes named; None for all."""
+    if gene_list is None:
+        return None
+    if isinstance(gene_list, str):
+        gene_list = [gene_list]
+    known = pd.Index(model.setup.var_names)
+    at = known.get_indexer(pd.Index(gene_list))
+    for name, i in zip(gene_list, at, strict=True):
+        if i < 0:
+            raise ArgumentError(unknown("gene", name, known))
+    return at
+
+
+def counterfactuals(model: Model, transform_batch: Any = None, transform: dict[str, Any] | None = None) -> list[dict[str, float]]:
+    """What to replace in the cells before decoding: one view for every batch asked for."""
+    fixed: dict[str, float] = {}
+    numbers = list(model.setup.keys.get("continuous_covariate_keys") or [])
+    categories = {c.removeprefix("extra."): c for c in model.setup.categories}
+    own = {"batch": model.setup.keys.get("batch_key"), "label": model.setup.keys.get("labels_key")}
+    categories |= {str(column): covariate for covariate, column in own.items() if column is not None}  # by its column's name too
+    for column, value in (transform or {}).items():
+        if column in numbers:
+            fixed[f"numbers.{numbers.index(column)}"] = float(value)
+        elif column in categories:
+            fixed[categories[column]] = model.setup.code(categories[column], value)
+        else:
+            raise ArgumentError(unknown("covariate", column, [*categories, *numbers]))
+    if transform_batch is None:
+        return [fixed]
+    asked = [transform_batch] if isinstance(transform_batch, str) or np.ndim(transform_batch) == 0 else list(transform_batch)
+    return [{**fixed, "batch": model.setup.code("batch", b)} for b in asked]
