@@ -21,7 +21,7 @@ from scelbo import settings
 from scelbo.data import Setup
 from scelbo.errors import SetupError
 from scelbo.module import Module
-from scelbo.nn import MLP, BatchNorm, ConditionalLinear, GaussianEncoder, PerCategory
+from scelbo.nn import MLP, BatchNorm, ConditionalLinear, Encoder, PerCategory
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="Model")
 
 
-def encoders(module: nn.Module) -> list[GaussianEncoder]:
+def encoders(module: nn.Module) -> list[Encoder]:
     """The parts that read data."""
-    return [m for m in module.modules() if isinstance(m, GaussianEncoder)]
+    return [m for m in module.modules() if isinstance(m, Encoder)]
 
 
 def decoders(module: nn.Module) -> list[MLP]:

@@ -1,6 +1,10 @@
 """Count likelihoods with analytic gradients on sparse data."""
 
+from scelbo.likelihoods.accessibility import Accessibility
 from scelbo.likelihoods.counts import Likelihood, NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
 from scelbo.likelihoods.sparse import Kernel, Mean, Rows, log_prob
 
-__all__ = ["Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "Rows", "ZeroInflatedNegativeBinomial", "log_prob"]
+__all__ = [
+    "Accessibility", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "Rows", "ZeroInflatedNegativeBinomial",
+    "log_prob",
+]  # fmt: skip

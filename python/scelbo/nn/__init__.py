@@ -2,6 +2,6 @@
 
 from scelbo.nn.conditional import ConditionalLinear, PerCategory
 from scelbo.nn.distributions import Known
-from scelbo.nn.mlp import MLP, Activation, BatchNorm, GaussianEncoder
+from scelbo.nn.mlp import MLP, Activation, BatchNorm, Encoder, GaussianEncoder, PointEncoder
 
-__all__ = ["MLP", "Activation", "BatchNorm", "ConditionalLinear", "GaussianEncoder", "Known", "PerCategory"]
+__all__ = ["MLP", "Activation", "BatchNorm", "ConditionalLinear", "Encoder", "GaussianEncoder", "Known", "PerCategory", "PointEncoder"]

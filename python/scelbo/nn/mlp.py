@@ -16,7 +16,6 @@ from scelbo.nn.conditional import ConditionalLinear
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "gelu", "silu")}
-VAR_FLOOR = 1e-4
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -86,18 +85,36 @@ class MLP(nn.Module):
         return h
 
 
-class GaussianEncoder(nn.Module):
-    r""":math:`q(z \mid x) = N(m(h), v(h) + 10^{-4})` with h = MLP(x): the distribution, never a draw from it."""
+class Encoder(nn.Module):
+    """What reads data: h = MLP(x)."""
+
+    body: MLP
+
+
+class PointEncoder(Encoder):
+    """A value for each cell, :math:`W h + b` with h = MLP(x)."""
+
+    def __init__(self, n_in: int, n_out: int, n_hidden: int, n_layers: int, **mlp: object):
+        super().__init__()
+        self.body = MLP(n_in, n_hidden, n_layers, **mlp)  # type: ignore[arg-type]
+        self.value = nn.Linear(n_hidden, n_out)
+
+    def forward(self, x: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "cells n_out"]:
+        return self.value(self.body(x, cells, t))
+
+
+class GaussianEncoder(Encoder):
+    r""":math:`q(z \mid x) = N(m(h), v(h) + \text{floor})` with h = MLP(x): the distribution, never a draw from it."""
 
     def __init__(
         self, n_in: int, n_latent: int, n_hidden: int, n_layers: int, *,
-        var_activation: Literal["exp", "softplus"] = "exp", **mlp: object,
+        var_activation: Literal["exp", "softplus"] = "exp", floor: float = 1e-4, **mlp: object,
     ):  # fmt: skip
         super().__init__()
         self.body = MLP(n_in, n_hidden, n_layers, **mlp)  # type: ignore[arg-type]
         self.mean, self.var = nn.Linear(n_hidden, n_latent), nn.Linear(n_hidden, n_latent)
-        self.positive = torch.exp if var_activation == "exp" else F.softplus
+        self.positive, self.floor = torch.exp if var_activation == "exp" else F.softplus, floor
 
     def forward(self, x: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Normal:
         h = self.body(x, cells, t)
-        return Normal(self.mean(h), (self.positive(self.var(h)) + VAR_FLOOR).sqrt(), validate_args=False)
+        return Normal(self.mean(h), (self.positive(self.var(h)) + self.floor).sqrt(), validate_args=False)
