@@ -1,6 +1,7 @@
 """What one asks of a fitted model: plain functions whose first argument is the model. A model's class body lists those it offers."""
 
 from scelbo.analysis.abundance import differential_abundance
+from scelbo.analysis.accessibility import differential_accessibility, library_size_factors, normalized_accessibility, region_factors
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
@@ -16,20 +17,24 @@ __all__ = [
     "aggregated_posterior",
     "batch_representation",
     "differential_abundance",
+    "differential_accessibility",
     "differential_expression",
     "elbo",
     "feature_correlation_matrix",
     "latent_kl",
     "latent_library_size",
     "latent_representation",
+    "library_size_factors",
     "likelihood_parameters",
     "mapping_score",
     "marginal_ll",
     "minify",
+    "normalized_accessibility",
     "normalized_expression",
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "reconstruction_error",
+    "region_factors",
     "report",
     "transfer_labels",
     "with_data",

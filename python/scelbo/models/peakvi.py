@@ -82,6 +82,10 @@ class PEAKVIModule(VAE):
         if not self.input_mean.any():  # a query's model keeps its reference's
             self.input_mean = data["x"].column_means(torch.clone)
 
+    def region_factors(self) -> Tensor:
+        """r, (regions,)."""
+        return torch.ones(self.y.out_features) if self.r is None else self.r["all"].sigmoid()
+
     def generative(self, z: Any, cells: Cells) -> Explained:
         h = self.decoder(self.embed(z.z), cells, cells.numbers)
         region = self.certain.expand(self.y.out_features) if self.r is None else self.r["all"]
@@ -157,6 +161,10 @@ class PEAKVI(Model):
         return PEAKVIModule(self, setup)
 
     get_latent_representation = analysis.latent_representation
+    get_normalized_accessibility = analysis.normalized_accessibility
+    get_library_size_factors = analysis.library_size_factors
+    get_region_factors = analysis.region_factors
+    differential_accessibility = analysis.differential_accessibility
     get_aggregated_posterior = analysis.aggregated_posterior
     get_latent_kl = analysis.latent_kl
     get_elbo = analysis.elbo

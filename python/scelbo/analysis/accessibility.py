@@ -1,0 +1,188 @@
+"""Open chromatin once the cell's depth, the region and the batch are taken out, and where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scipy import sparse
+
+from scelbo import settings
+from scelbo.analysis.decode import counterfactuals, decode, genes_of
+from scelbo.analysis.differential_expression import differential_expression
+from scelbo.data import index_of
+from scelbo.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+DENSE = 2**29
+"""Bytes of a dense result that is made without being asked for."""
+
+
+@torch.inference_mode()
+def normalized_accessibility(
+    self: Model,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    *,
+    region_list: Sequence[str] | None = None,
+    transform_batch: Any = None,
+    transform: dict[str, Any] | None = None,
+    use_z_mean: bool = True,
+    n_samples_overall: int | None = None,
+    threshold: float | None = None,
+    normalize_cells: bool = False,
+    normalize_regions: bool = False,
+    batch_size: int | None = None,
+    return_numpy: bool = False,
+    seed: int | None = None,
+    progress: bool | None = False,
+) -> pd.DataFrame | np.ndarray | sparse.csr_matrix:
+    r"""Probability y that each region is open in cells like each of these.
+
+    Parameters
+    ----------
+    adata, indices
+        Which cells.
+    region_list
+        Names of regions; a name that the model does not know is an error.
+    transform_batch, transform
+        Decode the cells as if they were from this batch (from several, the average), or with other covariates.
+    use_z_mean
+        Decode the mean of :math:`q(z \mid x)` (else one draw).
+    n_samples_overall
+        Instead of every cell once, so many draws from cells chosen at random.
+    threshold
+        Leave out what is below it: a sparse matrix.
+    normalize_cells, normalize_regions
+        Times the cells' factors l, and the regions' factors r: with both, the probability of being seen.
+    batch_size
+        Cells at once.
+    return_numpy
+        An array, of whatever size.
+    seed, progress
+        Of the draws; whether to show a bar.
+
+    Returns
+    -------
+    Data frame cells x regions of probabilities; with ``threshold`` a sparse matrix.
+
+    Raises
+    ------
+    ArgumentError
+        A region or batch is unknown (the nearest is named), or the table would be large and was not asked for as an array.
+    """
+    self.require_trained()
+    regions, views = genes_of(self, region_list), counterfactuals(self, transform_batch, transform)
+    source: Any = self.adata if adata is None else adata
+    index, module = index_of(len(source.obs_names), indices), self.module
+    names = pd.Index(self.setup.var_names) if regions is None else pd.Index(self.setup.var_names)[regions]
+    n = len(index) if n_samples_overall is None else n_samples_overall
+    if threshold is None and not return_numpy and 4 * n * len(names) > DENSE:
+        raise ArgumentError(
+            f"{n:,} cells x {len(names):,} regions would be a dense table of {4 * n * len(names) / 2**30:.1f} GB.",
+            "Choose regions (region_list=...), a threshold, which gives a sparse matrix, or return_numpy=True.",
+        )
+    parts: list[Any] = []
+    with settings.private_seed(seed) as rng, settings.task("Decoding", n, progress) as work:
+        if n_samples_overall is not None:
+            index, use_z_mean = rng.choice(index, n), False
+        for cells in self.batches(adata, index, batch_size):
+            y = decode(self, cells, views, None if use_z_mean else 1, genes=regions).reshape(len(cells), -1)
+            if normalize_cells:
+                y = y * module.posterior(cells).depth.mean.sigmoid()  # type: ignore[operator]
+            if normalize_regions:
+                y = y * module.region_factors()[slice(None) if regions is None else torch.from_numpy(regions)]  # type: ignore[operator]
+            part = y.cpu().numpy()
+            parts.append(part if threshold is None else sparse.csr_matrix(np.where(part >= threshold, part, 0)))
+            work.step(len(cells))
+    if threshold is not None:
+        return sparse.vstack(parts, format="csr")
+    values = np.concatenate(parts)
+    return values if return_numpy else pd.DataFrame(values, index=source.obs_names[index], columns=names)
+
+
+@torch.inference_mode()
+def library_size_factors(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> np.ndarray:
+    """The cells' factors l, (cells, 1): how much of what is open was seen."""
+    self.require_trained()
+    module: Any = self.module
+    return torch.cat([module.posterior(cells).depth.mean.sigmoid() for cells in self.batches(adata, indices, batch_size)]).cpu().numpy()
+
+
+@torch.inference_mode()
+def region_factors(self: Model) -> np.ndarray:
+    """The regions' factors r, (regions,): how readily each is seen."""
+    self.require_trained()
+    module: Any = self.module
+    return module.region_factors().cpu().numpy()
+
+
+def differential_accessibility(
+    self: Model,
+    adata: AnnData | None = None,
+    groupby: str | None = None,
+    group1: str | Sequence[str] | None = None,
+    group2: str | None = None,
+    idx1: Any = None,
+    idx2: Any = None,
+    *,
+    two_sided: bool = True,
+    mode: Literal["vanilla", "change"] = "change",
+    delta: float = 0.05,
+    all_stats: bool = True,
+    fdr_target: float = 0.05,
+    **more: Any,
+) -> pd.DataFrame:
+    r"""Regions that are open more often in one group of cells than in another. Group 1 against group 2: up is more open in 1.
+
+    The effect is the difference of probabilities, :math:`y_1 - y_2`, over posterior draws of both groups.
+
+    Parameters
+    ----------
+    adata, groupby, group1, group2, idx1, idx2
+        Which cells, as in :func:`~scelbo.analysis.differential_expression`; without ``group2`` against the rest.
+    two_sided
+        Changed by at least ``delta`` either way (True), or higher in group 1 by at least ``delta``.
+    mode
+        ``"change"``: beyond ``delta``; ``"vanilla"``: which is higher.
+    delta
+        Smallest difference of probabilities that counts.
+    all_stats
+        Add what was seen: ``emp_effect emp_prob1 emp_prob2``.
+    fdr_target
+        Expected share of false discoveries among ``is_da_fdr``.
+    **more
+        Further arguments of :func:`~scelbo.analysis.differential_expression`: ``batch_correction, contrast, weights, seed, ...``
+
+    Returns
+    -------
+    One row a region (and comparison), best first: ``prob_da is_da_fdr bayes_factor effect_size emp_effect est_prob1 est_prob2
+    emp_prob1 emp_prob2``, with ``effect_size = est_prob1 - est_prob2`` and ``emp_effect = emp_prob1 - emp_prob2`` (shares of cells in
+    which the region was seen), and with ``groupby`` ``comparison group1 group2``.
+    """
+    asked = {"adata": adata, "groupby": groupby, "group1": group1, "group2": group2, "idx1": idx1, "idx2": idx2}
+    one_sided = None if two_sided else lambda effect: effect >= delta
+    table = differential_expression(
+        self, **asked, mode=mode, delta=delta, all_stats=True, fdr_target=fdr_target, change_fn=np.subtract,
+        test_mode="two", m1_domain_fn=one_sided, **more,
+    )  # fmt: skip
+    out = pd.DataFrame({"prob_da": table["proba_de" if mode == "change" else "proba_m1"]})
+    if mode == "change":
+        out["is_da_fdr"] = table[f"is_de_fdr_{fdr_target}"]
+    out["bayes_factor"], out["effect_size"] = table["bayes_factor"], table["scale1"] - table["scale2"]
+    seen = [f"non_zeros_proportion{side}" for side in "12"]
+    if all_stats and set(seen) <= set(table):
+        out["emp_effect"] = table[seen[0]] - table[seen[1]]
+    out["est_prob1"], out["est_prob2"] = table["scale1"], table["scale2"]
+    if "emp_effect" in out:
+        out["emp_prob1"], out["emp_prob2"] = table[seen[0]], table[seen[1]]
+    rest = [c for c in ("comparison", "group1", "group2", groupby) if c in table]
+    out = out.assign(**{str(c): table[c] for c in rest})
+    out.attrs.update(table.attrs)
+    return out
