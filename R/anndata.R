@@ -41,15 +41,17 @@ python_anndata <- function(object, features = NULL, call = caller_env()) {
     object <- path.expand(object)
     if (!file.exists(object)) abort_scelbo("setup", paste0("There is no file '", object, "'."), call = call)
   }
-  with_python(bridge(call)$as_anndata(object, if (!is.null(features)) as.list(features)), call = call)
+  adata <- with_python(bridge(call)$as_anndata(object), call = call)
+  if (is.null(features)) return(adata)
+  features <- check_names(features, names_of(adata$var_names), "feature", call)
+  with_python(bridge(call)$as_anndata(adata, as.list(features)), call = call)
 }
 
 # What read_cells() read -> AnnData of the chosen features and columns.
 send_cells <- function(cells, features = NULL, columns = character(), obsm = list(), var = NULL, call = caller_env()) {
   counts <- cells$counts
   if (!is.null(features)) {
-    check_names(features, rownames(counts), "feature", call)
-    at <- match(features, rownames(counts))
+    at <- match(check_names(features, rownames(counts), "feature", call), rownames(counts))
     counts <- counts[at, , drop = FALSE]
     if (!is.null(var)) var <- var[at, , drop = FALSE]
   }
@@ -63,16 +65,21 @@ send_cells <- function(cells, features = NULL, columns = character(), obsm = lis
   ), call = call)
 }
 
-bare_frame <- function(names) data.frame(row.names = make.unique(names))
+bare_frame <- function(names) data.frame(row.names = make.unique(names %||% character()))
 
-# Every wanted name must be there; all that are not come in one error, each with its nearest match.
+# Every wanted name must be there; all that are not come in one error, each with its nearest match. Who only looks
+# (check_data()) goes on with those that are there.
 check_names <- function(wanted, known, what, call = caller_env()) {
+  there <- wanted[wanted %in% known]
   absent <- setdiff(wanted, known)
-  if (!length(absent)) return(invisible())
+  if (!length(absent)) return(invisible(there))
   describe <- function(name) paste(c(paste0("'", name, "'."), did_you_mean(name, known)), collapse = " ")
   problems <- vapply(head(absent, 8), describe, "")
-  abort_scelbo(
-    "setup", paste0("There is no such ", what, if (length(absent) > 8) paste0(" (", length(absent), " in all)"), ":"),
-    if (length(known)) paste0("There are ", some_of(known), "."), unname(problems), call = call
+  withRestarts(
+    abort_scelbo(
+      "setup", paste0("There is no such ", what, if (length(absent) > 8) paste0(" (", length(absent), " in all)"), ":"),
+      if (length(known)) paste0("There are ", some_of(known), "."), unname(problems), call = call
+    ),
+    scelbo_go_on = function() there
   )
 }

@@ -1,16 +1,17 @@
 # Errors by meaning. Every error of this package, whichever language raised it, has the classes
-# c("scelbo_<kind>_error", "scelbo_error"), a `hint` (the next call) and `problems` (all that was found at once).
+# c("scelbo_<kind>_error", "scelbo_error"), a `headline`, a `hint` (the next call) and `problems` (all found at once).
 
 abort_scelbo <- function(kind, message, hint = NULL, problems = NULL, call = caller_env(), class = NULL) {
   abort(
     c(message, if (length(problems)) setNames(problems, rep("x", length(problems))), if (length(hint)) c(i = hint)),
     class = c(class, paste0("scelbo_", kind, "_error"), "scelbo_error"),
-    hint = hint, problems = problems, call = call
+    headline = message, hint = hint, problems = problems, call = call
   )
 }
 
 warn_scelbo <- function(kind, message, ...) {
-  rlang::warn(message, class = c(paste0("scelbo_", kind, "_warning"), "scelbo_warning"), ...)
+  rlang::warn(message, class = c(paste0("scelbo_", kind, "_warning"), "scelbo_warning"), headline = message[[1]],
+              hint = unname(message[-1]), ...)
 }
 
 # Evaluates `expr`, turning a Python exception into an R condition; conditions of R itself pass unchanged.
@@ -54,16 +55,28 @@ abort_python <- function(exception, call) {
 
 # Python's errors name calls and places as Python writes them: the same in R.
 r_words <- c(
-  "(\\w+=)?'?\\bscelbo_(group_by|contrast|replicates)\\b'?" = "`\\2`",
+  "(\\w+=)?'?\\bscelbo_(group_by|contrast|replicates|sample|pair)\\b'?" = "`\\2`",
+  "name it as sample_key" = "give it as `sample`",
   "contrast=\\(column, case, control\\)" = "contrast = c(column, case, control)",
   "contrast='<obs column>'" = "contrast = <column>",
   "load_query_data\\(adata, model\\)" = "load_query_data(model, object)",
   "adata\\.var_names" = "the object",
   "model\\.train\\(\\)" = "train(model)",
   "plan_kwargs=\\{'(\\w+)': ([^}]*)\\}" = "plan_kwargs = list(\\1 = \\2)",
+  "SCVI\\.setup_anndata\\(adata, labels_key=\\.\\.\\.\\)" = "`labels =`",
   "setup_anndata\\(adata, layer=\\.\\.\\.\\)" = "`layer =`",
+  "Call setup_anndata\\(adata, layer='(\\w+)'\\)" = "Give `layer = \"\\1\"`",
   "scanpy\\.pp\\.filter_cells\\(adata, min_counts=1\\)" = "object[, Matrix::colSums(counts) > 0]",
+  "scanpy\\.pp\\.filter_cells\\(adata, min_counts=\\.\\.\\.\\)" = "object[, Matrix::colSums(counts) > ...]",
+  "scanpy\\.pp\\.filter_genes\\(adata, min_counts=1\\)" = "object[Matrix::rowSums(counts) > 0, ]",
+  "scanpy\\.pp\\.highly_variable_genes\\(.*?\\)" = "Seurat::FindVariableFeatures(), scran::getTopHVGs()",
+  "adata\\.var_names_make_unique\\(\\)" = "rownames(object) <- make.unique(rownames(object))",
+  "^adata has" = "The object has",
+  "Without contrast= " = "Without a contrast ",
+  "pip install (matplotlib|umap-learn)" = "reticulate::py_install(\"\\1\")",
+  "\\.predictive\\.genes\\.query\\('(\\w+)'\\)" = "subset(report$predictive, \\1)",
   "(\\w+_keys?: )?adata\\.obs\\['([^']*)'\\]" = "column '\\2'",
+  "\\b(batch|labels|size_factor)_key\\b" = "`\\1`", "\\b(categorical|continuous)_covariate_keys\\b" = "`\\1`",
   "adata\\.layers\\['([^']*)'\\]" = "layer '\\1'",
   "adata\\.X" = "the counts",
   "\\b(\\w+)=True\\b" = "\\1 = TRUE", "\\b(\\w+)=False\\b" = "\\1 = FALSE",

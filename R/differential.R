@@ -20,7 +20,12 @@
 #'   replicates.
 #' @param mode `"vanilla"` or `"change"`.
 #' @param delta Smallest log2 fold change of interest (`mode = "change"`).
-#' @param ... Further arguments of the Python method: `fdr_target`, `batch_correction`, `seed`, ...
+#' @param ... Further arguments of the Python method: `fdr_target`, `batch_correction`, `n_samples_overall`, `seed`, ...
+#'   Of them `weights = "importance"` corrects for how far \eqn{q(z \mid x)}{q(z | x)} is from the true posterior,
+#'   judged on at most `importance_cells` cells a group (slower: minutes for thousands of features);
+#'   `filter_outlier_cells = TRUE` leaves out the tenth of each group that lies farthest from its centre in latent
+#'   space; `use_permutation = TRUE` compares `m_permutation` random pairs of draws rather than each draw with one
+#'   other.
 #' @return A data.frame with one row a feature (and comparison), the most probable first: `feature`; `proba_de`,
 #'   `bayes_factor`, `lfc_mean`, `lfc_median`, `lfc_std`, ... (`"change"`) or `proba_m1`, `proba_m2`, `bayes_factor`
 #'   (`"vanilla"`); `scale1`, `scale2` (expected frequencies), `raw_mean1`, `raw_mean2` (mean counts),
@@ -57,11 +62,7 @@ differential_expression.scelbo_model <- function(model, group_by = NULL, group1 
   check_names(as.character(c(group1, group2)), unique(as.character(groups$group_by)), "group")
   check_names(contrast$levels, unique(as.character(groups$contrast)), "level of the contrast")
   groups <- groups[lengths(groups) > 0]
-  adata <- about$adata
-  if (length(groups)) {
-    travelling <- to_pandas(as.data.frame(setNames(groups, group_column(names(groups)))), about$cells)
-    adata <- with_python(bridge()$grouped(model$python, adata, travelling))
-  }
+  adata <- with_columns(model, about$adata, setNames(groups, group_column(names(groups))), about$cells)
   column <- function(name) if (!is.null(groups[[name]])) group_column(name)
   table <- ask(
     model, "differential_expression", adata = adata, groupby = column("group_by"),
@@ -80,7 +81,13 @@ differential_expression.scelbo_model <- function(model, group_by = NULL, group1 
 }
 
 # What the user groups by travels under names that no model reads.
-group_column <- function(argument) paste0("scelbo_", argument)
+group_column <- function(argument) paste0("scelbo_", argument, recycle0 = TRUE)
+
+# The cells of `adata`, `NULL` for the model's own, with further columns: a list of vectors, one value a cell.
+with_columns <- function(model, adata, columns, cells) {
+  if (!length(columns)) return(adata)
+  with_python(bridge()$grouped(model$python, adata, to_pandas(columns, cells)))
+}
 
 as_groups <- function(groups) {
   groups <- if (!is.null(groups)) as.character(groups)

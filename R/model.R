@@ -11,16 +11,22 @@
 
 # A constructor's arguments, `as.list(environment())`, -> a model.
 new_model <- function(class, arguments, call = caller_env()) {
-  recipe <- arguments[c("assay", "layer", "features")]
-  recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
-  data <- read_data(arguments$object, recipe, call)
-  keys <- c(python_keys(data$recipe$columns), layer = data$layer, allow_non_counts = arguments$allow_non_counts)
-  fields <- arguments[setdiff(names(arguments), c(column_arguments, source_arguments))]
-  answer <- with_python(bridge(call)$create(class, data$adata, as_dict(keys), as_dict(fields)), call = call)
+  data <- read_arguments(arguments, call)
+  answer <- with_python(bridge(call)$create(class, data$adata, as_dict(data$keys), as_dict(data$fields)), call = call)
   model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
   model$python <- heard(answer)
   model$features <- names_of(data$adata$var_names)
   model
+}
+
+# What the arguments name was read: `keys` are setup_anndata()'s, `fields` the Python class's.
+read_arguments <- function(arguments, call = caller_env()) {
+  recipe <- arguments[c("assay", "layer", "features")]
+  recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
+  data <- read_data(arguments$object, recipe, call)
+  data$keys <- c(python_keys(data$recipe$columns), layer = data$layer, allow_non_counts = arguments$allow_non_counts)
+  data$fields <- arguments[setdiff(names(arguments), c(column_arguments, source_arguments))]
+  data
 }
 
 new_handle <- function(class, ...) {

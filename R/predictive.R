@@ -1,6 +1,6 @@
 #' What a trained model expects to be counted
 #'
-#' Draws from the model, the parameters of its likelihood, and how features go together in it.
+#' Draws from the model, alone and beside what was counted; the parameters of its likelihood; how features go together.
 #'
 #' @inheritParams questions
 #' @param features Names of the features. `NULL`: of `posterior_predictive_sample()` all; of the others, which are
@@ -13,8 +13,10 @@
 #' @name predictive
 #' @examples
 #' \dontrun{
-#' drawn <- posterior_predictive_sample(model, seed = 1) # for a posterior predictive check
-#' plot(Matrix::rowMeans(drawn == 0), Matrix::rowMeans(counts[rownames(drawn), ] == 0))
+#' drawn <- posterior_predictive_sample(model, seed = 1)
+#' check <- posterior_predictive_check(model)
+#' plot(check$zeros_observed, check$zeros_drawn)
+#' attr(check, "calibration")
 #' correlations <- get_feature_correlation_matrix(model, features = c("CD3D", "CD3E", "MS4A1"))
 #' }
 NULL
@@ -84,4 +86,36 @@ get_feature_correlation_matrix.scelbo_model <- function(model, object = NULL, fe
   values <- reticulate::py_to_r(table$to_numpy())
   dimnames(values) <- list(features, features)
   values
+}
+
+#' @rdname predictive
+#' @details `posterior_predictive_check()`: draws beside what was counted, of the cells held out from training
+#'   (`n_cells` of them at most, chosen at random; of all where none were held out). A data.frame with a row a feature:
+#'   `mean`, `variance`, `zeros` (share of cells) and `cv` (standard deviation / mean) over cells, each as `_observed`,
+#'   `_drawn` and `_outside` (whether the observed one lies beyond all draws), and `coverage_90`, the share of cells
+#'   inside the central 90 % of their draws. Its attributes: `"calibration"`, a data.frame with the share of values
+#'   inside the interval of each `level`, over `all` values and over those `expressed` (the model expects one count or
+#'   more); `"ranks"`, the histogram of values' ranks among their draws, even for a right model; `"outside"`, the share
+#'   of features outside by statistic; `"expected_outside"`, a right model's; `"n_cells"`, `"n_samples"`, `"held_out"`.
+#' @param n_cells At most so many cells; `NULL`: 2,000, or fewer where there are many features.
+#' @export
+posterior_predictive_check <- function(model, ...) UseMethod("posterior_predictive_check")
+
+#' @rdname predictive
+#' @export
+posterior_predictive_check.scelbo_model <- function(model, object = NULL, cells = NULL, n_samples = 25, n_cells = NULL,
+                                                    ...) {
+  about <- cells_asked(model, object)
+  predictive_of(ask(model, "posterior_predictive_check", adata = about$adata,
+                    indices = cell_positions(cells, about$cells), n_samples = n_samples, n_cells = n_cells, ...))
+}
+
+predictive_of <- function(check) {
+  plain <- function(name) reticulate::py_to_r(check[[name]])
+  structure(
+    from_pandas(check$genes), calibration = from_pandas(check$calibration$reset_index()),
+    ranks = from_pandas(check$ranks$reset_index()), outside = unlist(plain("outside")),
+    expected_outside = plain("expected_outside"), n_cells = plain("n_cells"), n_samples = plain("n_samples"),
+    held_out = plain("held_out")
+  )
 }

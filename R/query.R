@@ -21,7 +21,9 @@
 #' @param freeze_classifier `FALSE` lets a classifier learn, where the model has one.
 #' @param verbose Say how many features are absent.
 #' @return `load_query_data()`: a `scelbo_model` of the new cells. `MapQuerySCVI()`, `mapQuerySCVI()`: the new cells'
-#'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs.
+#'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs; and
+#'   with labels, their probability and the mapping score in its metadata.
+#' @seealso [get_mapping_score()], [transfer_labels()].
 #' @section Errors: `scelbo_setup_error` where the new cells lack a column of the reference (with the nearest match),
 #'   `scelbo_data_error` where they lack more than half of its features, `scelbo_training_error` where the reference is
 #'   not trained.
@@ -32,8 +34,12 @@
 #' model <- load_query_data(reference, query_cells) |> train()
 #' z <- get_latent_representation(model)
 #'
-#' atlas <- RunSCVI(atlas, batch = "donor")
-#' query <- MapQuerySCVI(query, atlas) # query[["scvi"]] lies in the space of atlas[["scvi"]]
+#' # labels of sorted blood cells for those of a patient
+#' atlas$study <- "sorted"
+#' query$study <- "patient"
+#' atlas <- RunSCVI(Seurat::FindVariableFeatures(atlas), batch = "study")
+#' query <- MapQuerySCVI(query, atlas, labels = "cell_type") # query[["scvi"]] lies in the space of atlas[["scvi"]]
+#' tapply(query$scvi_mapping_score, query$scvi_label, median) # near 0: unlike any cell of the atlas
 #' both <- merge(atlas, query, merge.dr = "scvi")
 #' }
 #' @export
@@ -69,15 +75,22 @@ as_model <- function(reference) {
 }
 
 #' @rdname load_query_data
+#' @param labels Column of the reference object's metadata with known labels, or a vector with one value a reference
+#'   cell: `scvi_label` and `scvi_probability` in the new object's metadata (`colData`) are then what
+#'   [transfer_labels()] says of each new cell.
+#' @param score Write [get_mapping_score()] to `scvi_mapping_score`: near 0 a cell is unlike the reference's, whatever
+#'   its label. (Cells of another laboratory score lower altogether: compare them with each other.) Where the reference
+#'   comes without its cells, or none were held out from training, a message says so. (All three are named after the
+#'   reduction, `name`.)
 #' @param ... Further arguments of `load_query_data()` and of [train()].
 #' @param name Name of the reduction and of the model in the object.
 #' @export
-MapQuerySCVI <- function(object, reference, ..., name = "scvi") {
-  run_model("load_query_data", object, list(reference = as_model(reference), ...), name)
+MapQuerySCVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "scvi") {
+  map_query(object, reference, labels, score, list(...), name)
 }
 
 #' @rdname load_query_data
 #' @export
-mapQuerySCVI <- function(object, reference, ..., name = "SCVI") {
-  run_model("load_query_data", object, list(reference = as_model(reference), ...), name)
+mapQuerySCVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "SCVI") {
+  map_query(object, reference, labels, score, list(...), name)
 }

@@ -30,9 +30,11 @@ get_latent_representation.scelbo_model <- function(model, object = NULL, cells =
   at <- cell_positions(cells, about$cells)
   z <- ask(model, "get_latent_representation", adata = about$adata, indices = at, give_mean = give_mean, ...)
   z <- reticulate::py_to_r(z)
-  dimnames(z) <- list(chosen(about$cells, at), paste0(tolower(model$class), "_", seq_len(ncol(z))))
+  dimnames(z) <- list(chosen(about$cells, at), latent_names(model, ncol(z)))
   z
 }
+
+latent_names <- function(model, n) paste0(tolower(model$class), "_", seq_len(n))
 
 #' @rdname questions
 #' @details `get_latent_library_size()`: the library size \eqn{\ell}{l} of each cell, in counts: inferred where it is
@@ -75,6 +77,10 @@ get_batch_representation.scelbo_model <- function(model, object = NULL, cells = 
 #' @param transform_batch Give the values that the cells would have had in this batch; several batches are averaged.
 #' @param transform The same for any covariate, a category or a number: `list(donor = "A", percent.mt = 0)`.
 #' @param library_size What the values of a cell sum to over all features, or `"latent"`: the model's library size.
+#' @param file Write the values to this new `.h5ad` file (or `.zarr` folder), a few cells at a time: memory does not
+#'   grow with the result, and without `features` it is all of the variable ones, or all, whatever their number. Returns
+#'   them as an `HDF5Array`, features x cells, if that package is installed and the file is an `.h5ad`; else the path,
+#'   invisibly.
 #' @param n_samples 1 decodes the mean of \eqn{q(z \mid x)}{q(z | x)}; more average over so many draws.
 #' @export
 get_normalized_expression <- function(model, ...) UseMethod("get_normalized_expression")
@@ -83,16 +89,34 @@ get_normalized_expression <- function(model, ...) UseMethod("get_normalized_expr
 #' @export
 get_normalized_expression.scelbo_model <- function(model, object = NULL, features = NULL, cells = NULL,
                                                    transform_batch = NULL, transform = NULL, library_size = 1,
-                                                   n_samples = 1, ...) {
+                                                   n_samples = 1, file = NULL, ...) {
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
   names <- chosen(about$cells, at)
-  features <- dense_features(model, features, length(names))
+  features <- dense_features(model, features, if (is.null(file)) length(names) else 0)
+  path <- if (!is.null(file)) path.expand(file)
   rho <- ask(model, "get_normalized_expression", adata = about$adata, indices = at, gene_list = as.list(features),
              transform_batch = as_groups(transform_batch), transform = counterfactual(model, transform),
-             library_size = library_size, n_samples = n_samples, return_numpy = TRUE, ...)
-  features_by_cells(rho, features, names)
+             library_size = library_size, n_samples = n_samples, return_numpy = TRUE, out = path, ...)
+  if (is.null(file)) return(features_by_cells(rho, features, names))
+  with_python(rho$file$close())
+  on_disk(path, features, names)
 }
+
+# The matrix in an h5ad file: HDF5 keeps rows together and R columns, so cells x features of one are features x cells of
+# the other.
+on_disk <- function(path, features, cells) {
+  if (endsWith(path, ".h5ad") && installed("HDF5Array")) {
+    values <- HDF5Array::HDF5Array(path, "X")
+    dimnames(values) <- list(features, cells)
+    return(values)
+  }
+  open <- if (endsWith(path, ".h5ad")) "HDF5Array::HDF5Array(path, \"X\"), features x cells" else "Python's anndata"
+  rlang::inform(c(paste0("Written to '", path, "'."), i = paste0("Open it by ", open, ".")))
+  invisible(path)
+}
+
+installed <- function(package) requireNamespace(package, quietly = TRUE)
 
 # (draws x) cells x features, as Python has them -> features x cells (x draws).
 features_by_cells <- function(values, features, cells) {
@@ -154,6 +178,25 @@ get_reconstruction_error <- function(model, ...) UseMethod("get_reconstruction_e
 #' @export
 get_reconstruction_error.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
   ask_number(model, "get_reconstruction_error", object, cells, ...)
+}
+
+#' @rdname questions
+#' @details `get_latent_kl()`: what each latent dimension says about cells, \eqn{KL(q(z_d \mid x) \| p(z_d))}{KL(q(z_d |
+#'   x) || p(z_d))}, in nats; one near 0 has collapsed.
+#' @export
+get_latent_kl <- function(model, ...) UseMethod("get_latent_kl")
+
+#' @rdname questions
+#' @export
+get_latent_kl.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
+  about <- cells_asked(model, object)
+  at <- cell_positions(cells, about$cells)
+  name_latents(model, ask(model, "get_latent_kl", adata = about$adata, indices = at, ...))
+}
+
+name_latents <- function(model, values) {
+  values <- as.vector(reticulate::py_to_r(values))
+  setNames(values, latent_names(model, length(values)))
 }
 
 #' @rdname questions

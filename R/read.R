@@ -59,9 +59,10 @@ find_columns <- function(columns, obs, call = caller_env()) {
     abort_scelbo("argument", paste0("`", names(named)[odd][[1]], "` must name columns of the metadata."),
                  "Add the values to the object first, then give the column's name.", call = call)
   }
-  check_names(unique(unlist(named)), names(obs), "column in the metadata", call)
+  there <- check_names(unique(unlist(named)), names(obs), "column in the metadata", call)
+  columns <- lapply(named, function(asked) asked[asked %in% there])
   if (!rlang::is_formula(formula)) return(columns)
-  terms <- named$batch
+  terms <- columns$batch
   categorical <- !vapply(terms, function(name) is.numeric(obs[[name]]), NA)
   factors <- terms[categorical]
   columns$batch <- if (length(factors)) factors[[1]]

@@ -60,6 +60,17 @@ own_or <- function(model, object) {
   if (model$has_data && identical(colnames(object), model$cells)) NULL else object
 }
 
+# A model that came back from a file without its cells takes them from the object that holds them still.
+give_cells <- function(model, object) {
+  python_model(model)
+  if (!model$has_data && length(model$cells) && identical(colnames(object), model$cells)) {
+    data <- read_like(model$python, object, model$recipe)
+    model$python <- with_python(bridge()$unpack(model$saved, data$adata))
+    model$has_data <- TRUE
+  }
+  model
+}
+
 # One step from object to object: construct, train, write back.
 run_model <- function(constructor, object, arguments, name) {
   write_back(fit_model(constructor, object, arguments), object, name = name)

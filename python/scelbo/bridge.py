@@ -24,7 +24,7 @@ from anndata import AnnData, read_h5ad
 
 import scelbo
 from scelbo import settings
-from scelbo.bridge_frames import columns, frame  # noqa: F401 (R asks for them here)
+from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
 from scelbo.errors import ArgumentError, unknown
 
 

@@ -46,6 +46,15 @@ def columns(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def records(items: Sequence[Sequence[Any]], names: Sequence[str]) -> pd.DataFrame:
+    """Named tuples as the rows of a data frame, which has its columns also where there are none.
+
+    >>> records([("no counts", "remove it")], ["what", "fix"]).to_dict("list")
+    {'what': ['no counts'], 'fix': ['remove it']}
+    """
+    return pd.DataFrame(list(items), columns=list(names))
+
+
 def _parts(column: pd.Series) -> tuple[str, Any, Any]:
     missing = column.isna().to_numpy()
     mask = missing if missing.any() else None

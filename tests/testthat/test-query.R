@@ -97,7 +97,7 @@ test_that("MapQuerySCVI and mapQuerySCVI go from object to object", {
   untouched <- serialize(before, NULL)
   after <- MapQuerySCVI(before, atlas, max_epochs = 2, verbose = FALSE)
   expect_identical(serialize(before, NULL), untouched)
-  expect_identical(after[[]], before[[]])
+  expect_identical(after[[]][names(before[[]])], before[[]])
   z <- get_latent_representation(train(load_query_data(trained_model(), before), max_epochs = 2, verbose = FALSE))
   expect_equal(SeuratObject::Embeddings(after, "scvi"), z)
   expect_equal(nrow(FindMarkersSCVI(after, "z", group.by = "batch")), 60)

@@ -50,6 +50,41 @@ test_that("differential expression finds what differs", {
   expect_equal(nrow(every), 180)
 })
 
+test_that("what else Python's test takes passes through", {
+  ask <- function(...) {
+    differential_expression(trained_model(), group_by = cell_types(150), group1 = "a", mode = "change", seed = 1,
+                            n_samples_overall = 300, ...)["gene1", ]
+  }
+  weighted <- ask(weights = "importance", importance_cells = 20)
+  expect_gt(weighted$lfc_mean, 1)
+  expect_false(weighted$lfc_mean == ask()$lfc_mean)
+  expect_false(ask(filter_outlier_cells = TRUE)$lfc_mean == ask()$lfc_mean)
+  expect_false(ask(use_permutation = TRUE, m_permutation = 500)$lfc_mean == ask()$lfc_mean)
+  expect_error(ask(weights = "importanc"), "Did you mean 'importance'", class = "scelbo_argument_error")
+})
+
+test_that("normalised expression goes to a file, and comes back as it would without", {
+  model <- trained_model()
+  folder <- withr::local_tempdir()
+  ask <- function(...) get_normalized_expression(model, cells = 40:1, transform_batch = "x", library_size = 1e4, ...)
+  expected <- ask()
+  local_value("dense_limit", 8)
+  if (installed("HDF5Array")) {
+    on_disk <- ask(file = file.path(folder, "all.h5ad"))
+    expect_s4_class(on_disk, "DelayedMatrix")
+    expect_identical(dimnames(on_disk), dimnames(expected))
+    expect_equal(as.matrix(on_disk), expected, tolerance = 1e-6)
+    expect_error(ask(file = file.path(folder, "all.h5ad")), "exists", class = "scelbo_argument_error")
+  }
+  local_value("installed", function(package) FALSE)
+  path <- file.path(folder, "two.h5ad")
+  expect_message(answer <- withVisible(ask(file = path, features = c("gene9", "gene2"))), "HDF5Array")
+  expect_identical(answer, list(value = path, visible = FALSE))
+  parts <- suppressWarnings(anndata_parts(path, "counts"))
+  expect_equal(as.matrix(parts$counts), expected[c("gene9", "gene2"), ], tolerance = 1e-6)
+  expect_message(ask(file = file.path(folder, "all.zarr")), "anndata")
+})
+
 test_that("case is compared with control inside every group", {
   object <- seurat_object()
   object$stim <- factor(ifelse(cell_batches(150) == "y", "STIM", "CTRL"))
@@ -84,31 +119,54 @@ test_that("case is compared with control inside every group", {
   })
 })
 
+# Methods of the Python model that answer questions: those that the analysis layer wrote.
+python_questions <- function() {
+  python <- core()$SCVI
+  public <- grep("^[a-z]", names(python), value = TRUE)
+  module <- function(name) {
+    method <- python[[name]]
+    if (reticulate::py_has_attr(method, "__module__")) reticulate::py_to_r(method[["__module__"]]) else ""
+  }
+  public[startsWith(vapply(public, module, ""), "scelbo.analysis")]
+}
+
+test_that("every question of Python's can be asked in R", {
+  only_python <- c(
+    get_aggregated_posterior = "a distribution of torch, which no object of R stands for",
+    minify = "makes a model: one in R is saved without its cells, and takes them by `object =`",
+    with_data = "likewise"
+  )
+  expect_gte(length(python_questions()), 17)
+  expect_setequal(setdiff(python_questions(), getNamespaceExports("scelbo")), names(only_python))
+})
+
 test_that("every question has its Python method's arguments and defaults", {
   words <- c(object = "adata", cells = "indices", features = "gene_list", group_by = "groupby", cells1 = "idx1",
-             cells2 = "idx2", reference = "reference_model")
-  only_r <- list(get_likelihood_parameters = "features", load_query_data = c("assay", "layer", "verbose"))
+             cells2 = "idx2", labels = "labels_key", sample = "sample_key", pair = "pair_key")
+  own_words <- list(load_query_data = c(reference = "reference_model"), report = c(file = "path"),
+                    get_normalized_expression = c(file = "out"))
+  only_r <- list(get_likelihood_parameters = "features", load_query_data = c("assay", "layer", "verbose"),
+                 report = "open")
+  own_defaults <- list(report = "path") # R writes the page unless told not to
   signature <- reticulate::import("inspect", convert = FALSE)$signature
   python <- core()$SCVI
-  methods <- ls(getNamespace("scelbo")$.__S3MethodsTable__., pattern = "[.]scelbo_model$")
-  questions <- intersect(sub("[.]scelbo_model$", "", methods), ls(getNamespace("scelbo")))
-  asked_of_python <- vapply(questions, reticulate::py_has_attr, NA, x = python)
-  questions <- c(setdiff(questions[asked_of_python], "train"), "load_query_data")
-  expect_gte(length(questions), 12)
-  for (question in questions) {
+  for (question in c(intersect(python_questions(), getNamespaceExports("scelbo")), "load_query_data")) {
     ours <- formals(if (question == "load_query_data") question else paste0(question, ".scelbo_model"))
     ours <- ours[setdiff(names(ours), c("model", "...", only_r[[question]]))]
-    renamed <- names(ours) %in% names(words)
-    names(ours)[renamed] <- words[names(ours)[renamed]]
+    said <- c(own_words[[question]], words)
+    renamed <- names(ours) %in% names(said)
+    names(ours)[renamed] <- said[names(ours)[renamed]]
     parameters <- reticulate::iterate(signature(python[[question]])$parameters$values(), identity)
     names(parameters) <- vapply(parameters, function(one) reticulate::py_to_r(one$name), "")
     expect_equal(setdiff(names(ours), names(parameters)), character(), info = question)
-    for (name in names(ours)) {
+    for (name in setdiff(names(ours), own_defaults[[question]])) {
       if (identical(ours[[name]], quote(expr = ))) next # it must be given
       default <- reticulate::py_to_r(parameters[[name]]$default)
       expect_equal(eval(ours[[name]]), default, info = paste(question, name))
     }
   }
+  forecast <- signature(python$check)$parameters[["forecast"]]
+  expect_equal(formals(check_data)$forecast, reticulate::py_to_r(forecast$default))
 })
 
 test_that("errors name the nearest match", {
