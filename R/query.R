@@ -34,7 +34,7 @@
 #' model <- load_query_data(reference, query_cells) |> train()
 #' z <- get_latent_representation(model)
 #'
-#' # labels of sorted blood cells for those of a patient
+#' # labels of sorted blood cells for those of a patient; a batch of its own is what the query learns
 #' atlas$study <- "sorted"
 #' query$study <- "patient"
 #' atlas <- RunSCVI(Seurat::FindVariableFeatures(atlas), batch = "study")
