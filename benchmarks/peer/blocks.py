@@ -56,8 +56,11 @@ def linear(name: str, ours: ConditionalLinear, theirs: nn.Linear) -> Iterator[Pa
         yield Pair(f"{name}.slope", ours.slope, theirs.weight, columns(at, len(ours.slope)))
         at += len(ours.slope)
     for shift in ours.shifts:
-        if (n := len(shift.table)) > 1:
-            yield Pair(f"{name}.shift.{shift.covariate}", shift.table, theirs.weight, columns(at, n))
+        n = len(shift.rows())
+        if at == theirs.weight.shape[1] and not shift.rows().any():
+            continue  # a query's encoder: ours has room for new categories, at zero, where scvi-tools has none
+        if n > 1:
+            yield from rows(f"{name}.shift.{shift.covariate}", shift, theirs.weight, columns(at, n))
             at += n
     assert at == theirs.weight.shape[1], f"{name}: {theirs.weight.shape[1] - at} of the peer's input columns are not accounted for"
 
@@ -79,4 +82,13 @@ def encoder(name: str, ours: GaussianEncoder, theirs: Any) -> Iterator[Pair]:
 
 def table(name: str, ours: PerCategory, theirs: Tensor, transposed: bool = False) -> Iterator[Pair]:
     """One row a category."""
-    yield Pair(name, ours.table, theirs, (lambda t: t.T) if transposed else (lambda t: t))
+    yield from rows(name, ours, theirs, (lambda t: t.T) if transposed else (lambda t: t))
+
+
+def rows(name: str, ours: PerCategory, theirs: Tensor, view: Callable[[Tensor], Tensor]) -> Iterator[Pair]:
+    """Rows that came with a reference, where there are any, and those that are its own."""
+    n = len(ours.fixed)
+    if n:
+        yield Pair(f"{name}.fixed", ours.fixed, theirs, lambda t: view(t)[:n])
+    if len(ours.table):
+        yield Pair(name, ours.table, theirs, lambda t: view(t)[n:])

@@ -77,18 +77,18 @@ def both(adata: AnnData, keys: dict[str, Any], seed: int = 0, **hyper: Any) -> B
     return Both(ours, theirs, list(made.values()), None if own is None else (own, made["l_prior"].theirs))
 
 
-def minibatch(pair: Both) -> tuple[Any, dict[str, Tensor]]:
-    """All cells, as either model reads them."""
-    n = pair.ours.adata.n_obs
-    cells = next(pair.ours.batches(batch_size=n)).to(torch.float64)
+def minibatch(pair: Both, adata: AnnData | None = None) -> tuple[Any, dict[str, Tensor]]:
+    """All cells, or other ones, as either model reads them."""
+    n = (pair.ours.adata if adata is None else adata).n_obs
+    cells = next(pair.ours.batches(adata, batch_size=n)).to(torch.float64)
     cells.x = Counts(cells.x.crow, cells.x.col, cells.x.val, cells.x.n_vars)  # what was summed in float32 is made again
-    loader = pair.theirs._make_data_loader(pair.theirs.adata, batch_size=n)
+    loader = pair.theirs._make_data_loader(pair.theirs.adata if adata is None else pair.theirs._validate_anndata(adata), batch_size=n)
     return cells, {k: v.double() if v.is_floating_point() else v for k, v in next(iter(loader)).items()}
 
 
-def losses(pair: Both, kl_weight: float = 1.0, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def losses(pair: Both, kl_weight: float = 1.0, seed: int = 0, adata: AnnData | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Quantity -> value, ours and the peer's, at the same draw of the latents (differentiable)."""
-    cells, tensors = minibatch(pair)
+    cells, tensors = minibatch(pair, adata)
     noise = torch.randn(len(cells), pair.ours.n_latent + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     with _no_float32():
         return _ours(pair.ours.module, cells, noise, kl_weight), _theirs(pair.theirs.module, tensors, noise, kl_weight)
