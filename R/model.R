@@ -5,7 +5,7 @@
 #   cells    names of the cells it was made from, in order
 #   features names of its features
 #   variable those that its object held for variable
-#   has_data whether the Python model holds those cells (not after a restore)
+#   has_data whether the Python model holds those cells (after a restore, if they were minified)
 #   python   the Python model; a null pointer once the handle came back from a file
 #   saved    the model's folder as bytes, from which it is restored then
 
@@ -60,9 +60,11 @@ python_model <- function(model, call = caller_env()) {
                  "Make it again with its constructor, and train() it before it is saved.", call = call)
   }
   model$python <- with_python(bridge(call)$unpack(model$saved), call = call)
-  model$has_data <- FALSE
+  model$has_data <- length(cells_held(model$python)) > 0
   model$python
 }
+
+cells_held <- function(python) as.character(unlist(reticulate::py_to_r(with_python(bridge()$cells_of(python)))))
 
 keep_state <- function(model, call = caller_env()) {
   model$saved <- reticulate::py_to_r(with_python(bridge(call)$pack(model$python), call = call))

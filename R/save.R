@@ -2,7 +2,7 @@
 #'
 #' The folder is the same as Python's `model.save()`: a model trained in R opens in Python, and back. (`saveRDS()` works
 #' too: a model keeps its trained state inside, and restores itself when it is next asked. Neither keeps the cells, so
-#' pass them to questions by `object =`.)
+#' pass them to questions by `object =`, or [minify()] the model first.)
 #'
 #' @param model A trained `scelbo_model`.
 #' @param folder Where to: a folder with `model.json` and `weights.safetensors`.
@@ -16,7 +16,8 @@
 #' }
 #' @export
 save_model <- function(model, folder, overwrite = FALSE) {
-  ask(model, "save", folder = path.expand(folder), overwrite = overwrite)
+  small <- reticulate::py_to_r(with_python(bridge()$is_minified(python_model(model))))
+  ask(model, "save", folder = path.expand(folder), overwrite = overwrite, save_anndata = small)
   invisible(folder)
 }
 
@@ -33,6 +34,8 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = recipe$features,
                       variable = character(), has_data = FALSE)
   model$python <- python
+  model$cells <- cells_held(python)
+  model$has_data <- length(model$cells) > 0
   if (!is.null(object)) {
     data <- read_like(python, object, recipe)
     model$python <- with_python(core()$load(path.expand(folder), data$adata))

@@ -24,6 +24,7 @@ from anndata import AnnData, read_h5ad
 
 import scelbo
 from scelbo import settings
+from scelbo.data.minified import MARK
 from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
 from scelbo.errors import ArgumentError, unknown
 
@@ -175,7 +176,7 @@ def pack(model: Any) -> bytearray:
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "model"
-        model.save(folder)
+        model.save(folder, save_anndata=is_minified(model))
         with zipfile.ZipFile(buffer, "w") as archive:  # unlike tar's, its members cannot be written elsewhere when unpacked
             for file in sorted(folder.rglob("*")):
                 archive.write(file, file.relative_to(folder))
@@ -188,6 +189,16 @@ def unpack(state: bytes, adata: AnnData | None = None) -> Any:
         with zipfile.ZipFile(io.BytesIO(bytes(state))) as archive:
             archive.extractall(folder)
         return scelbo.load(folder, adata)
+
+
+def is_minified(model: Any) -> bool:
+    """Whether the model's cells have no counts, so that they fit beside its weights."""
+    return model.adata is not None and not model.adata.uns.get(MARK, {"counts": True})["counts"]
+
+
+def cells_of(model: Any) -> list[str]:
+    """Names of the cells that the model holds."""
+    return [] if model.adata is None else list(model.adata.obs_names)
 
 
 def history(model: Any) -> pd.DataFrame:

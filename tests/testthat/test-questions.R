@@ -133,8 +133,7 @@ python_questions <- function() {
 test_that("every question of Python's can be asked in R", {
   only_python <- c(
     get_aggregated_posterior = "a distribution of torch, which no object of R stands for",
-    minify = "makes a model: one in R is saved without its cells, and takes them by `object =`",
-    with_data = "likewise"
+    with_data = "a model in R takes other cells by `object =`"
   )
   expect_gte(length(python_questions()), 17)
   expect_setequal(setdiff(python_questions(), getNamespaceExports("scelbo")), names(only_python))
