@@ -25,10 +25,14 @@ lint: venv ## style, types, layers; R's style and help pages
 
 parity: venv-peer ## the same weights give the same numbers in scvi-tools
 	@$(peer) benchmarks/parity.py
-bench: venv-peer ## speed and integration beside scvi-tools
+# numba, which scanpy runs on, would give torch all cores again
+bench: export NUMBA_NUM_THREADS ?= 1
+bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/epoch.py
 	@$(python) benchmarks/decode.py
 	@$(peer) benchmarks/integration.py
+	@$(peer) benchmarks/differential.py
+	@$(peer) benchmarks/mapping.py
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-peer .r-lib demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
