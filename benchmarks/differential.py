@@ -1,7 +1,7 @@
 """Are the genes that are called really different? Nothing to find, changes that were planted, and the same table twice.
 
 Sorted PBMC (``../shared/data/pbmc_facs.h5ad``; skipped where absent), beside scvi-tools and Wilcoxon's test with Benjamini and Hochberg's
-adjustment. *Null*: random halves of one type, where every call is false. *Planted*: counts of up to 100 genes a type are thinned in one of two
+adjustment. *Null*: random halves of one type, where every call is false. *Planted*: up to 100 genes a type are thinned in one of two
 halves (each molecule kept with probability 1 / fold change, so that the noise stays real), before the models are trained. *Reproducible*:
 the same call gives the same bytes, in this process and in a new one. Ends with an error if calls are false more often than stated, if fewer
 planted genes are found than scvi-tools finds, or if tables differ. Run with ``make bench``.
@@ -200,7 +200,7 @@ def main() -> int:
     by = rows.drop(columns="type").groupby("method", sort=False)
     hits = by.mean().assign(called=by["called"].sum(), false=by["false"].sum())
     hits.insert(2, "observed FDR", (hits["false"] / hits["called"].clip(lower=1)))
-    print(f"\nPlanted changes of up to {PLANTED} genes in each type, called at a stated FDR of {FDR}; AUC among genes seen in {SEEN:.0%}:\n")
+    print(f"\nPlanted changes of up to {PLANTED} genes in each type, called at a stated FDR of {FDR}; AUC in genes seen in {SEEN:.0%}:\n")
     show(hits)
 
     if wrong.loc[OURS, "with a call"] > FDR:
