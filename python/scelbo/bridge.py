@@ -24,8 +24,8 @@ from anndata import AnnData, read_h5ad
 
 import scelbo
 from scelbo import settings
-from scelbo.data.minified import MARK
 from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
+from scelbo.data.minified import MARK
 from scelbo.errors import ArgumentError, unknown
 
 

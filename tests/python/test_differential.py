@@ -150,7 +150,7 @@ def test_outlying_cells_can_be_left_out(model):
     mixed = np.concatenate([own, strangers])
     ask = lambda **k: model.differential_expression(idx1=mixed, idx2=kind == "type2", n_samples_overall=50, **k)["raw_mean1"]  # noqa: E731
     kept = drawing.without_outliers(model, None, design(model.adata, idx1=mixed)).pools[0]
-    assert len(kept) < len(mixed) and np.isin(strangers, kept).sum() <= 1
+    assert len(kept) < len(mixed) and np.isin(strangers, kept).sum() <= 2  # a tenth of all go
     filtered = ask(filter_outlier_cells=True)
     np.testing.assert_allclose(filtered[list(model.setup.var_names)], model.adata.X[kept].toarray().mean(0), rtol=1e-5)
 

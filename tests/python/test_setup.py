@@ -205,12 +205,14 @@ def test_counts_take_sums_and_dense_agree_with_scipy():
     torch.testing.assert_close(weight.grad, dense.grad)
 
 
-def test_minibatches_hold_every_cell_once_and_never_one_alone():
+def test_minibatches_hold_every_cell_once_and_are_of_one_size():
     for n in range(1, 40):
         parts = chunks(np.arange(n), 8)
+        sizes = [len(part) for part in parts]
         assert np.concatenate(parts).tolist() == list(range(n))
-        assert n == 1 or min(map(len, parts)) > 1
-    assert len(Loader(None, np.arange(129), 128)) == 1
+        assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1
+    assert [len(part) for part in chunks(np.arange(2306), 128)] == [122] * 7 + [121] * 12  # no step of 2 cells
+    assert len(Loader(None, np.arange(129), 128)) == 2
 
 
 def test_split_sizes():

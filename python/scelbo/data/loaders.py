@@ -13,11 +13,11 @@ from scelbo.errors import ArgumentError
 
 
 def chunks(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cut ``order`` into minibatches; a leftover of one cell joins the one before (batch norm needs two)."""
-    cuts = list(range(batch_size, len(order), batch_size))
-    if cuts and len(order) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(order, cuts) if len(order) else []
+    """Cut ``order`` into as few minibatches of at most ``batch_size`` as it takes, all of one size, give or take a cell.
+
+    A leftover of a few cells would be a step like any other: batch norm of two cells is noise, and one has no variance at all.
+    """
+    return np.array_split(order, -(-len(order) // batch_size)) if len(order) else []
 
 
 class Loader:
