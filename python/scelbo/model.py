@@ -113,12 +113,23 @@ class Model:
 
     check = classmethod(preflight.check)
 
-    def read(self, adata: AnnData | None = None) -> Columns:
-        """All cells of ``adata`` (default: the training data) as the model reads them; features are aligned by name."""
-        if adata is not None and adata is not self.adata:
-            return self.setup.read(adata, self.Cells)
+    def source(self, adata: AnnData | None = None) -> AnnData:
+        """The cells that a question is about: ``adata``, or the model's own."""
+        if adata is not None:
+            return adata
         if self.adata is None:
             raise SetupError("This model was loaded without data.", "Give the data: adata=..., or load it with them.")
+        return self.adata
+
+    @property
+    def held_out_indices(self) -> np.ndarray:
+        """Rows of the model's cells that no training has seen."""
+        return np.concatenate([self.validation_indices, self.test_indices])
+
+    def read(self, adata: AnnData | None = None) -> Columns:
+        """All cells of ``adata`` (default: the training data) as the model reads them; features are aligned by name."""
+        if self.source(adata) is not self.adata:
+            return self.setup.read(self.source(adata), self.Cells)
         if self._data is None:
             self._data = self.setup.read(self.adata, self.Cells)
         elif not self._data.intact:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES
+from matplotlib import image
 from scipy.stats import chisquare
 
 from scelbo import SCVI, errors, settings
@@ -188,7 +189,6 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("likelihood", ["nb", "normal"])
 def test_the_page_stands_alone(likelihood, adata, tmp_path):
-    image = pytest.importorskip("matplotlib.image")
     adata.obs["cell_type"] = np.where(np.arange(120) % 2, "<b>T&B</b>", "other")
     report = fitted(adata, likelihood, epochs=2).report(tmp_path / "report.html", labels_key="cell_type", n_samples=5)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")

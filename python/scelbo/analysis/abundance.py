@@ -23,7 +23,8 @@ from torch import Tensor
 from scelbo import settings
 from scelbo.analysis.contrast import contrast_levels, text_of
 from scelbo.analysis.mixture import posteriors
-from scelbo.errors import ArgumentError, SetupError
+from scelbo.data import at_most
+from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -84,31 +85,24 @@ def differential_abundance(
         A column or level is unknown, a sample is on both sides, or a side has fewer than two samples.
     """
     self.require_trained()
-    source = self.adata if adata is None else adata
-    if source is None:
-        raise SetupError("This model was loaded without data.", "Give the data: adata=...")
+    source = self.source(adata)
     sample = text_of(source, sample_key)
     names = sorted(set(sample) - {""})
     sides = None if contrast is None else _sides(source, sample, contrast, pair_key)
     loc, scale = posteriors(self, adata, None, batch_size)
     if sides is not None:
-        near = _neighbours(loc.cpu().numpy(), n_neighbors or min(NEIGHBORS_A_SAMPLE * len(names), max(2, len(loc) // 10)))
+        k = n_neighbors or min(NEIGHBORS_A_SAMPLE * len(names), max(2, len(loc) // 10))
+        near = NearestNeighbors(n_neighbors=k).fit(loc.cpu().numpy()).kneighbors(return_distance=False)  # without the cell itself
         share = {name: np.log(((sample[near] == name).sum(1) + 0.5) / (sample == name).sum()) for name in [*sides[0], *sides[1]]}
         return _tested(pd.DataFrame(share, index=source.obs_names), *sides, paired=pair_key is not None, fdr_target=fdr_target)
     rng, density = np.random.default_rng(settings.fresh_seed(seed)), np.empty((len(loc), len(names)))
     with settings.task("Densities", len(names), progress) as work:
         for k, name in enumerate(names):
             rows = np.flatnonzero(sample == name)
-            if num_cells_posterior is not None and len(rows) > num_cells_posterior:
-                rows = np.sort(rng.choice(rows, num_cells_posterior, replace=False))
+            rows = at_most(rows, len(rows) if num_cells_posterior is None else num_cells_posterior, rng)
             density[:, k] = _log_density(loc, loc[rows], scale[rows], rows, dof)
             work.step()
     return pd.DataFrame(density, index=source.obs_names, columns=names)
-
-
-def _neighbours(z: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest other cells of every cell, (cells, k)."""
-    return NearestNeighbors(n_neighbors=k).fit(z).kneighbors(return_distance=False)
 
 
 def _log_density(at: Tensor, loc: Tensor, scale: Tensor, rows: np.ndarray, dof: float | None) -> np.ndarray:

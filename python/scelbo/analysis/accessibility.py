@@ -12,10 +12,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from scelbo import settings
-from scelbo.analysis.decode import counterfactuals, decode, genes_of
+from scelbo.analysis.decode import counterfactuals, decode_at, genes_of
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.data import index_of
 from scelbo.errors import ArgumentError
+from scelbo.module import draw
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -79,8 +80,8 @@ def normalized_accessibility(
     """
     self.require_trained()
     regions, views = genes_of(self, region_list), counterfactuals(self, transform_batch, transform)
-    source: Any = self.adata if adata is None else adata
-    index, module = index_of(len(source.obs_names), indices), self.module
+    source, module = self.source(adata), self.module
+    index = index_of(source.n_obs, indices)
     names = pd.Index(self.setup.var_names) if regions is None else pd.Index(self.setup.var_names)[regions]
     n = len(index) if n_samples_overall is None else n_samples_overall
     if threshold is None and not return_numpy and 4 * n * len(names) > DENSE:
@@ -93,12 +94,13 @@ def normalized_accessibility(
         if n_samples_overall is not None:
             index, use_z_mean = rng.choice(index, n), False
         for cells in self.batches(adata, index, batch_size):
-            y = decode(self, cells, views, None if use_z_mean else 1, genes=regions).reshape(len(cells), -1)
+            z = draw(module.posterior(cells), None if use_z_mean else 1, mean=use_z_mean)  # type: ignore[operator]
+            y = decode_at(self, z, cells, views, genes=regions)
             if normalize_cells:
-                y = y * module.posterior(cells).depth.mean.sigmoid()  # type: ignore[operator]
+                y = y * z.depth.sigmoid()
             if normalize_regions:
                 y = y * module.region_factors()[slice(None) if regions is None else torch.from_numpy(regions)]  # type: ignore[operator]
-            part = y.cpu().numpy()
+            part = y.reshape(len(cells), -1).cpu().numpy()
             parts.append(part if threshold is None else sparse.csr_matrix(np.where(part >= threshold, part, 0)))
             work.step(len(cells))
     if threshold is not None:

@@ -28,7 +28,19 @@ def decode(
 ) -> Tensor:
     """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes)."""
     module: Any = model.module
-    z = draw(module.posterior(cells), draws, mean=draws is None)
+    return decode_at(model, draw(module.posterior(cells), draws, mean=draws is None), cells, views, library_size, genes)
+
+
+def decode_at(
+    model: Model,
+    z: Any,
+    cells: Batch,
+    views: Sequence[dict[str, float]],
+    library_size: float | Literal["latent"] = 1,
+    genes: np.ndarray | None = None,
+) -> Tensor:
+    """The same at these latents."""
+    module: Any = model.module
     total: Tensor | None = None
     for view in views:
         explained = module.generative(z, cells.replace(view)).x

@@ -14,7 +14,7 @@ from scelbo.analysis import differential as engine
 from scelbo.analysis.contrast import contrast_design, shuffled
 from scelbo.analysis.draws import Draws, RawSums, without_outliers
 from scelbo.analysis.groups import Comparison, Design, design
-from scelbo.errors import ArgumentError, SetupError, one_of
+from scelbo.errors import ArgumentError, one_of
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -132,9 +132,7 @@ def differential_expression(
     one_of("weights", weights, ("uniform", "importance"))
     if not 0 < fdr_target < 1:
         raise ArgumentError(f"fdr_target={fdr_target!r} is not allowed: it is a share between 0 and 1.")
-    source = self.adata if adata is None else adata
-    if source is None:
-        raise SetupError("This model was loaded without data.", "Give the data: adata=...")
+    source = self.source(adata)
     if (replicates is not None or n_permutations) and (contrast is None or mode != "change"):
         raise ArgumentError("replicates and n_permutations belong to a contrast.", "Add contrast='<obs column>' and mode='change'.")
     batches = _batches(self, batch_correction, batchid1, batchid2)

@@ -93,8 +93,8 @@ def normalized_expression(
     self.require_trained()
     genes = genes_of(self, gene_list)
     views = counterfactuals(self, transform_batch, transform)
-    source = self.adata if adata is None else adata
-    index = index_of(len(source.obs_names), indices)  # type: ignore[union-attr]
+    source = self.source(adata)
+    index = index_of(source.n_obs, indices)
     draws = None if n_samples == 1 else n_samples
     names = pd.Index(self.setup.var_names) if genes is None else pd.Index(self.setup.var_names)[genes]
     keep = draws is not None and not return_mean
@@ -109,7 +109,7 @@ def normalized_expression(
         drawn = Draws(self, adata, pool, n_samples_overall, None, seed, importance_cells)
         tiles = drawn.tiles(np.arange(self.setup.n_vars) if genes is None else genes, progress)
         rho = np.concatenate([values[:, drawn.kept].T for _, values in tiles], axis=1) * library_size
-        return rho if return_numpy else pd.DataFrame(rho, index=source.obs_names[drawn.cells[drawn.kept]], columns=names)  # type: ignore[union-attr]
+        return rho if return_numpy else pd.DataFrame(rho, index=source.obs_names[drawn.cells[drawn.kept]], columns=names)
     if lazy:
         if draws is not None or n_samples_overall is not None or out is not None:
             raise ArgumentError("lazy=True decodes the latents' means.", "Leave out n_samples, n_samples_overall and out.")
@@ -123,7 +123,7 @@ def normalized_expression(
         if n_samples_overall is not None:
             index, draws = rng.choice(index, n_samples_overall), 1
         shape = (len(index), len(names))
-        file = None if out is None else ondisk.File(out, source.obs_names[index], names)  # type: ignore[union-attr]
+        file = None if out is None else ondisk.File(out, source.obs_names[index], names)
         with file or nullcontext(np.empty((draws, *shape) if keep else shape, np.float32)) as values:  # type: ignore[arg-type]
             start = 0
             with settings.task("Decoding", len(index), progress) as work:
@@ -137,4 +137,4 @@ def normalized_expression(
         return file.open()
     if return_numpy or keep:
         return values
-    return pd.DataFrame(values, index=source.obs_names[index], columns=names)  # type: ignore[union-attr]
+    return pd.DataFrame(values, index=source.obs_names[index], columns=names)

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from scelbo import settings
 from scelbo.analysis.latent import latent_representation
-from scelbo.data import Counts
+from scelbo.data import Counts, at_most, index_of
 from scelbo.errors import ArgumentError, SetupError, unknown
 
 if TYPE_CHECKING:
@@ -65,15 +65,20 @@ def mapping_score(
     """
     self.require_trained()
     cells, held_out = _held_out(reference, seed)
-    cells = cells[:, ~cells.var_names.astype(str).isin(self.setup.absent)].copy()
+    if self.setup.absent:
+        cells = cells[:, ~cells.var_names.astype(str).isin(self.setup.absent)].copy()
     z, query = (np.asarray(latent_representation(self, *which, batch_size=batch_size)) for which in ((cells, None), (adata, indices)))
     tree = NearestNeighbors(n_neighbors=NEAREST + 1).fit(z)
     near = _rank(tree.kneighbors(z[held_out])[0][:, 1:].mean(1), tree.kneighbors(query, NEAREST)[0].mean(1))
     expected = _rank(_surprise(self, cells, held_out, batch_size), _surprise(self, adata, indices, batch_size))
     both = [-np.log(p) - np.log(q) for p, q in zip(near, expected, strict=True)]
-    source: Any = self.adata if adata is None else adata
     columns = {"mapping_score": _rank(*both)[1], "near": near[1], "expected": expected[1]}
-    return pd.DataFrame(columns, index=source.obs_names if indices is None else source.obs_names[indices])
+    return pd.DataFrame(columns, index=_names(self, adata, indices))
+
+
+def _names(model: Model, adata: AnnData | None, indices: Any) -> pd.Index:
+    source = model.source(adata)
+    return source.obs_names[index_of(source.n_obs, indices)]
 
 
 def _rank(known: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,15 +94,13 @@ def _held_out(reference: Model | AnnData, seed: int | None) -> tuple[AnnData, np
     elif reference.adata is None:
         raise SetupError("The reference model was loaded without its data.", "Give reference cells, an AnnData, in its place.")
     else:
-        reference, rows = reference.adata, np.concatenate([reference.validation_indices, reference.test_indices])
+        reference, rows = reference.adata, reference.held_out_indices
         if not len(rows):
             raise ArgumentError(
                 "The reference was trained on all of its cells, so none can say how well an unseen cell is explained.",
                 "Train it with train_size below 1, or give cells that were held out: an AnnData.",
             )
-    if len(rows) > HELD_OUT:
-        rows = np.random.default_rng(settings.fresh_seed(seed)).choice(rows, HELD_OUT, replace=False)
-    return reference, np.sort(rows)
+    return reference, np.sort(at_most(rows, HELD_OUT, np.random.default_rng(settings.fresh_seed(seed))))
 
 
 def _surprise(model: Model, adata: AnnData | None, indices: Any, batch_size: int | None) -> np.ndarray:
@@ -162,6 +165,5 @@ def transfer_labels(
     vote = KNeighborsClassifier(min(n_neighbors, len(labelled)), weights="distance")
     vote.fit(ask(reference, labelled), reference.obs[labels_key].astype(str).to_numpy()[labelled])
     shares = vote.predict_proba(ask(adata, indices))
-    source: Any = self.adata if adata is None else adata
-    names = source.obs_names if indices is None else source.obs_names[indices]
+    names = _names(self, adata, indices)
     return pd.DataFrame({"label": pd.Categorical(vote.classes_[shares.argmax(1)]), "probability": shares.max(1)}, index=names)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from anndata import AnnData
 
 from scelbo.data.minified import minified
-from scelbo.errors import SetupError
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -38,16 +37,14 @@ def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None)
     A second model with the same weights; this one and its cells are as they were.
     """
     self.require_trained()
-    if self.adata is None:
-        raise SetupError("This model was loaded without data.", "Load it with them, or call with_data(adata) first.")
-    module: Any = self.module
+    source, module = self.source(), self.module
     parts: dict[str, list[np.ndarray]] = {}
     for cells in self.batches(batch_size=batch_size):
-        for name, q in module.posterior(cells)._asdict().items():
+        for name, q in module.posterior(cells)._asdict().items():  # type: ignore[operator]
             values = [q.mean, q.stddev] if hasattr(q, "stddev") else [q.mean]  # a known latent has no spread
             parts.setdefault(name, []).append(torch.cat(values, -1).cpu().numpy())
     posterior = {name: np.concatenate(values) for name, values in parts.items()}
-    return with_data(self, minified(self.adata, type(self).__name__, posterior, keep_counts))
+    return with_data(self, minified(source, type(self).__name__, posterior, keep_counts))
 
 
 def with_data(self: M, adata: AnnData) -> M:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, StudentT
 
 from scelbo.analysis.elbo import marginal_ll
+from scelbo.data import Columns
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -83,21 +84,22 @@ def importance_weights(
     log_evidence = torch.as_tensor(marginal_ll(model, adata, anchors, n_mc_samples=n_mc_samples, return_mean=False, seed=seed))
     loc, scale = posteriors(model, adata, anchors)
     likelihood, proposal = torch.full((len(z),), -math.inf, dtype=torch.float64), torch.full((len(z),), -math.inf, dtype=torch.float64)
+    data = model.read(adata)
     for n, anchor in enumerate(anchors):
-        joint = torch.cat(list(_log_joint(model, adata, anchor, z))).double().cpu() - log_evidence[n]
+        joint = torch.cat(list(_log_joint(model, data, anchor, z))).double().cpu() - log_evidence[n]
         likelihood = torch.logaddexp(likelihood, joint)
         proposal = torch.logaddexp(proposal, Normal(loc[n], scale[n]).log_prob(z).sum(-1).double().cpu())
     return (likelihood - proposal).softmax(0).numpy()
 
 
-def _log_joint(model: Model, adata: AnnData | None, anchor: int, z: Tensor) -> Iterator[Tensor]:
+def _log_joint(model: Model, data: Columns, anchor: int, z: Tensor) -> Iterator[Tensor]:
     """log p(x_n, z) of one cell for every z; its other latents are at their mean."""
     module: Any = model.module
-    (one,) = model.batches(adata, [anchor])
+    one: Any = data.take(np.array([anchor])).to(model.device)
     q = module.posterior(one)
     prior = module.prior(q, one).z
     for part in z.split(DRAWS_AT_ONCE):
-        (cells,) = model.batches(adata, np.repeat(anchor, len(part)), len(part))
+        cells = data.take(np.repeat(anchor, len(part))).to(model.device)
         latents = type(q)._make(d.mean.expand(len(part), -1) for d in q)._replace(z=part)
         explained = module.generative(latents, cells)._asdict()
         yield sum((d.log_prob(getattr(cells, name)) for name, d in explained.items()), prior.log_prob(part).sum(-1))

@@ -11,7 +11,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.data import index_of
+from scelbo.data import at_most, index_of
 from scelbo.likelihoods import Normal
 from scelbo.module import draw
 
@@ -177,16 +177,11 @@ def posterior_predictive_check(
 def cells_to_check(model: Model, adata: AnnData | None, indices: Any = None) -> tuple[np.ndarray, bool]:
     """The cells asked for, by default those that were held out from training, if any; and whether all of them were."""
     own = adata is None or adata is model.adata
-    kept = np.concatenate([model.validation_indices, model.test_indices])
+    kept = model.held_out_indices
     if indices is None and own and len(kept):
         return kept, True
     index = index_of(model.read(adata).n_obs, indices)
     return index, own and bool(np.isin(index, kept).all())
-
-
-def at_most(index: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """``index``, or ``n`` of it chosen at random, in order."""
-    return index if len(index) <= n else np.sort(rng.choice(index, n, replace=False))
 
 
 def _sums(x: torch.Tensor) -> np.ndarray:

@@ -3,11 +3,11 @@
 from scelbo.data.columns import Columns
 from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch, Cells, Field, categories, category, counts, number, numbers
-from scelbo.data.loaders import Loader, index_of, split
+from scelbo.data.loaders import Loader, at_most, index_of, split
 from scelbo.data.readers import counts_from_log, pbmc68k
 from scelbo.data.setup import Setup
 
 __all__ = [
-    "Batch", "Cells", "Columns", "Counts", "Field", "Loader", "Setup", "categories", "category", "counts",
+    "Batch", "Cells", "Columns", "Counts", "Field", "Loader", "Setup", "at_most", "categories", "category", "counts",
     "counts_from_log", "index_of", "number", "numbers", "pbmc68k", "split",
 ]  # fmt: skip

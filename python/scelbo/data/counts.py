@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -112,10 +113,12 @@ class Counts:
         return out
 
     def filled(self, values: Float[Tensor, " n_vars"]) -> Counts:
-        """For products, take these values where a column was not measured (the same for every row)."""
-        if self.measured is not None:
-            self.fill = torch.where(self.measured, 0, values)
-        return self
+        """For products, the same with these values where a column was not measured (the same for every row)."""
+        if self.measured is None:
+            return self
+        out = copy(self)
+        out.fill = torch.where(self.measured, 0, values)
+        return out
 
     def kept(self) -> Counts:
         """Only the columns that were measured."""

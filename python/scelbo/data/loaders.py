@@ -73,6 +73,11 @@ def split(
     return np.split(order, [n_train, n_train + n_validation])  # type: ignore[return-value]
 
 
+def at_most(index: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """``index``, or ``n`` of it chosen at random, in order."""
+    return index if len(index) <= n else np.sort(rng.choice(index, n, replace=False))
+
+
 def index_of(n_obs: int, indices: Any) -> np.ndarray:
     """Row numbers from None (all), a boolean mask, or row numbers (any order, repeats allowed)."""
     if indices is None:

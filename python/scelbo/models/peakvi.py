@@ -26,10 +26,8 @@ from scelbo.data import Cells, Columns, Setup
 from scelbo.likelihoods import Accessibility
 from scelbo.model import Model
 from scelbo.module import VAE
-from scelbo.nn import MLP, GaussianEncoder, Known, PointEncoder
+from scelbo.nn import MLP, GaussianEncoder, Known, PointEncoder, Where, norms_of
 from scelbo.train.options import PlanOptions, TrainOptions
-
-Where = Literal["encoder", "decoder", "none", "both"]
 
 
 class Latents(NamedTuple):
@@ -56,13 +54,14 @@ class PEAKVIModule(VAE):
         self.on_simplex = model.latent_distribution == "ln"
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
         net: dict[str, Any] = {"n_hidden": n_hidden, "deep": model.deeply_inject_covariates, "activation": "leaky_relu"}
-        encoder = {**net, **_norms(model, "encoder"), **(seen if model.encode_covariates else {}), "n_layers": model.n_layers_encoder}
+        norms = norms_of(model)
+        encoder = {**net, **norms["encoder"], **(seen if model.encode_covariates else {}), "n_layers": model.n_layers_encoder}
         self.encode_covariates = model.encode_covariates
         self.z = GaussianEncoder(regions, n_latent, floor=1e-8, dropout=model.dropout_rate, **encoder)
         point = {**encoder, "deep": False, "batch_norm": False, "layer_norm": True}
         self.depth = PointEncoder(regions, 1, **point) if model.model_depth else None
         self.r = nn.ParameterDict({"all": nn.Parameter(torch.zeros(regions))}) if model.region_factors else None
-        self.decoder = MLP(n_latent, n_layers=model.n_layers_decoder, **net, **_norms(model, "decoder"), **seen)
+        self.decoder = MLP(n_latent, n_layers=model.n_layers_decoder, **net, **norms["decoder"], **seen)
         self.y = nn.Linear(n_hidden, regions)
         self.input_mean: Tensor
         self.register_buffer("input_mean", torch.zeros(regions))  # what the encoder reads for a region that a query did not measure
@@ -70,7 +69,7 @@ class PEAKVIModule(VAE):
         self.register_buffer("certain", torch.full((1,), torch.inf), persistent=False)  # logit of a factor of one
 
     def inference(self, cells: Cells) -> Latents:
-        x = cells.x.map(torch.clone).filled(self.input_mean)
+        x = cells.x.filled(self.input_mean)
         t = cells.numbers if self.encode_covariates else None
         depth = self.certain.expand(len(cells), 1) if self.depth is None else self.depth(x, cells, t)
         return Latents(self.z(x, cells, t), Known(depth))
@@ -91,10 +90,6 @@ class PEAKVIModule(VAE):
         region = self.certain.expand(self.y.out_features) if self.r is None else self.r["all"]
         depth = z.depth[0] if z.depth.dim() > 2 else z.depth  # it has no draws
         return Explained(Accessibility(self.y(h), depth, region))
-
-
-def _norms(model: PEAKVI, side: str) -> dict[str, Any]:
-    return {"batch_norm": model.use_batch_norm in (side, "both"), "layer_norm": model.use_layer_norm in (side, "both")}
 
 
 class PEAKVI(Model):

@@ -28,9 +28,7 @@ from scelbo.likelihoods import Likelihood, Mean, NegativeBinomial, Poisson, Zero
 from scelbo.likelihoods import Normal as NormalLikelihood
 from scelbo.model import Model
 from scelbo.module import VAE, Loss
-from scelbo.nn import MLP, Activation, GaussianEncoder, Known, PerCategory
-
-Where = Literal["encoder", "decoder", "none", "both"]
+from scelbo.nn import MLP, Activation, GaussianEncoder, Known, PerCategory, Where, norms_of
 
 
 class Latents(NamedTuple):
@@ -62,9 +60,10 @@ class SCVIModule(VAE):
             "n_continuous": setup.n_continuous + (model.batch_embedding_dim if embedded else 0),
         }
         net: dict[str, Any] = {"n_hidden": model.n_hidden, "deep": model.deeply_inject_covariates, "activation": model.activation}
+        norms = norms_of(model)
         encoder: dict[str, Any] = {
             **net,
-            **_norms(model, "encoder"),
+            **norms["encoder"],
             **(seen if model.encode_covariates else {}),
             "dropout": model.dropout_rate,
         }
@@ -78,7 +77,7 @@ class SCVIModule(VAE):
         self.input_mean: Tensor
         self.register_buffer("input_mean", torch.zeros(genes))  # what the encoder reads for a gene that a query did not measure
 
-        self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **_norms(model, "decoder"), **seen)
+        self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **norms["decoder"], **seen)
         self.rho = nn.Linear(model.n_hidden, genes)
         self.pi = nn.Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
         self.log_theta = _dispersion(model, setup)
@@ -143,10 +142,6 @@ class SCVIModule(VAE):
         """Minus the ELBO; the KL of the library size is never annealed, as its prior comes from the data."""
         whole = super().loss(cells, q, p)
         return Loss(whole.nll, {"z": whole.kl["z"]}, {k: v for k, v in whole.kl.items() if k != "z"})
-
-
-def _norms(model: SCVI, side: str) -> dict[str, Any]:
-    return {"batch_norm": model.use_batch_norm in (side, "both"), "layer_norm": model.use_layer_norm in (side, "both")}
 
 
 def _dispersion(model: SCVI, setup: Setup) -> nn.Module:

@@ -2,6 +2,9 @@
 
 from scelbo.nn.conditional import ConditionalLinear, PerCategory
 from scelbo.nn.distributions import Known
-from scelbo.nn.mlp import MLP, Activation, BatchNorm, Encoder, GaussianEncoder, PointEncoder
+from scelbo.nn.mlp import MLP, Activation, BatchNorm, Encoder, GaussianEncoder, PointEncoder, Where, norms_of
 
-__all__ = ["MLP", "Activation", "BatchNorm", "ConditionalLinear", "Encoder", "GaussianEncoder", "Known", "PerCategory", "PointEncoder"]
+__all__ = [
+    "MLP", "Activation", "BatchNorm", "ConditionalLinear", "Encoder", "GaussianEncoder", "Known", "PerCategory", "PointEncoder",
+    "Where", "norms_of",
+]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,18 @@ from scelbo.nn.conditional import ConditionalLinear
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "gelu", "silu")}
+
+
+Where = Literal["encoder", "decoder", "none", "both"]
+
+
+def norms_of(model: Any) -> dict[str, dict[str, Any]]:
+    """Side -> arguments of :class:`MLP`, of a model's ``use_batch_norm`` and ``use_layer_norm`` (each a :data:`Where`)."""
+    stands = lambda where, side: where in (side, "both")  # noqa: E731
+    return {
+        side: {"batch_norm": stands(model.use_batch_norm, side), "layer_norm": stands(model.use_layer_norm, side)}
+        for side in ("encoder", "decoder")
+    }
 
 
 class BatchNorm(nn.BatchNorm1d):
