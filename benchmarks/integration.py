@@ -32,7 +32,6 @@ from scelbo import SCVI
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BATCH, LABEL = "batch", "cell_type_coarse"
 PEER, AS_PEER = "scvi-tools, defaults", "scelbo, scvi-tools' KL warm-up"
-PEERS_PLAN = {"n_epochs_kl_warmup": 400}
 HELD_OUT = 0.1
 
 
@@ -46,11 +45,11 @@ def cells(n_genes: int) -> tuple[AnnData, pd.Series]:
 
 
 # ------------------------------------------------------------------ scVI, fitted by either
-def by_scelbo(train: AnnData, epochs: int, seed: int, plan_kwargs: dict[str, Any] | None) -> SCVI:
+def by_scelbo(train: AnnData, epochs: int, seed: int, plan: dict[str, Any]) -> SCVI:
     scelbo.settings.seed = seed
     SCVI.setup_anndata(train, batch_key=BATCH)
     model = SCVI(train)
-    model.train(epochs, train_size=1.0, accelerator="cpu", plan_kwargs=plan_kwargs, progress=False)
+    model.train(epochs, train_size=1.0, accelerator="cpu", progress=False, **plan)
     return model
 
 
@@ -72,8 +71,8 @@ def by_scvi_tools(train: AnnData, epochs: int, seed: int) -> SCVI:
 
 def fits(epochs: int, warmups: list[int]) -> dict[str, Any]:
     """Name -> how to fit."""
-    ours = {"scelbo, defaults": None, AS_PEER: PEERS_PLAN}
-    ours |= {f"scelbo, KL warm-up over {n}": {"n_epochs_kl_warmup": n} for n in warmups}
+    ours = {"scelbo, defaults": {}, AS_PEER: {"plan": "scvi-tools"}}
+    ours |= {f"scelbo, KL warm-up over {n}": {"plan_kwargs": {"n_epochs_kl_warmup": n}} for n in warmups}
     make = lambda plan: lambda train, seed: by_scelbo(train, epochs, seed, plan)  # noqa: E731
     return {name: make(plan) for name, plan in ours.items()} | {PEER: lambda train, seed: by_scvi_tools(train, epochs, seed)}
 

@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from scelbo import settings, storage, transfer
 from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
-from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, of_kind, unknown
+from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, of_kind, one_of, unknown
 from scelbo.module import Module
 from scelbo.train import preflight
 from scelbo.train.options import PlanOptions, TrainOptions
@@ -43,6 +43,8 @@ class Model:
     Cells: ClassVar[type[Batch]] = Cells
     plan: ClassVar[PlanOptions] = PlanOptions()
     """The training plan's defaults for this model."""
+    plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(n_epochs_kl_warmup=400)}
+    """Other plans, by the name that ``train(plan=...)`` takes."""
     training: ClassVar[TrainOptions] = TrainOptions()
     """``train``'s defaults for this model."""
 
@@ -167,6 +169,7 @@ class Model:
         early_stopping_min_delta: float = 0.0,
         check_val_every_n_epoch: int | None = None,
         checkpoint: str | Path | None = None,
+        plan: str | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         trainer_kwargs: dict[str, Any] | None = None,
         seed: int | None = None,
@@ -193,8 +196,10 @@ class Model:
             How often the validation cells are looked at (each epoch with early stopping, else some 20 times).
         checkpoint
             A folder where the model is saved whenever the monitored value is the best so far.
+        plan
+            Instead of the model's own optimiser and KL schedule one with a name (its ``plans``): ``"scvi-tools"`` trains as scvi-tools does.
         plan_kwargs
-            Fields of :class:`~scelbo.train.options.PlanOptions`: ``lr, weight_decay, n_epochs_kl_warmup, ...``.
+            Fields of :class:`~scelbo.train.options.PlanOptions`, which win over either: ``lr, weight_decay, n_epochs_kl_warmup, ...``.
         trainer_kwargs
             Further arguments of ``lightning.Trainer``.
         seed
@@ -202,10 +207,14 @@ class Model:
         progress
             Whether to show a bar.
         """
-        given = {k: v for k, v in locals().items() if k not in ("self", "plan_kwargs", "__class__") and v is not None}
+        given = {k: v for k, v in locals().items() if k not in ("self", "plan", "plan_kwargs", "__class__") and v is not None}
+        if plan is not None:
+            one_of("plan", plan, self.plans)
+        if train_size == 1:
+            given.setdefault("early_stopping", False)  # a model's default gives way where no cells are left to look at
         from scelbo.train.fit import fit  # Lightning takes seconds to import, so only training does
 
-        fit(self, dataclasses.replace(self.training, **given), self.plan.with_(plan_kwargs or {}))
+        fit(self, dataclasses.replace(self.training, **given), (self.plans[plan] if plan else self.plan).with_(plan_kwargs or {}))
 
     @property
     def history(self) -> dict[str, pd.DataFrame]:

@@ -29,7 +29,7 @@ def test_kl_weight_reaches_one_and_the_peers_setting_does_not(adata):
     model.train(max_epochs=10)
     assert model.history["kl_weight"]["kl_weight"].tolist() == [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1]
     model = make(adata)
-    model.train(max_epochs=10, plan_kwargs={"n_epochs_kl_warmup": 400})
+    model.train(max_epochs=10, plan="scvi-tools")
     assert model.history["kl_weight"]["kl_weight"].iloc[-1] == pytest.approx(9 / 400)
     assert PlanOptions(n_steps_kl_warmup=100).kl_weight(0, 25, 10) == 0.25
 
@@ -74,6 +74,7 @@ def test_going_on_keeps_the_optimiser_the_epochs_and_the_split(adata):
         ({"plan_kwargs": {"learning_rate": 1}}, "plan_kwargs entry 'learning_rate' is unknown"),
         ({"plan_kwargs": {"optimizer": "SGD"}}, "Adam"),
         ({"plan_kwargs": {"lr": 0}}, "above zero"),
+        ({"plan": "scvi_tools"}, "must be one of 'scvi-tools'"),
         ({"max_epochs": 0}, "whole number above zero"),
         ({"batch_size": -1}, "whole number above zero"),
         ({"train_size": 2}, "a share of the cells"),
