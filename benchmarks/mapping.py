@@ -30,16 +30,24 @@ from scelbo import SCVI
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KIND, TYPE = "cell_type_coarse", "cell_type"
 LEFT_OUT = ("Monocyte", "B", "NK", "CD8 T")
+TRAIN = 0.8
+"""The first cells of the reference train, the others are held out."""
 CALIBRATED = (0.02, 0.10)
 """Where the share of known cells with a score below 0.05 has to lie."""
 
 
 def split(adata: AnnData, left_out: str, n_genes: int, seed: int) -> tuple[AnnData, AnnData]:
-    """Reference and query, on the genes that vary most in the reference."""
-    asked = np.random.default_rng(seed).random(adata.n_obs) < 1 / 3
-    reference = adata[~asked & (adata.obs[KIND] != left_out).to_numpy()].copy()
-    sc.pp.highly_variable_genes(reference, n_top_genes=n_genes, flavor="seurat_v3")
-    genes = reference.var_names[reference.var["highly_variable"]]
+    """Reference and query, on the genes that vary most in the cells that train.
+
+    Cells that had a say in the choice of genes hold more that surprises: with held-out cells among them only 1 to 3 % of the known
+    cells score below 0.05.
+    """
+    rng = np.random.default_rng(seed)
+    asked = rng.random(adata.n_obs) < 1 / 3
+    reference = adata[rng.permutation(np.flatnonzero(~asked & (adata.obs[KIND] != left_out).to_numpy()))].copy()
+    training = reference[: int(TRAIN * reference.n_obs)].copy()
+    sc.pp.highly_variable_genes(training, n_top_genes=n_genes, flavor="seurat_v3")
+    genes = training.var_names[training.var["highly_variable"]]
     parts = [reference[:, genes].copy(), adata[asked, genes].copy()]
     for part, name in zip(parts, ("reference", "query"), strict=True):
         part.obs["batch"] = name
@@ -51,7 +59,7 @@ def by_scelbo(reference: AnnData, query: AnnData, epochs: int, seed: int) -> tup
     scelbo.settings.seed = seed
     SCVI.setup_anndata(reference, batch_key="batch")
     model = SCVI(reference)
-    model.train(epochs, accelerator="cpu", progress=False)
+    model.train(epochs, train_size=TRAIN, shuffle_set_split=False, accelerator="cpu", progress=False)
     mapped = SCVI.load_query_data(query, model)
     mapped.train(20, accelerator="cpu", progress=False)
     score = mapped.get_mapping_score(model, seed=seed)["mapping_score"]

@@ -40,7 +40,8 @@ def mapping_score(
     to the 10 nearest), or it holds counts that nothing near it has (s, :math:`-\sum \log P(X_{ng} \ge x_{ng})` over its three least
     expected counts, at the mean of :math:`q(z \mid x)`). Each is ranked among held-out reference cells, :math:`p = (1 + \#\{\text{held
     out} \ge \text{query}\}) / (1 + \text{held out})`, and so is :math:`-\log p_d - \log p_s`. Cells like the reference's score evenly
-    between 0 and 1, depth and all; one of an unknown kind near 0.
+    between 0 and 1, depth and all; one of an unknown kind near 0. (Somewhat strictly where the held-out cells had a say in which genes
+    vary most: their own odd counts brought genes in.)
 
     Parameters
     ----------
