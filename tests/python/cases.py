@@ -23,13 +23,25 @@ class Case:
         return self.model(adata, n_hidden=16, n_latent=4, **{**self.arguments, **more})
 
 
+def decoded(model, *args, **kwargs):
+    """What the model says of every feature, whatever it is called there."""
+    names = ("get_normalized_expression", "get_normalized_accessibility")
+    return next(getattr(model, name) for name in names if hasattr(model, name))(*args, **kwargs)
+
+
+def differential(model, *args, **kwargs):
+    """Where two groups differ."""
+    names = ("differential_expression", "differential_accessibility")
+    return next(getattr(model, name) for name in names if hasattr(model, name))(*args, **kwargs)
+
+
 COVARIATES = {
     "batch_key": "batch",
     "labels_key": "cell_type",
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI = scelbo.SCVI
+SCVI, PEAKVI = scelbo.SCVI, scelbo.PEAKVI
 
 CASES = [
     Case(SCVI),
@@ -45,4 +57,7 @@ CASES = [
         {"gene_likelihood": "nb", "log_variational": False, "activation": "gelu"},
         {"batch_key": "batch", "size_factor_key": "percent_mito"},
     ),
+    Case(PEAKVI),
+    Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
+    Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
 ]

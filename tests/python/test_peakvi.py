@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from scelbo import errors
+from scelbo import PEAKVI, errors
 from scelbo.data.simulate import counts
-from scelbo.models.peakvi import PEAKVI
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ class PEAKVI(Model):
 
     Examples
     --------
-    >>> from scelbo.models.peakvi import PEAKVI
+    >>> from scelbo import PEAKVI
     >>> from scelbo.data.simulate import counts
     >>> adata = counts(n_cells=200, n_genes=100)
     >>> PEAKVI.setup_anndata(adata, batch_key="batch")
