@@ -132,7 +132,7 @@ def typed(called: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         if name not in parameters and not takes_any:
             raise ArgumentError(unknown(f"{called.__name__}() argument", name, parameters))
-        out[name] = _typed(name, value, _words(parameters[name].annotation)) if name in parameters else value
+        out[name] = _typed(name, value, _words(parameters[name].annotation)) if name in parameters else _whole(value)
     return out
 
 
@@ -149,6 +149,11 @@ def _typed(name: str, value: Any, words: set[str]) -> Any:
     if isinstance(value, str) and words & {"list", "Sequence"}:
         return [value]
     return value
+
+
+def _whole(value: Any) -> Any:
+    """What a method passes on has no type here: a whole number serves as either."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # ---------------------------------------------------------------------- progress

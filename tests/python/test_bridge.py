@@ -56,6 +56,15 @@ def test_whatever_pandas_holds_has_a_kind_in_r(column, kind):
     assert (found, len(values)) == (kind, 2)
 
 
+def test_whole_numbers_are_whole_where_a_method_passes_them_on():
+    def ask(delta: float = 0.05, **more: object): ...
+
+    typed = bridge.typed(ask, {"delta": 1.0, "n_samples_overall": 500.0, "pseudocounts": 0.5, "all_stats": True})
+    assert {name: type(value) for name, value in typed.items()} == {
+        "delta": float, "n_samples_overall": int, "pseudocounts": float, "all_stats": bool
+    }  # fmt: skip
+
+
 def test_the_slots_of_a_dgcmatrix_are_the_csr_of_its_transpose():
     genes_by_cells = sp.random(7, 5, 0.4, format="csc", random_state=0)
     x = genes_by_cells.data.copy()
