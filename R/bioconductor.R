@@ -1,6 +1,12 @@
-#' @rdname run_scvi
+#' @rdname one_step
 #' @export
 runSCVI <- function(object, batch = NULL, ..., name = "SCVI") run_model("scvi", object, list(batch = batch, ...), name)
+
+#' @rdname one_step
+#' @export
+runPEAKVI <- function(object, batch = NULL, ..., name = "PEAKVI") {
+  run_model("peakvi", object, list(batch = batch, ...), name)
+}
 
 #' @rdname write_back
 #' @exportS3Method
@@ -10,7 +16,7 @@ write_back.SingleCellExperiment <- function(model, object, name = model$class, f
   rownames(z) <- colnames(object)
   SingleCellExperiment::reducedDim(object, name) <- z
   if (!is.null(features)) {
-    values <- get_normalized_expression(model, source, features)
+    values <- denoised(model, source, features)
     colnames(values) <- colnames(object)
     SingleCellExperiment::altExp(object, paste0(tolower(name), "_normalized")) <-
       SummarizedExperiment::SummarizedExperiment(list(normalized = values))

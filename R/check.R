@@ -1,9 +1,10 @@
 #' Look at the data before a model is made of them
 #'
-#' Says all that [scvi()] would refuse, what deserves a look, and what training will take. Bad data are no error here,
-#' and nothing is changed.
+#' Says all that [scvi()] (or another constructor) would refuse, what deserves a look, and what training will take. Bad
+#' data are no error here, and nothing is changed.
 #'
 #' @param object,batch,... As in [scvi()], all of its arguments: columns, `assay`, `layer`, `features`, `n_latent`, ...
+#' @param model The constructor's name, `"scvi"` or `"peakvi"`.
 #' @param forecast Time minibatches on up to 2,000 of the cells (some seconds); `FALSE` only looks at the data.
 #' @return A list that prints:
 #'
@@ -13,7 +14,7 @@
 #'     batch;
 #'   - `forecast`: `NULL`, or a list with `seconds` and `cpu_seconds` of a training with the defaults on this machine as
 #'     it is now, `memory` (a vector, in bytes), `epochs`, `minibatches`, `batch_size`, `device`, `threads`.
-#' @section Errors: Where the call itself is wrong: an argument that [scvi()] does not have or does not allow.
+#' @section Errors: Where the call itself is wrong: an argument that the constructor does not have or does not allow.
 #' @seealso [report()], for after training.
 #' @examples
 #' \dontrun{
@@ -21,12 +22,13 @@
 #' check_data(so, batch = "donor", n_latent = 30)$forecast$seconds
 #' }
 #' @export
-check_data <- function(object, batch = NULL, ..., forecast = TRUE) {
+check_data <- function(object, batch = NULL, ..., model = "scvi", forecast = TRUE) {
+  check_names(model, constructors, "constructor")
   found <- new.env(parent = emptyenv())
   found$problems <- found$concerns <- list()
-  arguments <- arguments_of(scvi, object, batch, ...)
+  arguments <- arguments_of(get(model, mode = "function"), object, batch, ...)
   data <- noting(read_arguments(arguments), found)
-  python <- core()$SCVI
+  python <- core()[[toupper(model)]]
   answer <- if (!is.null(data)) {
     fields <- with_python(bridge()$typed(python, as_dict(data$fields)))
     asked <- c(list(adata = data$adata, forecast = forecast, model_kwargs = fields), data$keys)
@@ -40,7 +42,7 @@ check_data <- function(object, batch = NULL, ..., forecast = TRUE) {
   }
   checked <- list(problems = findings("problems"), concerns = findings("concerns"))
   checked$ok <- !nrow(checked$problems)
-  checked$title <- if (is.null(answer)) "SCVI" else reticulate::py_to_r(answer$title)
+  checked$title <- if (is.null(answer)) toupper(model) else reticulate::py_to_r(answer$title)
   checked$forecast <- if (checked$ok) forecast_of(answer)
   structure(checked, class = "scelbo_check")
 }

@@ -63,7 +63,7 @@ r_words <- c(
   "adata\\.var_names" = "the object",
   "model\\.train\\(\\)" = "train(model)",
   "plan_kwargs=\\{'(\\w+)': ([^}]*)\\}" = "plan_kwargs = list(\\1 = \\2)",
-  "SCVI\\.setup_anndata\\(adata, labels_key=\\.\\.\\.\\)" = "`labels =`",
+  "\\w+\\.setup_anndata\\(adata, labels_key=\\.\\.\\.\\)" = "`labels =`",
   "setup_anndata\\(adata, layer=\\.\\.\\.\\)" = "`layer =`",
   "Call setup_anndata\\(adata, layer='(\\w+)'\\)" = "Give `layer = \"\\1\"`",
   "scanpy\\.pp\\.filter_cells\\(adata, min_counts=1\\)" = "object[, Matrix::colSums(counts) > 0]",

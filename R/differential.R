@@ -54,21 +54,29 @@ differential_expression <- function(model, ..., mode = "vanilla") { # `mode` is 
 differential_expression.scelbo_model <- function(model, group_by = NULL, group1 = NULL, group2 = NULL, cells1 = NULL,
                                                  cells2 = NULL, object = NULL, contrast = NULL, replicates = NULL,
                                                  n_permutations = 0, delta = 0.25, ..., mode = "vanilla") {
-  about <- cells_asked(model, object)
-  find <- function(by, what) find_values(model, by, object, about$cells, what)
+  compare_groups(model, "differential_expression", group_by, group1, group2, cells1, cells2, object, contrast,
+                 replicates, n_permutations = n_permutations, mode = mode, delta = delta, ...)
+}
+
+# What every question about differences has in common: which cells. `...` is for the Python method.
+# (`handle`, as `mode =` would match an argument named `model`.)
+compare_groups <- function(handle, question, group_by, group1, group2, cells1, cells2, object, contrast, replicates, ...,
+                           call = caller_env()) {
+  about <- cells_asked(handle, object, call)
+  find <- function(by, what) find_values(handle, by, object, about$cells, what, call)
   contrast <- as_contrast(contrast, about$cells)
   groups <- list(group_by = find(group_by, "group_by"), contrast = find(contrast$by, "contrast"),
                  replicates = find(replicates, "replicates"))
-  check_names(as.character(c(group1, group2)), unique(as.character(groups$group_by)), "group")
-  check_names(contrast$levels, unique(as.character(groups$contrast)), "level of the contrast")
+  check_names(as.character(c(group1, group2)), unique(as.character(groups$group_by)), "group", call)
+  check_names(contrast$levels, unique(as.character(groups$contrast)), "level of the contrast", call)
   groups <- groups[lengths(groups) > 0]
-  adata <- with_columns(model, about$adata, setNames(groups, group_column(names(groups))), about$cells)
+  adata <- with_columns(handle, about$adata, setNames(groups, group_column(names(groups))), about$cells)
   column <- function(name) if (!is.null(groups[[name]])) group_column(name)
   table <- ask(
-    model, "differential_expression", adata = adata, groupby = column("group_by"),
-    group1 = as_groups(group1), group2 = as_groups(group2), idx1 = cell_positions(cells1, about$cells),
-    idx2 = cell_positions(cells2, about$cells), contrast = as_groups(c(column("contrast"), contrast$levels)),
-    replicates = column("replicates"), n_permutations = n_permutations, mode = mode, delta = delta, ...
+    handle, question, adata = adata, groupby = column("group_by"), group1 = as_groups(group1),
+    group2 = as_groups(group2), idx1 = cell_positions(cells1, about$cells, call),
+    idx2 = cell_positions(cells2, about$cells, call), contrast = as_groups(c(column("contrast"), contrast$levels)),
+    replicates = column("replicates"), ..., call = call
   )
   features <- names_of(table$index)
   row_names <- if (!anyDuplicated(features)) features

@@ -58,24 +58,26 @@ transfer_labels.scelbo_model <- function(model, reference, labels, object = NULL
 
 # Reference cells for Python: a model with its cells, some of which were held out, or just cells.
 scored_among <- function(model, reference, call = caller_env()) {
-  own <- model_of_cells(reference, call)
+  own <- model_of_cells(reference, model$class, call)
   if (is.null(own)) cells_asked(model, reference, call)$adata else own$python
 }
 
 # Reference cells with their labels in the column "scelbo_labels".
 labelled_cells <- function(model, reference, labels, call = caller_env()) {
-  own <- model_of_cells(reference, call)
+  own <- model_of_cells(reference, model$class, call)
   about <- if (is.null(own)) cells_asked(model, reference, call) else list(cells = own$cells)
   metadata <- if (!inherits(reference, "scelbo_model")) reference
   values <- find_values(own, labels, metadata, about$cells, "labels", call)
   with_columns(own %||% model, about$adata, setNames(list(values), group_column("labels")), about$cells)
 }
 
-# The model that a reference is, or that was trained on just the cells of the object that holds it; with these cells.
-model_of_cells <- function(reference, call = caller_env()) {
+# The model that a reference is, or one of the class that was trained on just the cells of the object that holds it; with
+# these cells.
+model_of_cells <- function(reference, class, call = caller_env()) {
   if (!inherits(reference, "scelbo_model")) {
-    if (!length(models_in(reference))) return(NULL)
-    model <- give_cells(get_model(reference), reference)
+    model <- model_of_class(reference, class)
+    if (is.null(model)) return(NULL)
+    model <- give_cells(model, reference)
     return(if (is.null(own_or(model, reference))) model)
   }
   python_model(reference, call)
@@ -84,9 +86,13 @@ model_of_cells <- function(reference, call = caller_env()) {
                "Give the object that holds them as `reference`.", call = call)
 }
 
-# One step from object to object: map, then write latents, labels and scores.
-map_query <- function(object, reference, labels, score, arguments, name) {
-  known <- as_model(reference)
+# One step from object to object: map onto a model of the class, then write latents, labels and scores.
+map_query <- function(class, object, reference, labels, score, arguments, name, call = caller_env()) {
+  known <- as_model(reference, class)
+  if (known$class != class) {
+    abort_scelbo("argument", paste0("The reference's model is of class ", known$class, ", not ", class, "."),
+                 "load_query_data(reference, object) maps cells onto a model of any class.", call = call)
+  }
   if (is.character(reference)) reference <- known
   if (!is.null(labels)) labelled_cells(known, reference, labels) # what is amiss is told before training
   model <- fit_model("load_query_data", object, c(list(reference = known), arguments))

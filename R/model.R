@@ -71,17 +71,47 @@ keep_state <- function(model, call = caller_env()) {
   model
 }
 
+# Questions of one meaning, and how to ask them: what stands in where a model does not offer one.
+alike <- list(
+  c(get_normalized_expression = "get_normalized_expression()",
+    get_normalized_accessibility = "get_normalized_accessibility()"),
+  c(differential_expression = "differential_expression() (of a Seurat object FindMarkersSCVI())",
+    differential_accessibility = "differential_accessibility() (of a Seurat object FindMarkersPEAKVI())"),
+  c(get_latent_library_size = "get_latent_library_size()", get_library_size_factors = "get_library_size_factors()"),
+  c(posterior_predictive_check = "posterior_predictive_check()",
+    posterior_predictive_sample = "posterior_predictive_sample()"),
+  c(get_mapping_score = "get_mapping_score()", transfer_labels = "transfer_labels()")
+)
+
+offers <- function(model, question) reticulate::py_has_attr(python_model(model), question)
+
+check_offered <- function(model, question, call) {
+  if (offers(model, question)) return(invisible())
+  known <- sort(intersect(getNamespaceExports("scelbo"), names(model$python)))
+  kin <- unlist(Filter(function(questions) question %in% names(questions), alike))
+  nearest <- kin[names(kin) %in% known]
+  abort_scelbo(
+    "argument", paste0("A model of class ", model$class, " has no ", question, "()."),
+    if (length(nearest)) paste0("The nearest that it has is ", nearest[[1]], ".")
+    else paste0("It has ", paste0(known, "()", collapse = ", "), "."), call = call
+  )
+}
+
 # Calls a method of the Python model; arguments that are NULL keep Python's defaults. (`handle`, as `mode =` would match
 # an argument named `model`.)
 ask <- function(handle, question, ..., call = caller_env()) {
   arguments <- rlang::list2(...)
   arguments <- arguments[!vapply(arguments, is.null, NA)]
-  heard(with_python(bridge(call)$ask(python_model(handle, call), question, as_dict(arguments)), call = call))
+  python <- python_model(handle, call)
+  check_offered(handle, question, call)
+  heard(with_python(bridge(call)$ask(python, question, as_dict(arguments)), call = call))
 }
 
-# The cells that a question is about: those of `object`, read as the model's own were, or the model's own.
+# The cells that a question is about: those of `object`, read as the model's own were, or the model's own. A question
+# that the model does not offer ends here: `call` is the frame of a method, whose `.Generic` is the question.
 cells_asked <- function(model, object, call = caller_env()) {
   python_model(model, call)
+  if (!is.null(call$.Generic)) check_offered(model, call$.Generic, call)
   if (!is.null(object)) return(read_like(model$python, object, model$recipe, call)[c("adata", "cells")])
   if (!model$has_data) {
     abort_scelbo("setup", "This model came back from a file, without the cells that it was trained on.",
@@ -123,7 +153,8 @@ summary.scelbo_model <- function(object, ...) {
 #' @export
 print.summary.scelbo_model <- function(x, ...) {
   print_head(x)
-  table <- function(values) cli::cat_line("  ", format(names(values)), "  ", vapply(values, format, "", digits = 5))
+  shown <- function(value) if (is.null(value)) "NULL" else format(value, digits = 5)
+  table <- function(values) cli::cat_line("  ", format(names(values)), "  ", vapply(values, shown, ""))
   table(c(x$arguments, list(parameters = x$parameters)))
   if (nrow(x$last)) table(x$last)
   invisible(x)

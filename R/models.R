@@ -1,3 +1,6 @@
+# Each is named after its Python class, in lower case.
+constructors <- c("scvi", "peakvi")
+
 #' Single-cell variational inference (scVI)
 #'
 #' A variational autoencoder of counts: each cell has a low-dimensional state \eqn{z}, from which, together with its
@@ -57,4 +60,44 @@ scvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, contin
                  use_batch_norm = "both", use_layer_norm = "none", batch_representation = "one-hot",
                  batch_embedding_dim = 5, var_activation = "exp", activation = "relu") {
   new_model("SCVI", as.list(environment()))
+}
+
+#' PeakVI: open chromatin of single cells
+#'
+#' A variational autoencoder of accessibility (ATAC). Whether a region \eqn{j} is seen in a cell \eqn{n} is the product of
+#' how often it is open in cells like this one, of how much of what is open was seen in the cell, and of how readily the
+#' region is seen,
+#' \deqn{z_n \sim N(0, I), \quad y_n = \sigma(g(z_n, s_n)), \quad \ell_n = \sigma(f(x_n)), \quad [x_{nj} > 0] \sim
+#' \mathrm{Bernoulli}(y_{nj} \ell_n r_j)}{ z ~ N(0, I), y = sigmoid g(z, s), l = sigmoid f(x), [x > 0] ~ Bernoulli(y l r)}
+#' Depth goes into \eqn{\ell}{l}, and what the batch and other covariates \eqn{s} explain is taken out of \eqn{z}.
+#'
+#' The arguments after `features` are the model's hyper-parameters, with the same names and defaults as in Python.
+#' [train()] has defaults of this model's own: 500 epochs, which end early once held-out cells gain no more.
+#'
+#' @inheritParams scvi
+#' @param object As in [scvi()]. Counts of fragments or of reads: only whether there are any is explained.
+#' @param labels Column with known cell types or groups.
+#' @param n_hidden Width of the hidden layers; `NULL`: the square root of the number of regions.
+#' @param n_latent Dimensions of \eqn{z}; `NULL`: the square root of `n_hidden`.
+#' @param n_layers_encoder,n_layers_decoder Numbers of hidden layers.
+#' @param model_depth Whether cells have factors \eqn{\ell}{l} (else 1).
+#' @param region_factors Whether regions have factors \eqn{r} (else 1).
+#' @inherit scvi return
+#' @inheritSection scvi Errors
+#' @references Ashuach et al. (2022), PeakVI: A deep generative model for single-cell chromatin accessibility analysis.
+#'   \doi{10.1016/j.crmeth.2022.100182}
+#' @seealso [RunPEAKVI()] and [runPEAKVI()], which go from object to object in one step; [accessibility];
+#'   [read_10x_atac()], [reads_to_fragments()].
+#' @examples
+#' \dontrun{
+#' model <- peakvi(seurat_object, batch = "donor", assay = "peaks") |> train()
+#' seurat_object <- write_back(model, seurat_object)
+#' }
+#' @export
+peakvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, assay = NULL,
+                   layer = "counts", features = NULL, allow_non_counts = FALSE,
+                   n_hidden = NULL, n_latent = NULL, n_layers_encoder = 2, n_layers_decoder = 2, dropout_rate = 0.1,
+                   model_depth = TRUE, region_factors = TRUE, use_batch_norm = "none", use_layer_norm = "both",
+                   latent_distribution = "normal", deeply_inject_covariates = FALSE, encode_covariates = FALSE) {
+  new_model("PEAKVI", as.list(environment()))
 }

@@ -34,27 +34,29 @@ plot.scelbo_model <- function(x, metrics = "elbo", ...) {
 }
 
 #' @rdname plots
-#' @param markers What [FindMarkersSCVI()] or [differential_expression()] with `mode = "change"` returned.
+#' @param markers What [FindMarkersSCVI()], [FindMarkersPEAKVI()] or, with `mode = "change"`, [differential_expression()]
+#'   or [differential_accessibility()] returned.
 #' @param n_labels How many features to name: the most probable with the largest effect.
 #' @param fdr Features in the list with this expected false discovery rate are coloured.
 #' @export
 plot_volcano <- function(markers, n_labels = 10, fdr = 0.05) {
   rlang::check_installed("ggplot2", reason = "to plot.")
-  needed <- c("proba_de", "bayes_factor")
-  effect <- intersect(c("avg_log2FC", "lfc_mean"), names(markers))
-  if (!all(needed %in% names(markers)) || !length(effect)) {
+  effect <- intersect(c("effect_size", "avg_log2FC", "lfc_mean"), names(markers))
+  probability <- intersect(c("prob_da", "proba_de"), names(markers))
+  if (!"bayes_factor" %in% names(markers) || !length(probability) || !length(effect)) {
     abort_scelbo("argument", "These are no markers: proba_de, bayes_factor and avg_log2FC or lfc_mean are needed.",
                  "Use FindMarkersSCVI(), or differential_expression() with mode = \"change\".")
   }
-  points <- data.frame(feature = rownames(markers), lfc = markers[[effect[[1]]]], probability = markers$proba_de,
-                       bayes = markers$bayes_factor)
-  points <- points[order(points$probability, abs(points$lfc), decreasing = TRUE), ]
+  points <- data.frame(feature = rownames(markers), effect = markers[[effect[[1]]]],
+                       probability = markers[[probability[[1]]]], bayes = markers$bayes_factor)
+  points <- points[order(points$probability, abs(points$effect), decreasing = TRUE), ]
   points$found <- cumsum(1 - points$probability) / seq_len(nrow(points)) < fdr
   points$label <- ifelse(seq_len(nrow(points)) <= n_labels, points$feature, "")
-  ggplot2::ggplot(points, ggplot2::aes(.data$lfc, .data$bayes)) +
+  ggplot2::ggplot(points, ggplot2::aes(.data$effect, .data$bayes)) +
     ggplot2::geom_point(ggplot2::aes(colour = .data$found), size = 0.9, show.legend = FALSE) +
     ggplot2::geom_text(ggplot2::aes(label = .data$label), size = 3, vjust = -0.6, check_overlap = TRUE) +
     ggplot2::scale_colour_manual(values = c(`FALSE` = "grey70", `TRUE` = "#D55E00")) +
-    ggplot2::labs(x = "log2 fold change", y = "log Bayes factor") +
+    ggplot2::labs(x = if (effect[[1]] == "effect_size") "difference of probabilities" else "log2 fold change",
+                  y = "log Bayes factor") +
     ggplot2::theme_minimal()
 }

@@ -22,7 +22,8 @@
 #' @param verbose Say how many features are absent.
 #' @return `load_query_data()`: a `scelbo_model` of the new cells. `MapQuerySCVI()`, `mapQuerySCVI()`: the new cells'
 #'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs; and
-#'   with labels, their probability and the mapping score in its metadata.
+#'   with labels, their probability and the mapping score in its metadata. `MapQueryPEAKVI()`, `mapQueryPEAKVI()`: the
+#'   same for [peakvi()], which has no mapping score; the columns begin with `peakvi_`.
 #' @seealso [get_mapping_score()], [transfer_labels()].
 #' @section Errors: `scelbo_setup_error` where the new cells lack a column of the reference (with the nearest match),
 #'   `scelbo_data_error` where they lack more than half of its features, `scelbo_training_error` where the reference is
@@ -69,9 +70,11 @@ load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfro
   keep_state(model)
 }
 
-as_model <- function(reference) {
+# The model that a reference is or holds: the last of the class, where one is named, else the last.
+as_model <- function(reference, class = NULL) {
   if (inherits(reference, "scelbo_model")) return(reference)
-  if (is.character(reference)) load_model(reference) else get_model(reference)
+  if (is.character(reference)) return(load_model(reference))
+  (if (!is.null(class)) model_of_class(reference, class)) %||% get_model(reference)
 }
 
 #' @rdname load_query_data
@@ -86,11 +89,23 @@ as_model <- function(reference) {
 #' @param name Name of the reduction and of the model in the object.
 #' @export
 MapQuerySCVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "scvi") {
-  map_query(object, reference, labels, score, list(...), name)
+  map_query("SCVI", object, reference, labels, score, list(...), name)
 }
 
 #' @rdname load_query_data
 #' @export
 mapQuerySCVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "SCVI") {
-  map_query(object, reference, labels, score, list(...), name)
+  map_query("SCVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+MapQueryPEAKVI <- function(object, reference, labels = NULL, ..., name = "peakvi") {
+  map_query("PEAKVI", object, reference, labels, FALSE, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQueryPEAKVI <- function(object, reference, labels = NULL, ..., name = "PEAKVI") {
+  map_query("PEAKVI", object, reference, labels, FALSE, list(...), name)
 }

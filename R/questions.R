@@ -82,6 +82,7 @@ get_batch_representation.scelbo_model <- function(model, object = NULL, cells = 
 #'   them as an `HDF5Array`, features x cells, if that package is installed and the file is an `.h5ad`; else the path,
 #'   invisibly.
 #' @param n_samples 1 decodes the mean of \eqn{q(z \mid x)}{q(z | x)}; more average over so many draws.
+#' @param n_samples_overall In place of every cell so many draws, each from a cell chosen at random.
 #' @export
 get_normalized_expression <- function(model, ...) UseMethod("get_normalized_expression")
 
@@ -89,15 +90,16 @@ get_normalized_expression <- function(model, ...) UseMethod("get_normalized_expr
 #' @export
 get_normalized_expression.scelbo_model <- function(model, object = NULL, features = NULL, cells = NULL,
                                                    transform_batch = NULL, transform = NULL, library_size = 1,
-                                                   n_samples = 1, file = NULL, ...) {
+                                                   n_samples = 1, n_samples_overall = NULL, file = NULL, ...) {
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
-  names <- chosen(about$cells, at)
+  names <- chosen_or_drawn(about$cells, at, n_samples_overall)
   features <- dense_features(model, features, if (is.null(file)) length(names) else 0)
   path <- if (!is.null(file)) path.expand(file)
   rho <- ask(model, "get_normalized_expression", adata = about$adata, indices = at, gene_list = as.list(features),
              transform_batch = as_groups(transform_batch), transform = counterfactual(model, transform),
-             library_size = library_size, n_samples = n_samples, return_numpy = TRUE, out = path, ...)
+             library_size = library_size, n_samples = n_samples, n_samples_overall = n_samples_overall,
+             return_numpy = TRUE, out = path, ...)
   if (is.null(file)) return(features_by_cells(rho, features, names))
   with_python(rho$file$close())
   on_disk(path, features, names)
@@ -139,10 +141,16 @@ counterfactual <- function(model, transform) {
 
 chosen <- function(names, at) if (is.null(at)) names else names[at + 1L]
 
+chosen_or_drawn <- function(names, at, n_draws) {
+  if (is.null(n_draws)) chosen(names, at) else paste0("draw", seq_len(n_draws))
+}
+
 dense_limit <- 2^29 # bytes of a dense result that is made without being asked for
 
 # The features asked for, of a result with a row for each and `n` columns. (`n` is looked at once `features` are known.)
-dense_features <- function(model, features, n = length(features), of = "cells", call = caller_env()) {
+# `what` is the argument that chose them, `hint` another way out.
+dense_features <- function(model, features, n = length(features), of = "cells", what = "features", hint = NULL,
+                           call = caller_env()) {
   if (identical(features, "all")) return(model$features)
   if (!is.null(features)) {
     check_names(features, model$features, "feature in the model", call)
@@ -151,9 +159,10 @@ dense_features <- function(model, features, n = length(features), of = "cells", 
   features <- if (length(model$variable)) model$variable else model$features
   size <- 8 * length(features) * n
   if (size > dense_limit) {
-    abort_scelbo("argument", paste0(length(features), " features x ", n, " ", of, " would be a dense matrix of ",
+    abort_scelbo("argument", paste0(length(features), " ", what, " x ", n, " ", of, " would be a dense matrix of ",
                                     round(size / 2^30, 1), " GB."),
-                 "Choose some by `features =` (or ask for `features = \"all\"`), or fewer `cells =`.", call = call)
+                 paste0("Choose some by `", what, " =` (or ask for `", what, " = \"all\"`), or fewer `cells =`.", hint),
+                 call = call)
   }
   features
 }

@@ -9,6 +9,8 @@
 #' - Seurat: [RunSCVI()], [FindMarkersSCVI()] and [MapQuerySCVI()];
 #' - Bioconductor: [runSCVI()] and [mapQuerySCVI()].
 #'
+#' Open chromatin has [peakvi()], [RunPEAKVI()], [runPEAKVI()] and the questions of [accessibility].
+#'
 #' The models run in Python. [install_backend()] sets it up once,
 #' [backend_status()] says what is there.
 #' @keywords internal

@@ -3,15 +3,17 @@
 #' | result | Seurat | SingleCellExperiment |
 #' |---|---|---|
 #' | latent representation | `object[["scvi"]]`, a DimReduc with the key `scvi_` | `reducedDim(object, "SCVI")` |
-#' | normalised expression of `features` | the assay `scvi_normalized` | `altExp(object, "scvi_normalized")` |
+#' | normalised values of `features` | the assay `scvi_normalized` | `altExp(object, "scvi_normalized")` |
 #' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
 #'
-#' Nothing else of the object changes. If the object's cells are not the model's own, they are read as those were.
+#' Names are those of the model's class: `peakvi`, `PEAKVI`, ... Normalised are expression, see
+#' [get_normalized_expression()], or accessibility, see [get_normalized_accessibility()]. Nothing else of the object
+#' changes. If the object's cells are not the model's own, they are read as those were.
 #'
 #' @param model A trained `scelbo_model`.
 #' @param object A Seurat object or a SingleCellExperiment.
 #' @param name Of the reduction and of the model in the object.
-#' @param features Names of features whose normalised expression to add; none by default.
+#' @param features Names of features whose normalised values to add; none by default.
 #' @param ... Not used.
 #' @return The object with the results. [get_model()] takes the model out again, also after `saveRDS()` and `readRDS()`.
 #' @examples
@@ -49,10 +51,29 @@ get_model <- function(object, name = NULL) {
   models[[name]]
 }
 
+# The model called `name`, else the last in the object that offers the question.
+model_for <- function(object, question, name = NULL) {
+  models <- models_in(object)
+  able <- names(models)[vapply(models, offers, NA, question)]
+  get_model(object, name %||% if (length(able)) utils::tail(able, 1))
+}
+
+# The last model in the object of a class, or NULL.
+model_of_class <- function(object, class) {
+  fitting <- Filter(function(model) model$class == class, models_in(object))
+  if (length(fitting)) fitting[[length(fitting)]]
+}
+
 models_in <- function(object) UseMethod("models_in")
 
 #' @exportS3Method
 models_in.default <- function(object) NULL
+
+# What a model says of features once noise is taken out: features x cells.
+denoised <- function(model, object, features) {
+  if (offers(model, "get_normalized_expression")) return(get_normalized_expression(model, object, features))
+  get_normalized_accessibility(model, object, features)
+}
 
 # The object's cells and the model's: the same? Then the model's own data answer, and nothing is read twice.
 own_or <- function(model, object) {

@@ -19,6 +19,8 @@ test_that("normalised expression is a matrix of features x cells", {
   both <- get_normalized_expression(model, features = "gene25", transform_batch = c("x", "y"))
   expect_gt(mean(y), mean(x))
   expect_equal(both, (x + y) / 2, tolerance = 1e-5)
+  drawn <- get_normalized_expression(model, features = c("gene3", "gene1"), n_samples_overall = 9, seed = 1)
+  expect_equal(dimnames(drawn), list(c("gene3", "gene1"), paste0("draw", 1:9)))
 })
 
 test_that("a dense matrix of everything is not made unasked", {
@@ -119,9 +121,8 @@ test_that("case is compared with control inside every group", {
   })
 })
 
-# Methods of the Python model that answer questions: those that the analysis layer wrote.
-python_questions <- function() {
-  python <- core()$SCVI
+# Methods of a Python model that answer questions: those that the analysis layer wrote.
+python_questions <- function(python) {
   public <- grep("^[a-z]", names(python), value = TRUE)
   module <- function(name) {
     method <- python[[name]]
@@ -135,36 +136,46 @@ test_that("every question of Python's can be asked in R", {
     get_aggregated_posterior = "a distribution of torch, which no object of R stands for",
     with_data = "a model in R takes other cells by `object =`"
   )
-  expect_gte(length(python_questions()), 17)
-  expect_setequal(setdiff(python_questions(), getNamespaceExports("scelbo")), names(only_python))
+  for (constructor in constructors) {
+    questions <- python_questions(core()[[toupper(constructor)]])
+    expect_gte(length(questions), 15)
+    expect_setequal(setdiff(questions, getNamespaceExports("scelbo")), names(only_python))
+  }
 })
 
 test_that("every question has its Python method's arguments and defaults", {
-  words <- c(object = "adata", cells = "indices", features = "gene_list", group_by = "groupby", cells1 = "idx1",
-             cells2 = "idx2", labels = "labels_key", sample = "sample_key", pair = "pair_key")
+  words <- c(object = "adata", cells = "indices", features = "gene_list", regions = "region_list",
+             group_by = "groupby", cells1 = "idx1", cells2 = "idx2", labels = "labels_key", sample = "sample_key",
+             pair = "pair_key")
   own_words <- list(load_query_data = c(reference = "reference_model"), report = c(file = "path"),
                     get_normalized_expression = c(file = "out"))
   only_r <- list(get_likelihood_parameters = "features", load_query_data = c("assay", "layer", "verbose"),
                  report = "open")
   own_defaults <- list(report = "path") # R writes the page unless told not to
-  signature <- reticulate::import("inspect", convert = FALSE)$signature
-  python <- core()$SCVI
-  for (question in c(intersect(python_questions(), getNamespaceExports("scelbo")), "load_query_data")) {
-    ours <- formals(if (question == "load_query_data") question else paste0(question, ".scelbo_model"))
-    ours <- ours[setdiff(names(ours), c("model", "...", only_r[[question]]))]
-    said <- c(own_words[[question]], words)
-    renamed <- names(ours) %in% names(said)
-    names(ours)[renamed] <- said[names(ours)[renamed]]
-    parameters <- reticulate::iterate(signature(python[[question]])$parameters$values(), identity)
-    names(parameters) <- vapply(parameters, function(one) reticulate::py_to_r(one$name), "")
-    expect_equal(setdiff(names(ours), names(parameters)), character(), info = question)
-    for (name in setdiff(names(ours), own_defaults[[question]])) {
-      if (identical(ours[[name]], quote(expr = ))) next # it must be given
-      default <- reticulate::py_to_r(parameters[[name]]$default)
-      expect_equal(eval(ours[[name]]), default, info = paste(question, name))
+  inspect <- reticulate::import("inspect", convert = FALSE)
+  parameters_of <- function(method) {
+    parameters <- reticulate::iterate(inspect$signature(method)$parameters$values(), identity)
+    setNames(parameters, vapply(parameters, function(one) reticulate::py_to_r(one$name), ""))
+  }
+  passed_on <- list(differential_accessibility = parameters_of(core()$SCVI$differential_expression)) # its **more
+  for (constructor in constructors) {
+    python <- core()[[toupper(constructor)]]
+    for (question in c(intersect(python_questions(python), getNamespaceExports("scelbo")), "load_query_data")) {
+      ours <- formals(if (question == "load_query_data") question else paste0(question, ".scelbo_model"))
+      ours <- ours[setdiff(names(ours), c("model", "...", only_r[[question]]))]
+      said <- c(own_words[[question]], words)
+      renamed <- names(ours) %in% names(said)
+      names(ours)[renamed] <- said[names(ours)[renamed]]
+      parameters <- utils::modifyList(as.list(passed_on[[question]]), parameters_of(python[[question]]))
+      expect_equal(setdiff(names(ours), names(parameters)), character(), info = question)
+      for (name in setdiff(names(ours), own_defaults[[question]])) {
+        if (identical(ours[[name]], quote(expr = ))) next # it must be given
+        default <- reticulate::py_to_r(parameters[[name]]$default)
+        expect_equal(eval(ours[[name]]), default, info = paste(question, name))
+      }
     }
   }
-  forecast <- signature(python$check)$parameters[["forecast"]]
+  forecast <- parameters_of(core()$SCVI$check)$forecast
   expect_equal(formals(check_data)$forecast, reticulate::py_to_r(forecast$default))
 })
 
