@@ -197,7 +197,7 @@ class Model:
         checkpoint
             A folder where the model is saved whenever the monitored value is the best so far.
         plan
-            Instead of the model's own optimiser and KL schedule one with a name (its ``plans``): ``"scvi-tools"`` trains as scvi-tools does.
+            Instead of the model's own optimiser and KL schedule one of its ``plans``: ``"scvi-tools"`` trains as scvi-tools does.
         plan_kwargs
             Fields of :class:`~scelbo.train.options.PlanOptions`, which win over either: ``lr, weight_decay, n_epochs_kl_warmup, ...``.
         trainer_kwargs

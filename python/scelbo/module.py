@@ -80,6 +80,10 @@ class VAE(Module):
         """p(data | latents, covariates): a NamedTuple of likelihoods, named as the fields that they explain."""
         raise TypeError(f"{type(self).__name__} must say its generative(z, cells)")
 
+    def generative_of(self, features: Tensor, z: Any, cells: Any) -> Any:
+        """p(these features | latents, covariates), for models that need not decode the others; else None."""
+        return None
+
     def embed(self, z: Tensor) -> Tensor:
         """From the normal z to the latent space that users see (the same, unless a model says otherwise)."""
         return z

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 import scelbo
 from scelbo.analysis import aggregated_posterior, differential_expression
-from scelbo.analysis.mixture import importance_weights
+from scelbo.analysis.mixture import importance_weights, tempered
 
 
 def model_of(width):
@@ -50,6 +50,15 @@ def test_the_aggregated_posterior_is_the_even_mixture():
     np.testing.assert_allclose(found, (norm.pdf(at, 0.5, 0.5**0.5) + norm.pdf(at, 3, 0.5**0.5)) / 2, rtol=1e-4)
     far = torch.tensor([[30.0]])
     assert aggregated_posterior(model_of(1.0), dof=3).log_prob(far) > aggregated_posterior(model_of(1.0)).log_prob(far)
+
+
+def test_few_draws_never_carry_all_weight():
+    even, steep = np.full(100, 0.01), np.exp(-np.arange(100.0)) / np.exp(-np.arange(100.0)).sum()
+    np.testing.assert_allclose(tempered(even), even)
+    flat = tempered(steep)
+    assert 1 / (steep**2).sum() < 3 and 1 / (flat**2).sum() == pytest.approx(10)
+    assert (np.diff(flat) < 0).all() and flat.sum() == pytest.approx(1)
+    assert 1 / (tempered(np.eye(100)[3]) ** 2).sum() == pytest.approx(10)  # all on one
 
 
 def test_differential_expression_takes_the_weights(adata):

@@ -17,7 +17,7 @@ def model():
     return model
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.model is SCVI], ids=str)
 def test_every_likelihood_gives_its_parameters_and_draws(case, adata):
     model = case.make(adata)
     model.train(max_epochs=1)

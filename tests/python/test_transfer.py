@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cases import CASES
+from cases import CASES, decoded
 
 from scelbo import SCVI, errors
 from scelbo.data.simulate import counts
@@ -32,7 +32,7 @@ def query():
 
 def answers(model, adata):
     """What a model says of the reference's cells."""
-    return [model.get_latent_representation(adata), model.get_normalized_expression(adata, return_numpy=True)]
+    return [model.get_latent_representation(adata), decoded(model, adata, return_numpy=True)]
 
 
 def test_the_reference_does_not_move_and_the_query_does(case, reference, adata, query):
@@ -91,7 +91,7 @@ def test_a_query_without_anything_new_is_the_reference(case, reference, adata):
 
 def test_genes_that_were_not_measured_are_left_out_and_not_taken_for_zeros(case, reference, adata, tmp_path):
     """The reference's own cells without four genes: their place is nearer to the true one than with zeros; all likelihoods fit."""
-    dropped = list(reference.get_normalized_expression().mean().nlargest(5).index[1:])
+    dropped = list(decoded(reference).mean().nlargest(5).index[1:])
     fewer = adata[:, ~adata.var_names.isin(dropped)].copy()
     zeros = adata.copy()
     x = adata.X.toarray()
@@ -104,7 +104,7 @@ def test_genes_that_were_not_measured_are_left_out_and_not_taken_for_zeros(case,
     error = lambda z: np.linalg.norm(z - truth)  # noqa: E731
     assert error(model.get_latent_representation()) < error(reference.get_latent_representation(zeros))
     model.train(max_epochs=2)
-    assert np.isfinite(model.get_elbo()) and model.get_normalized_expression().shape == (120, 40)
+    assert np.isfinite(model.get_elbo()) and decoded(model).shape == (120, 40)
     np.testing.assert_array_equal(model.get_latent_representation(adata), truth)  # where they are measured, they are read
     model.save(tmp_path / "m")
     again = case.model.load(tmp_path / "m", fewer)

@@ -42,10 +42,12 @@ def decode_at(
     """The same at these latents."""
     module: Any = model.module
     total: Tensor | None = None
+    some = None if genes is None else torch.from_numpy(genes).to(model.device)
     for view in views:
-        explained = module.generative(z, cells.replace(view)).x
+        only = None if some is None else module.generative_of(some, z, cells.replace(view))
+        explained = (module.generative(z, cells.replace(view)) if only is None else only).x
         values = explained.mean if library_size == "latent" else explained.scale
-        values = values if genes is None else values[..., torch.from_numpy(genes).to(values.device)]
+        values = values if some is None or only is not None else values[..., some]
         total = values if total is None else total + values
     assert total is not None
     total = total / len(views)

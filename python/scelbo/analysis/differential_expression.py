@@ -93,7 +93,8 @@ def differential_expression(
         Posterior draws a group.
     weights, importance_cells
         ``"importance"`` corrects for how far :math:`q(z \mid x)` is from the true posterior, judged on at most so many cells a
-        group (:func:`~scelbo.analysis.mixture.importance_weights`); slower, minutes for thousands of genes.
+        group (:func:`~scelbo.analysis.mixture.importance_weights`), tempered until a tenth of the draws count; slower, minutes for
+        thousands of genes.
     filter_outlier_cells
         Leave out of each group the tenth of its cells that lies farthest from its robust centre in latent space
         (``sklearn.covariance.EllipticEnvelope``).

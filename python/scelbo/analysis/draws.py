@@ -15,7 +15,8 @@ from scelbo import settings
 from scelbo.analysis.decode import decode
 from scelbo.analysis.groups import Comparison, Design
 from scelbo.analysis.latent import latent_representation
-from scelbo.analysis.mixture import importance_weights
+from scelbo.analysis.minify import posterior_parameters
+from scelbo.analysis.mixture import importance_weights, tempered
 from scelbo.data import Loader
 from scelbo.data.minified import Gone
 from scelbo.module import draw
@@ -62,13 +63,15 @@ class Draws:
         pairs: int | None = None,
     ):
         self.model, self.design, self.n, self.pairs, self.seed = model, design, n, pairs, settings.fresh_seed(seed)
-        self.data, rng = model.read(adata), np.random.default_rng(self.seed)
+        rng = np.random.default_rng(self.seed)
         self.n_batches = 1 if batches is None else len(batches)
         self.per_pool = _draws_a_pool(design, n, self.n_batches)
         pools = design.pools
         if anchors is not None:
             pools = [rng.choice(pool, anchors, replace=False) if len(pool) > anchors else pool for pool in pools]
         self.cells = np.concatenate([rng.choice(pool, self.per_pool) for pool in pools])
+        unique, self.rows = np.unique(self.cells, return_inverse=True)
+        self.data = model.read(adata).minified(unique, posterior_parameters(model, adata, unique))  # each cell is encoded once
         self.batches = None if batches is None else np.tile(np.resize(batches, self.per_pool), len(pools))
         self.mixture = np.random.default_rng([self.seed, 1])
         self.whole: np.ndarray | None = None
@@ -90,13 +93,13 @@ class Draws:
     @torch.inference_mode()
     def _decode(self, features: np.ndarray, work: settings.Task) -> np.ndarray:
         out = np.empty((len(features), len(self.cells)), np.float32)
-        whole = len(features) == self.model.setup.n_vars
+        some = None if len(features) == self.model.setup.n_vars else features
         with settings.private_seed(self.seed):  # every tile sees the same draws
             start = 0
-            for cells in Loader(self.data, self.cells, CELLS_AT_ONCE):
+            for cells in Loader(self.data, self.rows, CELLS_AT_ONCE):
                 here = slice(start, start + len(cells))
                 view: dict[str, Any] = {} if self.batches is None else {"batch": torch.from_numpy(self.batches[here])}
-                values = decode(self.model, cells.to(self.model.device), [view], 1, genes=None if whole else features)[0]
+                values = decode(self.model, cells.to(self.model.device), [view], 1, genes=some)[0]
                 out[:, here] = values.T.cpu().numpy()
                 start = here.stop
                 work.step(len(cells))
@@ -107,7 +110,7 @@ class Draws:
         """For every draw the number of one to take in its place, chosen in its pool, and decoded in its batch, by weight."""
         module: Any = self.model.module
         with settings.private_seed(self.seed):  # the draws that _decode will make
-            parts = [draw(module.posterior(c.to(self.model.device)), 1).z[0] for c in Loader(self.data, self.cells, CELLS_AT_ONCE)]
+            parts = [draw(module.posterior(c.to(self.model.device)), 1).z[0] for c in Loader(self.data, self.rows, CELLS_AT_ONCE)]
         rng, kept = np.random.default_rng([self.seed, 2]), []
         for i, (pool, z) in enumerate(zip(pools, torch.cat(parts).split(self.per_pool), strict=True)):
             weights = importance_weights(self.model, adata, pool, z, seed=self.seed)
@@ -115,7 +118,7 @@ class Draws:
             for b in range(self.n_batches):
                 here = slice(b, None, self.n_batches)
                 candidates = np.arange(self.per_pool)[here]
-                chosen[here] = rng.choice(candidates, len(candidates), p=weights[here] / weights[here].sum())
+                chosen[here] = rng.choice(candidates, len(candidates), p=tempered(weights[here]))
             kept.append(i * self.per_pool + chosen)
         return np.concatenate(kept)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,19 @@ M = TypeVar("M", bound="Model")
 
 
 @torch.inference_mode()
+def posterior_parameters(
+    model: Model, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None
+) -> dict[str, np.ndarray]:
+    """Latent -> mean and standard deviation, side by side, of every cell; the mean alone where it is known."""
+    module: Any = model.module
+    parts: dict[str, list[np.ndarray]] = {}
+    for cells in model.batches(adata, indices, batch_size):
+        for name, q in module.posterior(cells)._asdict().items():
+            values = [q.mean, q.stddev] if hasattr(q, "stddev") else [q.mean]
+            parts.setdefault(name, []).append(torch.cat(values, -1).cpu().numpy())
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
 def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None) -> M:
     r"""The same model on cells that hold the parameters of :math:`q(z \mid x)` in place of counts: some 20 numbers a cell.
 
@@ -37,13 +50,8 @@ def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None)
     A second model with the same weights; this one and its cells are as they were.
     """
     self.require_trained()
-    source, module = self.source(), self.module
-    parts: dict[str, list[np.ndarray]] = {}
-    for cells in self.batches(batch_size=batch_size):
-        for name, q in module.posterior(cells)._asdict().items():  # type: ignore[operator]
-            values = [q.mean, q.stddev] if hasattr(q, "stddev") else [q.mean]  # a known latent has no spread
-            parts.setdefault(name, []).append(torch.cat(values, -1).cpu().numpy())
-    posterior = {name: np.concatenate(values) for name, values in parts.items()}
+    source = self.source()
+    posterior = posterior_parameters(self, batch_size=batch_size)
     return with_data(self, minified(source, type(self).__name__, posterior, keep_counts))
 
 

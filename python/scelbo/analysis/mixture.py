@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from anndata import AnnData
+from scipy.optimize import brentq
+from scipy.special import softmax
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, StudentT
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from scelbo.model import Model
 
 DRAWS_AT_ONCE = 1024
+EFFECTIVE = 0.1
+"""Share of the draws that have to count, after importance weights, for a test on them."""
 
 
 @torch.inference_mode()
@@ -90,6 +94,17 @@ def importance_weights(
         likelihood = torch.logaddexp(likelihood, joint)
         proposal = torch.logaddexp(proposal, Normal(loc[n], scale[n]).log_prob(z).sum(-1).double().cpu())
     return (likelihood - proposal).softmax(0).numpy()
+
+
+def tempered(weights: np.ndarray, share: float = EFFECTIVE) -> np.ndarray:
+    r"""Weights to the largest power, at most 1, whose effective sample size :math:`1 / \sum w^2` is ``share`` of the draws.
+
+    Where q is far from the true posterior a few draws would carry all weight, and what a few draws agree on would look certain.
+    """
+    logs = np.log(np.maximum(weights, np.finfo(float).tiny))
+    at = lambda power: softmax(power * logs)  # noqa: E731
+    missing = lambda power: 1 / (at(power) ** 2).sum() - share * len(weights)  # noqa: E731
+    return at(1.0 if missing(1) >= 0 else brentq(missing, 0, 1))
 
 
 def _log_joint(model: Model, data: Columns, anchor: int, z: Tensor) -> Iterator[Tensor]:

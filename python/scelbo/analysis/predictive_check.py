@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scelbo import settings
 from scelbo.data import at_most, index_of
-from scelbo.likelihoods import Normal
+from scelbo.likelihoods import Accessibility, Normal
 from scelbo.module import draw
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def posterior_predictive_check(
             counted = not isinstance(explained, Normal)
             measured = cells.x.measured  # type: ignore[attr-defined]
             there = slice(None) if measured is None else measured
-            x, drawn = cells.x.dense()[:, there], explained.sample()[..., there]  # type: ignore[attr-defined]
+            observed_as = cells.x.map(torch.ones_like) if isinstance(explained, Accessibility) else cells.x  # type: ignore[attr-defined]
+            x, drawn = observed_as.dense()[:, there], explained.sample()[..., there]
             expected = explained.mean[..., there].mean(0) >= (1 if counted else torch.inf)
             below, ties = (drawn < x).sum(0), (drawn == x).sum(0)
             u = (below + torch.rand_like(x) * (ties + 1)) / (n_samples + 1)

@@ -48,7 +48,7 @@ def _training(model: Model) -> Iterator[Verdict]:
     if len(weights):
         weight = float(weights["kl_weight"].get(kept, weights["kl_weight"].iloc[-1]))
         yield Verdict(
-            "KL weight", weight, f"{weight:.3g}", weight > 0.999,
+            "KL weight", weight, f"{weight:.3g}", weight > 0.999 * model.plan.max_kl_weight,
             "At 1 what was minimised is minus the ELBO; below 1 the latent space is less regular, and its uncertainty too small.",
             "Train for more epochs, or let the weight rise faster: plan_kwargs={'n_epochs_kl_warmup': ...}.",
         )  # fmt: skip

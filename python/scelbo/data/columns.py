@@ -48,6 +48,12 @@ class Columns:
         rows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
         return self.cells_type(index=rows, **{k: _take(v, rows) for k, v in self.values.items()})
 
+    def minified(self, index: np.ndarray, posterior: dict[str, np.ndarray]) -> Columns:
+        """The cells ``index`` with the parameters of their latents in place of their counts."""
+        rows = torch.from_numpy(index)
+        kept = {k: Gone() if isinstance(v, Counts) else _take(v, rows) for k, v in self.values.items()}
+        return Columns(self.cells_type, kept | {"posterior": {k: torch.from_numpy(v) for k, v in posterior.items()}}, len(index))
+
 
 def _take(value: Any, rows: torch.Tensor) -> Any:
     if isinstance(value, dict):

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
+from torch.nn.functional import linear
 
 from scelbo import analysis
 from scelbo.data import Cells, Columns, Setup
@@ -86,10 +87,13 @@ class PEAKVIModule(VAE):
         return torch.ones(self.y.out_features) if self.r is None else self.r["all"].sigmoid()
 
     def generative(self, z: Any, cells: Cells) -> Explained:
-        h = self.decoder(self.embed(z.z), cells, cells.numbers)
-        region = self.certain.expand(self.y.out_features) if self.r is None else self.r["all"]
+        return self.generative_of(slice(None), z, cells)
+
+    def generative_of(self, features: Tensor | slice, z: Any, cells: Cells) -> Explained:
+        h = linear(self.decoder(self.embed(z.z), cells, cells.numbers), self.y.weight[features], self.y.bias[features])
+        region = self.certain.expand(h.shape[-1]) if self.r is None else self.r["all"][features]
         depth = z.depth[0] if z.depth.dim() > 2 else z.depth  # it has no draws
-        return Explained(Accessibility(self.y(h), depth, region))
+        return Explained(Accessibility(h, depth, region))
 
 
 class PEAKVI(Model):
@@ -166,7 +170,9 @@ class PEAKVI(Model):
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
     posterior_predictive_sample = analysis.posterior_predictive_sample
+    posterior_predictive_check = analysis.posterior_predictive_check
     differential_abundance = analysis.differential_abundance
     transfer_labels = analysis.transfer_labels
     minify = analysis.minify
     with_data = analysis.with_data
+    report = analysis.report
