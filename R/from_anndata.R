@@ -4,7 +4,8 @@
 #'
 #' @param object A Python AnnData, or the path of an h5ad file.
 #' @param layer Where the counts are: a layer of that name where there is one, else `X`.
-#' @return A Seurat object with the assay `RNA` (Seurat writes `-` for `_` in names of features), or a
+#' @param assay What to call the assay of the Seurat object, such as `"peaks"`.
+#' @return A Seurat object (Seurat writes `-` for `_` in names of features), or a
 #'   SingleCellExperiment with the assay `counts`. Reductions lose the `X_` before their name.
 #' @section Warnings: `scelbo_data_warning` where the values are not whole numbers, and so are no counts.
 #' @examples
@@ -17,16 +18,16 @@ NULL
 
 #' @rdname from_anndata
 #' @export
-as_seurat <- function(object, layer = "counts") {
+as_seurat <- function(object, layer = "counts", assay = "RNA") {
   rlang::check_installed("SeuratObject", reason = "to make a Seurat object.")
   parts <- anndata_parts(object, layer)
   obs <- if (length(parts$obs)) parts$obs # SeuratObject 4 fails on metadata without columns
-  seurat <- SeuratObject::CreateSeuratObject(parts$counts, meta.data = obs)
+  seurat <- SeuratObject::CreateSeuratObject(parts$counts, assay = assay, meta.data = obs)
   for (name in names(parts$obsm)) {
     key <- paste0(gsub("[^A-Za-z0-9]", "", name), "_")
     values <- parts$obsm[[name]]
     dimnames(values) <- list(colnames(seurat), paste0(key, seq_len(ncol(values))))
-    seurat[[name]] <- SeuratObject::CreateDimReducObject(embeddings = values, key = key, assay = "RNA")
+    seurat[[name]] <- SeuratObject::CreateDimReducObject(embeddings = values, key = key, assay = assay)
   }
   seurat
 }

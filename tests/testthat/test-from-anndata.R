@@ -15,6 +15,7 @@ test_that("Seurat's counts, metadata and reductions survive a file", {
 test_that("cells without metadata become a Seurat object", {
   skip_if_not_installed("SeuratObject")
   expect_equal(dim(as_seurat(as_anndata(simulate_counts()))), c(60, 150))
+  expect_equal(SeuratObject::Assays(as_seurat(as_anndata(simulate_counts()), assay = "peaks")), "peaks")
 })
 
 test_that("a SingleCellExperiment comes back as it was", {
