@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import numbers
 from collections.abc import Iterable, Sequence
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 
@@ -102,7 +103,10 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
 
 def of_kind(name: str, value: Any, kind: Any) -> None:
     """Raise unless a hyper-parameter has the type that its field states; sizes are above zero, rates are shares."""
-    if get_origin(kind) is Literal:
+    if isinstance(kind, UnionType):  # "int | None": the model finds a size by itself
+        if value is not None:
+            of_kind(name, value, get_args(kind)[0])
+    elif get_origin(kind) is Literal:
         one_of(name, value, get_args(kind))
     elif kind is bool and not isinstance(value, bool):
         raise ArgumentError(f"{name}={value!r} is not allowed: it must be True or False.")

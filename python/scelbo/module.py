@@ -80,7 +80,7 @@ class VAE(Module):
         """p(data | latents, covariates): a NamedTuple of likelihoods, named as the fields that they explain."""
         raise TypeError(f"{type(self).__name__} must say its generative(z, cells)")
 
-    def generative_of(self, features: Tensor, z: Any, cells: Any) -> Any:
+    def generative_of(self, features: Tensor | slice, z: Any, cells: Any) -> Any:
         """p(these features | latents, covariates), for models that need not decode the others; else None."""
         return None
 

@@ -132,6 +132,8 @@ def test_features_and_cells_that_say_little_are_named():
     assert "1 cells have very few counts" in found and "e.g. cell5." in found
     wide = AnnData(sparse.csr_matrix(np.full((3, 10_001), 1, np.float32)))
     assert "10,001 features" in concerns(wide) and "highly_variable_genes" in concerns(wide)
+    wide.var_names = [f"chr1:{i}-{i + 1}" for i in range(wide.n_vars)]
+    assert "filter_genes" in concerns(wide)
     assert "highly_variable_genes" not in concerns(wide[:, 1:].copy())
 
 

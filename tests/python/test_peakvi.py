@@ -50,7 +50,7 @@ def test_only_whether_a_region_was_seen_is_explained(regions):
 def test_sizes_follow_from_the_number_of_regions(regions):
     PEAKVI.setup_anndata(regions)
     module = PEAKVI(regions).module
-    assert (module.y.in_features, module.z.mean.out_features) == (10, 3)
+    assert (len(module.y.weight), module.z.mean.out_features) == (10, 3)
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +118,20 @@ def test_all_groups_at_once_can_be_told_apart(model):
     assert table.groupby("group1").size().tolist() == [120] * 3 and (table["group2"] == "Rest").all()
     whole = model.differential_accessibility(groupby="cell_type", n_samples_overall=300, all_stats=False)
     assert not {"emp_effect", "emp_prob1"} & set(whole)
+
+
+def test_a_typo_is_named_and_a_size_has_a_type(model, regions):
+    with pytest.raises(errors.ArgumentError, match="fdr_target"):
+        model.differential_accessibility(groupby="cell_type", fdr_taget=0.1)
+    with pytest.raises(errors.ArgumentError, match="test_mode"):
+        model.differential_accessibility(groupby="cell_type", test_mode="three")
+    with pytest.raises(errors.ArgumentError, match="n_hidden=-1"):
+        PEAKVI(model.adata, n_hidden=-1)
+    with pytest.raises(errors.ScelboError, match="size_factor_key"):
+        PEAKVI.setup_anndata(regions, size_factor_key="percent_mito")
+
+
+def test_replicates_say_how_they_agree(model):
+    table = model.differential_accessibility(groupby="cell_type", contrast="batch", replicates="donor", n_samples_overall=300)
+    assert {"effect_replicates_mean", "effect_replicates_std", "replicates_agree", "n_replicates"} <= set(table)
+    assert np.corrcoef(table["effect_replicates_mean"], table["effect_size"])[0, 1] > 0.5

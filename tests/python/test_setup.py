@@ -27,8 +27,8 @@ ADVICE = (
     "For values that are not counts: allow_non_counts=True and gene_likelihood='normal'. "
     "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1). "
     "Give cells without a value a category of their own, or remove them. "
-    "A size factor is what a cell's expectation is multiplied with: give one above zero. Name a column of adata.obs. "
-    "Give numbers; text belongs into categorical_covariate_keys."
+    "Name a column of adata.obs. Give numbers; text belongs into categorical_covariate_keys. "
+    "A size factor is what a cell's expectation is multiplied with: give one above zero."
 )
 
 
@@ -47,10 +47,10 @@ def test_all_problems_are_listed_at_once(adata):
         "  - adata.X: 1 stored values are not a whole number",
         "  - adata.X: 1 cells have no counts, e.g. cell7",
         "  - batch_key: adata.obs['site']: 1 cells have no value (NaN)",
-        "  - size_factor_key: adata.obs['size']: 1 size factors are not above zero",
         "  - categorical_covariate_keys: "
         + unknown("obs column", "doner", ["batch", "cell_type", "donor", "percent_mito", "site", "size"]),
         "  - continuous_covariate_keys: adata.obs['cell_type']: numbers are needed, it holds category",
+        "  - size_factor_key: adata.obs['size']: 1 size factors are not above zero",
         "  - batch_key: adata.obs['site']: fewer than 3 cells in a (1)",
         ADVICE,
     ]

@@ -12,7 +12,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from scelbo import settings
+from scelbo.analysis.arguments import takes_also
+from scelbo.analysis.compare import compare
 from scelbo.analysis.decode import counterfactuals, decode_at, genes_of
+from scelbo.analysis.differential import Test
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.data import index_of
 from scelbo.errors import ArgumentError
@@ -125,6 +128,7 @@ def region_factors(self: Model) -> np.ndarray:
     return module.region_factors().cpu().numpy()
 
 
+@takes_also(differential_expression, without=("test_mode", "pseudocounts", "change_fn", "m1_domain_fn", "cred_interval_lvls"))
 def differential_accessibility(
     self: Model,
     adata: AnnData | None = None,
@@ -143,7 +147,8 @@ def differential_accessibility(
 ) -> pd.DataFrame:
     r"""Regions that are open more often in one group of cells than in another. Group 1 against group 2: up is more open in 1.
 
-    The effect is the difference of probabilities, :math:`y_1 - y_2`, over posterior draws of both groups.
+    The effect is the difference of probabilities, :math:`y_1 - y_2`, over posterior draws of both groups. Further arguments are those of
+    :func:`~scelbo.analysis.differential_expression`: ``contrast, replicates, batch_correction, weights, n_samples_overall, seed, ...``
 
     Parameters
     ----------
@@ -159,32 +164,28 @@ def differential_accessibility(
         Add what was seen: ``emp_effect emp_prob1 emp_prob2``.
     fdr_target
         Expected share of false discoveries among ``is_da_fdr``.
-    **more
-        Further arguments of :func:`~scelbo.analysis.differential_expression`: ``batch_correction, contrast, weights, seed, ...``
 
     Returns
     -------
     One row a region (and comparison), best first: ``prob_da is_da_fdr bayes_factor effect_size emp_effect est_prob1 est_prob2
     emp_prob1 emp_prob2``, with ``effect_size = est_prob1 - est_prob2`` and ``emp_effect = emp_prob1 - emp_prob2`` (shares of cells in
-    which the region was seen), and with ``groupby`` ``comparison group1 group2``.
+    which the region was seen), with ``groupby`` ``comparison group1 group2``, and with ``replicates`` ``effect_replicates_mean
+    effect_replicates_std replicates_agree n_replicates``.
     """
-    asked = {"adata": adata, "groupby": groupby, "group1": group1, "group2": group2, "idx1": idx1, "idx2": idx2}
     one_sided = None if two_sided else lambda effect: effect >= delta
-    table = differential_expression(
-        self, **asked, mode=mode, delta=delta, all_stats=True, fdr_target=fdr_target, change_fn=np.subtract,
-        test_mode="two", m1_domain_fn=one_sided, **more,
-    )  # fmt: skip
-    out = pd.DataFrame({"prob_da": table["proba_de" if mode == "change" else "proba_m1"]})
-    if mode == "change":
-        out["is_da_fdr"] = table[f"is_de_fdr_{fdr_target}"]
-    out["bayes_factor"], out["effect_size"] = table["bayes_factor"], table["scale1"] - table["scale2"]
+    test = Test(mode, delta, "two", change_fn=np.subtract, m1_domain_fn=one_sided, described=False)
+    table = compare(self, test, adata, groupby, group1, group2, idx1, idx2, all_stats=True, fdr_target=fdr_target, **more)
     seen = [f"non_zeros_proportion{side}" for side in "12"]
     if all_stats and set(seen) <= set(table):
-        out["emp_effect"] = table[seen[0]] - table[seen[1]]
-    out["est_prob1"], out["est_prob2"] = table["scale1"], table["scale2"]
-    if "emp_effect" in out:
-        out["emp_prob1"], out["emp_prob2"] = table[seen[0]], table[seen[1]]
-    rest = [c for c in ("comparison", "group1", "group2", groupby) if c in table]
-    out = out.assign(**{str(c): table[c] for c in rest})
-    out.attrs.update(table.attrs)
-    return out
+        table["emp_effect"] = table[seen[0]] - table[seen[1]]
+    else:
+        table = table.drop(columns=seen, errors="ignore")
+    table["effect_size"] = table["scale1"] - table["scale2"]
+    names = {
+        "proba_de" if mode == "change" else "proba_m1": "prob_da", f"is_de_fdr_{fdr_target}": "is_da_fdr", "bayes_factor": "bayes_factor",
+        "effect_size": "effect_size", "emp_effect": "emp_effect", "scale1": "est_prob1", "scale2": "est_prob2",
+        **dict(zip(seen, ("emp_prob1", "emp_prob2"), strict=True)),
+        **{f"lfc_replicates_{name}": f"effect_replicates_{name}" for name in ("mean", "std")},
+        **{name: name for name in ("replicates_agree", "n_replicates", groupby or "group1", "comparison", "group1", "group2")},
+    }  # fmt: skip
+    return table[[name for name in names if name in table]].rename(columns=names)

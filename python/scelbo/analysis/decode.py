@@ -42,7 +42,7 @@ def decode_at(
     """The same at these latents."""
     module: Any = model.module
     total: Tensor | None = None
-    some = None if genes is None else torch.from_numpy(genes).to(model.device)
+    some = None if genes is None else _positions(genes, model.device)
     for view in views:
         only = None if some is None else module.generative_of(some, z, cells.replace(view))
         explained = (module.generative(z, cells.replace(view)) if only is None else only).x
@@ -50,8 +50,15 @@ def decode_at(
         values = values if some is None or only is not None else values[..., some]
         total = values if total is None else total + values
     assert total is not None
-    total = total / len(views)
-    return total if library_size == "latent" else total * library_size
+    if len(views) > 1:
+        total = total / len(views)
+    return total if library_size == "latent" or library_size == 1 else total * library_size
+
+
+def _positions(features: np.ndarray, device: torch.device) -> Tensor | slice:
+    """Neighbours as a slice, which copies nothing."""
+    first, last = (int(features[0]), int(features[-1])) if len(features) else (0, -1)
+    return slice(first, last + 1) if (np.diff(features) == 1).all() else torch.from_numpy(features).to(device)
 
 
 def genes_of(model: Model, gene_list: Sequence[str] | None) -> np.ndarray | None:

@@ -44,6 +44,8 @@ class Test:
         Levels of credible intervals (highest density) of the effect.
     m1_domain_fn
         Own say of which effects count as a change: effects (features, draws) -> mask; stands in for delta and ``test_mode``.
+    described
+        Whether the effect's median, spread and range are found too.
     """
 
     mode: Literal["vanilla", "change"] = "vanilla"
@@ -53,6 +55,7 @@ class Test:
     change_fn: Effect | None = None
     intervals: Sequence[float] = ()
     m1_domain_fn: Callable[[np.ndarray], np.ndarray] | None = None
+    described: bool = True
 
     def effect(self, h1: np.ndarray, h2: np.ndarray, eps: float) -> np.ndarray:
         """The effect of each pair, (features, draws)."""
@@ -61,23 +64,29 @@ class Test:
 
 def vanilla(h1: np.ndarray, h2: np.ndarray) -> dict[str, np.ndarray]:
     """P(h1 > h2), for draws (features, draws)."""
-    p = (h1 > h2).mean(1)
+    p = share_of(h1 > h2)
     return {"proba_m1": p, "proba_m2": 1 - p, "bayes_factor": bayes_factor(p, 1 - p)}
 
 
 def change(e: np.ndarray, delta: float, test: Test) -> dict[str, np.ndarray]:
     """P(effect beyond delta) and the effect's summary, for draws (features, draws)."""
     if test.m1_domain_fn is not None:
-        p = test.m1_domain_fn(e).mean(1)
+        p = share_of(test.m1_domain_fn(e))
     else:
-        up, down = (e >= delta).mean(1), (e < -delta).mean(1)
+        up, down = share_of(e >= delta), share_of(e < -delta)
         p = np.maximum(up, down) if test.test_mode == "three" else up + down
-    out = {"proba_de": p, "proba_not_de": 1 - p, "bayes_factor": bayes_factor(p, 1 - p)}
-    out |= {"lfc_mean": e.mean(1), "lfc_median": np.median(e, 1), "lfc_std": e.std(1), "lfc_min": e.min(1), "lfc_max": e.max(1)}
+    out = {"proba_de": p, "proba_not_de": 1 - p, "bayes_factor": bayes_factor(p, 1 - p), "lfc_mean": e.mean(1)}
+    if test.described:
+        out |= {"lfc_median": np.median(e, 1), "lfc_std": e.std(1), "lfc_min": e.min(1), "lfc_max": e.max(1)}
     for level in test.intervals:
         low, high = densest(e, level)
         out |= {f"lfc_confidence_interval_{level}_min": low, f"lfc_confidence_interval_{level}_max": high}
     return out
+
+
+def share_of(mask: np.ndarray) -> np.ndarray:
+    """Of the draws, for a mask (features, draws)."""
+    return np.count_nonzero(mask, axis=1) / mask.shape[1]
 
 
 def densest(e: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -24,9 +24,10 @@ from scelbo.module import draw
 if TYPE_CHECKING:
     from scelbo.model import Model
 
+Columns = np.ndarray | slice
 BYTES = 1 << 30
 """Memory for decoded draws; more features than fit are decoded tile by tile, with the same draws."""
-CELLS_AT_ONCE = 512
+CELLS_AT_ONCE = 256
 
 
 class Draws:
@@ -75,6 +76,7 @@ class Draws:
         self.batches = None if batches is None else np.tile(np.resize(batches, self.per_pool), len(pools))
         self.mixture = np.random.default_rng([self.seed, 1])
         self.whole: np.ndarray | None = None
+        self.weighted = anchors is not None
         self.kept = np.arange(len(self.cells)) if anchors is None else self._resampled(adata, pools)
 
     def tiles(self, features: np.ndarray, progress: bool | None = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -92,7 +94,7 @@ class Draws:
 
     @torch.inference_mode()
     def _decode(self, features: np.ndarray, work: settings.Task) -> np.ndarray:
-        out = np.empty((len(features), len(self.cells)), np.float32)
+        out = np.empty((len(self.cells), len(features)), np.float32)
         some = None if len(features) == self.model.setup.n_vars else features
         with settings.private_seed(self.seed):  # every tile sees the same draws
             start = 0
@@ -100,10 +102,10 @@ class Draws:
                 here = slice(start, start + len(cells))
                 view: dict[str, Any] = {} if self.batches is None else {"batch": torch.from_numpy(self.batches[here])}
                 values = decode(self.model, cells.to(self.model.device), [view], 1, genes=some)[0]
-                out[:, here] = values.T.cpu().numpy()
+                out[here] = values.cpu().numpy()
                 start = here.stop
                 work.step(len(cells))
-        return out
+        return out.T
 
     @torch.inference_mode()
     def _resampled(self, adata: AnnData | None, pools: list[np.ndarray]) -> np.ndarray:
@@ -122,14 +124,19 @@ class Draws:
             kept.append(i * self.per_pool + chosen)
         return np.concatenate(kept)
 
-    def sides(self, pools1: tuple[int, ...], pools2: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def sides(self, pools1: tuple[int, ...], pools2: tuple[int, ...]) -> tuple[Columns, Columns]:
         """Columns of the decoded draws for each side, pair by pair; several pools are mixed in proportion to their cells."""
+        if self.pairs is None and not self.weighted and max(len(pools1), len(pools2)) == 1 and self.n <= self.per_pool:
+            return self._next_to_each_other(*pools1), self._next_to_each_other(*pools2)
         columns1, columns2 = self._columns(pools1), self._columns(pools2)
         if self.pairs is None:
             return columns1, columns2
         first = self.mixture.integers(self.n, size=self.pairs)
         second = first % self.n_batches + self.n_batches * self.mixture.integers(self.n // self.n_batches, size=self.pairs)
         return columns1[first], columns2[second]
+
+    def _next_to_each_other(self, pool: int) -> slice:
+        return slice(pool * self.per_pool, pool * self.per_pool + self.n)
 
     def _columns(self, pools: tuple[int, ...]) -> np.ndarray:
         at = np.arange(self.n) % self.per_pool

@@ -17,6 +17,7 @@ from scelbo import settings
 from scelbo.analysis.latent import latent_representation
 from scelbo.data import Counts, at_most, index_of
 from scelbo.errors import ArgumentError, SetupError, unknown
+from scelbo.likelihoods import Accessibility
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -118,11 +119,13 @@ def _surprise(model: Model, adata: AnnData | None, indices: Any, batch_size: int
 
 
 def _log_tail(explained: Any, x: Counts) -> np.ndarray:
-    """log P(X >= x) of every stored value (two-sided where values are normal)."""
+    """log P(X >= x) of every stored value (two-sided where values are normal; of being seen where that is all that counts)."""
     stored = lambda t: t.expand(len(x), x.n_vars)[x.row, x.col].double().cpu().numpy()  # noqa: E731
     value, mu = x.val.double().cpu().numpy(), stored(explained.mean)
     if hasattr(explained, "log_sigma"):
         return np.log(2) + norm.logsf(np.abs(value - mu) / stored(explained.log_sigma.exp()))
+    if isinstance(explained, Accessibility):
+        return np.log(mu)
     if not hasattr(explained, "log_theta"):
         return poisson.logsf(value - 1, mu)
     theta = stored(explained.log_theta.exp())

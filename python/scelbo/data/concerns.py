@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ UNEVEN = 20
 """Times that the largest batch may be the smallest."""
 LOW = 20
 """A cell with less than the median count divided by this says little."""
-MANY_GENES = 10_000
+MANY_GENES, REGION = 10_000, re.compile(r"\w+[:_-]\d+[-_]\d+$")
 LOOKED_AT = 1000
 """Cells that tell what kind of values a matrix holds."""
 
@@ -68,6 +70,8 @@ def _matrix(adata: AnnData, layer: str | None, argument: str, found: Findings) -
             found.concern("adata.X looks log-normalised, and adata.raw holds counts", f"Set {call}, and {argument}='counts'.")
     if adata.n_vars > MANY_GENES:
         fix = "2,000 to 5,000 highly variable genes train faster, often better: scanpy.pp.highly_variable_genes(flavor='seurat_v3')."
+        if REGION.match(str(adata.var_names[0])):
+            fix = f"Regions seen in few cells say little: scanpy.pp.filter_genes(adata, min_cells={math.ceil(0.05 * adata.n_obs)}) (5 %)."
         found.concern(f"{where}: {adata.n_vars:,} features", fix)
     size, total = [], np.zeros(adata.n_vars)
     for _, block in row_blocks(matrix):

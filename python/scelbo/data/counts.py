@@ -16,16 +16,24 @@ from torch import Tensor
 
 
 class _SparseProduct(torch.autograd.Function):
-    """``x @ W``: summed rows of W forward (``embedding_bag``), one dense product for the gradient of W (faster than sparse ones)."""
+    """``x @ W``: summed rows of W forward, summed rows of the gradient, column by column of x, backward (``embedding_bag``)."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: Counts) -> Tensor:
         ctx.x = x
-        return F.embedding_bag(x.col.long(), weight, x.crow[:-1], mode="sum", per_sample_weights=x.val)
+        return _sum_of_rows(weight, x.col.long(), x.crow, x.val)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.x.dense().T @ grad, None
+        x: Counts = ctx.x
+        if grad.device.type != "cpu":
+            return x.dense().T @ grad, None
+        return _sum_of_rows(grad.contiguous(), *x.by_column), None
+
+
+def _sum_of_rows(table: Tensor, row: Tensor, start: Tensor, weight: Tensor) -> Tensor:
+    """Sum of ``weight * table[row]`` from each start to the next."""
+    return F.embedding_bag(row, table, start[:-1], mode="sum", per_sample_weights=weight)
 
 
 class Counts:
@@ -92,6 +100,12 @@ class Counts:
     def flat(self) -> Int[Tensor, " stored"]:
         """Position of every stored value in the flattened dense matrix."""
         return self.row * self.n_vars + self.col
+
+    @cached_property
+    def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(row of every stored value, where each column starts, the values), column after column."""
+        columns = sparse.csr_matrix((self.val.numpy(), self.col.numpy(), self.crow.numpy()), shape=(len(self), self.n_vars)).tocsc()
+        return torch.from_numpy(columns.indices), torch.from_numpy(columns.indptr), torch.from_numpy(columns.data)
 
     @cached_property
     def size(self) -> Float[Tensor, "rows 1"]:

@@ -114,6 +114,11 @@ class Cells(Batch):
     x: Counts = counts("layer")
     batch: Tensor = category("batch_key")
     label: Tensor = category("labels_key")
-    size: Tensor | None = number("size_factor_key")
     extra: dict[str, Tensor] = categories("categorical_covariate_keys")
     numbers: Tensor | None = numbers("continuous_covariate_keys")
+
+
+class SizedCells(Cells):
+    """Cells whose size factors may be given."""
+
+    size: Tensor | None = number("size_factor_key")

@@ -20,14 +20,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
-from torch.nn.functional import linear
 
 from scelbo import analysis
 from scelbo.data import Cells, Columns, Setup
 from scelbo.likelihoods import Accessibility
 from scelbo.model import Model
 from scelbo.module import VAE
-from scelbo.nn import MLP, GaussianEncoder, Known, PointEncoder, Where, norms_of
+from scelbo.nn import MLP, ConditionalLinear, GaussianEncoder, Known, PointEncoder, Where, affine, norms_of
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -63,7 +62,7 @@ class PEAKVIModule(VAE):
         self.depth = PointEncoder(regions, 1, **point) if model.model_depth else None
         self.r = nn.ParameterDict({"all": nn.Parameter(torch.zeros(regions))}) if model.region_factors else None
         self.decoder = MLP(n_latent, n_layers=model.n_layers_decoder, **net, **norms["decoder"], **seen)
-        self.y = nn.Linear(n_hidden, regions)
+        self.y = ConditionalLinear(n_hidden, regions)
         self.input_mean: Tensor
         self.register_buffer("input_mean", torch.zeros(regions))  # what the encoder reads for a region that a query did not measure
         self.certain: Tensor
@@ -84,13 +83,14 @@ class PEAKVIModule(VAE):
 
     def region_factors(self) -> Tensor:
         """r, (regions,)."""
-        return torch.ones(self.y.out_features) if self.r is None else self.r["all"].sigmoid()
+        return torch.ones_like(self.input_mean) if self.r is None else self.r["all"].sigmoid()
 
     def generative(self, z: Any, cells: Cells) -> Explained:
         return self.generative_of(slice(None), z, cells)
 
     def generative_of(self, features: Tensor | slice, z: Any, cells: Cells) -> Explained:
-        h = linear(self.decoder(self.embed(z.z), cells, cells.numbers), self.y.weight[features], self.y.bias[features])
+        hidden = self.decoder(self.embed(z.z), cells, cells.numbers)
+        h = affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
         region = self.certain.expand(h.shape[-1]) if self.r is None else self.r["all"][features]
         depth = z.depth[0] if z.depth.dim() > 2 else z.depth  # it has no draws
         return Explained(Accessibility(h, depth, region))
@@ -172,6 +172,7 @@ class PEAKVI(Model):
     posterior_predictive_sample = analysis.posterior_predictive_sample
     posterior_predictive_check = analysis.posterior_predictive_check
     differential_abundance = analysis.differential_abundance
+    get_mapping_score = analysis.mapping_score
     transfer_labels = analysis.transfer_labels
     minify = analysis.minify
     with_data = analysis.with_data

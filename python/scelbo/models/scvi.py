@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
-from scelbo.data import Cells, Columns, Setup
+from scelbo.data import Columns, Setup, SizedCells
 from scelbo.errors import ArgumentError, DataError
 from scelbo.likelihoods import Likelihood, Mean, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from scelbo.likelihoods import Normal as NormalLikelihood
@@ -82,12 +82,12 @@ class SCVIModule(VAE):
         self.pi = nn.Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
         self.log_theta = _dispersion(model, setup)
 
-    def covariates(self, cells: Cells) -> Tensor | None:
+    def covariates(self, cells: SizedCells) -> Tensor | None:
         """Continuous covariates (cells, k): those given, and the embedded batch."""
         parts = [t for t in (cells.numbers, self.batch_embedding(cells) if self.batch_embedding else None) if t is not None]
         return torch.cat(parts, -1) if parts else None
 
-    def inference(self, cells: Cells) -> Latents:
+    def inference(self, cells: SizedCells) -> Latents:
         x = cells.x.map(self.seen_as).filled(self.input_mean)
         t = self.covariates(cells) if self.encode_covariates else None
         if self.size_given:
@@ -113,14 +113,14 @@ class SCVIModule(VAE):
             here = log_l[data["batch"] == b]
             self.l_prior.set_row(int(b), torch.stack([here.mean(), here.var(unbiased=False)]))
 
-    def prior(self, q: Latents, cells: Cells) -> Latents:
+    def prior(self, q: Latents, cells: SizedCells) -> Latents:
         p = super().prior(q, cells)
         if self.l_prior is None:
             return p
         mean, var = self.l_prior(cells).split(1, -1)
         return p._replace(log_l=Normal(mean, var.clamp_min(1e-8).sqrt(), validate_args=False))
 
-    def generative(self, z: Any, cells: Cells) -> Explained:
+    def generative(self, z: Any, cells: SizedCells) -> Explained:
         h = self.decoder(self.embed(z.z), cells, self.covariates(cells))
         rate = Mean(self.rho(h), z.log_l, "softplus" if self.size_given else "softmax")
         match self.likelihood:
@@ -132,13 +132,13 @@ class SCVIModule(VAE):
                 return Explained(Poisson(rate))
         return Explained(NormalLikelihood(rate, self.dispersion(h, cells)))
 
-    def dispersion(self, h: Tensor, cells: Cells) -> Float[Tensor, "*s #cells genes"]:
+    def dispersion(self, h: Tensor, cells: SizedCells) -> Float[Tensor, "*s #cells genes"]:
         """log theta (or log sigma): one a gene, a gene and batch, a gene and label, or a gene and cell."""
         if isinstance(self.log_theta, PerCategory):
             return self.log_theta(cells)
         return self.log_theta(h) if isinstance(self.log_theta, nn.Linear) else self.log_theta["all"][None]  # type: ignore[index]
 
-    def loss(self, cells: Cells, q: Latents, p: Explained) -> Loss:
+    def loss(self, cells: SizedCells, q: Latents, p: Explained) -> Loss:
         """Minus the ELBO; the KL of the library size is never annealed, as its prior comes from the data."""
         whole = super().loss(cells, q, p)
         return Loss(whole.nll, {"z": whole.kl["z"]}, {k: v for k, v in whole.kl.items() if k != "z"})
@@ -224,7 +224,7 @@ class SCVI(Model):
     var_activation: Literal["exp", "softplus"] = "exp"
     activation: Activation = "relu"
 
-    Cells = Cells
+    Cells = SizedCells
 
     def build(self, setup: Setup) -> SCVIModule:
         if not setup.whole and self.gene_likelihood != "normal":

@@ -1,10 +1,10 @@
 """Blocks that see covariates, and distributions of latents."""
 
-from scelbo.nn.conditional import ConditionalLinear, PerCategory
+from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.distributions import Known
 from scelbo.nn.mlp import MLP, Activation, BatchNorm, Encoder, GaussianEncoder, PointEncoder, Where, norms_of
 
 __all__ = [
     "MLP", "Activation", "BatchNorm", "ConditionalLinear", "Encoder", "GaussianEncoder", "Known", "PerCategory", "PointEncoder",
-    "Where", "norms_of",
+    "Where", "affine", "norms_of",
 ]  # fmt: skip

@@ -86,9 +86,14 @@ class ConditionalLinear(nn.Module):
         self.slope = nn.Parameter(torch.empty(n_continuous, n_out).uniform_(-bound, bound)) if n_continuous else None
 
     def forward(self, h: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:
-        y = h @ self.weight
-        if self.bias is not None:
-            y = y + self.bias
+        y = affine(h, self.weight, self.bias)
         for shift in self.shifts:
             y = y + shift(cells)
         return y if self.slope is None or t is None else y + t @ self.slope
+
+
+def affine(h: Tensor | Counts, weight: Float[Tensor, "n_in n_out"], bias: Float[Tensor, " n_out"] | None) -> Float[Tensor, "*s n_out"]:
+    """:math:`h W + b`, in one pass where h is one dense matrix."""
+    if bias is None:
+        return h @ weight
+    return torch.addmm(bias, h, weight) if isinstance(h, Tensor) and h.dim() == 2 else h @ weight + bias

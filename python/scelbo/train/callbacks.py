@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
 import lightning.pytorch as pl
+from torch import Tensor, nn
 
 from scelbo.train.plan import NonFinite, Plan
 
 
+def noted(module: nn.Module, before: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of the weights, in the memory of an earlier one where there is one."""
+    now = module.state_dict()
+    if not before:
+        return {name: value.clone() for name, value in now.items()}
+    for name, value in now.items():
+        before[name].copy_(value)
+    return before
+
+
 class LastGoodState(pl.Callback):
-    """Keeps the weights and the optimiser from the start of the epoch, to go back to when a loss is not finite."""
+    """Keeps the weights from the start of the epoch, to go back to when a loss is not finite."""
 
     def __init__(self) -> None:
-        self.weights: dict[str, Any] = {}
-        self.optimizer: dict[str, Any] = {}
+        self.weights: dict[str, Tensor] = {}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
-        self.weights = copy.deepcopy(plan.module.state_dict())
-        self.optimizer = copy.deepcopy(trainer.optimizers[0].state_dict())
+        self.weights = noted(plan.module, self.weights)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
         """On a GPU losses are not looked at step by step: look at the epoch's sum."""
@@ -35,11 +42,11 @@ class KeepBest(pl.Callback):
     def __init__(self, monitor: str, write: Callable[[Plan], None] | None):
         self.monitor, self.write = monitor, write
         self.best, self.epoch = float("inf"), 0
-        self.weights: dict[str, Any] | None = None
+        self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
         value = float(trainer.callback_metrics[self.monitor])
         if value < self.best:
-            self.best, self.weights, self.epoch = value, copy.deepcopy(plan.module.state_dict()), plan.epoch
+            self.best, self.weights, self.epoch = value, noted(plan.module, self.weights), plan.epoch
             if self.write is not None:
                 self.write(plan)

@@ -65,7 +65,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             except NonFinite as error:
                 work.reason = "not finite"
                 model.module.load_state_dict(good.weights)
-                model.optimizer_state = good.optimizer
+                model.optimizer_state = None  # its moments have seen what led there
                 _record(model, plan)
                 raise _explain(model, error.cells, plan) from None
             finally:
@@ -75,7 +75,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             model.outcome = {"reason": work.reason, "kept_epoch": None}
         model.optimizer_state = trainer.optimizers[0].state_dict()
         _record(model, plan)
-        if best is not None and best.weights is not None:
+        if best is not None and best.weights:
             model.module.load_state_dict(best.weights)
             model.outcome["kept_epoch"] = best.epoch
         if torch.cuda.is_available() and plan.device.type == "cuda":
