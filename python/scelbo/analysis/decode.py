@@ -52,7 +52,7 @@ def decode_at(
     assert total is not None
     if len(views) > 1:
         total = total / len(views)
-    return total if library_size == "latent" or library_size == 1 else total * library_size
+    return total if library_size in ("latent", 1.0) else total * float(library_size)
 
 
 def _positions(features: np.ndarray, device: torch.device) -> Tensor | slice:
