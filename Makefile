@@ -6,13 +6,17 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r demo lint parity bench clean venv venv-peer
+.PHONY: help test test-python test-r demo vignettes lint parity bench clean venv venv-peer
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
 demo: venv ## scVI on real cells in a Seurat object: figures and the object in demo/
 	@tools/setup-r.sh
 	@Rscript examples/demo.R demo
+
+vignettes: venv ## the walk-throughs, as pages in articles/
+	@tools/setup-r.sh
+	@Rscript tools/vignettes.R articles
 
 test: test-python test-r ## all tests
 test-python: venv ## the tests of the Python core
@@ -35,7 +39,7 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/mapping.py
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv .venv-peer .r-lib demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
+	rm -rf .venv .venv-peer .r-lib articles demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
 	find python tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:

@@ -1,0 +1,44 @@
+# Each walk-through, run from its first chunk to its last, in a process of its own, on a few cells.
+skip_without_backend()
+skip_if_not_installed("Seurat")
+skip_if_not_installed("ggplot2")
+skip_if_not_installed("knitr")
+
+pages <- list.files(test_path("../../vignettes"), "\\.Rmd$", full.names = TRUE)
+if (!length(pages)) skip("the sources of the vignettes are not here")
+
+# 240 cells of three types in two batches, and regions of which each type has its own.
+few_cells <- function(path) {
+  about <- list(types = c("B", "Mono", "CD4 T"), cells = 240, regions = 360)
+  type <- rep_len(about$types, about$cells)
+  own <- rep_len(c(about$types, "none", "none", "none"), about$regions)
+  counts <- withr::with_seed(3, {
+    open <- ifelse(outer(own, type, "=="), 0.75, 0.3)
+    matrix(stats::rbinom(length(open), 1, open), about$regions)
+  })
+  start <- 22380000 + 1000 * seq_len(about$regions)
+  dimnames(counts) <- list(sprintf("chr22:%d-%d", start, start + 500), paste0("cell", seq_len(about$cells)))
+  object <- suppressWarnings(SeuratObject::CreateSeuratObject(as_sparse(counts)))
+  object$cell_type <- type
+  object$batch <- rep(c("x", "y"), each = 15, length.out = about$cells)
+  write_h5ad(object, path)
+}
+
+for (page in pages) {
+  test_that(paste(basename(page), "runs"), {
+    folder <- withr::local_tempdir()
+    few_cells(file.path(folder, "few.h5ad"))
+    script <- child_script(c(
+      paste0("setwd(", deparse(folder), ")"),
+      "Sys.setenv(SCELBO_ATAC = normalizePath(\"few.h5ad\"))",
+      paste0("knitr::knit(", deparse(normalizePath(page)), ", \"page.md\", quiet = TRUE)")
+    ))
+    said <- system2(rscript(), c("--vanilla", script), stdout = TRUE, stderr = TRUE)
+    expect(is.null(attr(said, "status")), paste(c("It stopped:", utils::tail(said, 20)), collapse = "\n"))
+    made <- readLines(file.path(folder, "page.md"))
+    expect_true(any(grepl("Made from the cells in `few.h5ad`", made, fixed = TRUE)))
+    expect_true(any(grepl("^#> PEAKVI trained for", made)))
+    expect_identical(grep("^#> (Error|Warning)", made, value = TRUE), character())
+    expect_gte(length(list.files(folder, "\\.png$", recursive = TRUE)), 7)
+  })
+}
