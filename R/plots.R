@@ -54,7 +54,7 @@ plot_volcano <- function(markers, n_labels = 10, fdr = 0.05) {
   points$label <- ifelse(seq_len(nrow(points)) <= n_labels, points$feature, "")
   ggplot2::ggplot(points, ggplot2::aes(.data$effect, .data$bayes)) +
     ggplot2::geom_point(ggplot2::aes(colour = .data$found), size = 0.9, show.legend = FALSE) +
-    ggplot2::geom_text(ggplot2::aes(label = .data$label), size = 3, vjust = -0.6, check_overlap = TRUE) +
+    ggplot2::geom_text(ggplot2::aes(label = .data$label), size = 3, hjust = "inward", vjust = -0.6, check_overlap = TRUE) +
     ggplot2::scale_colour_manual(values = c(`FALSE` = "grey70", `TRUE` = "#D55E00")) +
     ggplot2::labs(x = if (effect[[1]] == "effect_size") "difference of probabilities" else "log2 fold change",
                   y = "log Bayes factor") +
