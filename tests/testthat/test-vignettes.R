@@ -39,6 +39,6 @@ for (page in pages) {
     expect_true(any(grepl("Made from the cells in `few.h5ad`", made, fixed = TRUE)))
     expect_true(any(grepl("^#> PEAKVI trained for", made)))
     expect_identical(grep("^#> (Error|Warning)", made, value = TRUE), character())
-    expect_gte(length(list.files(folder, "\\.png$", recursive = TRUE)), 7)
+    expect_gte(length(list.files(folder, "\\.png$", recursive = TRUE)), 5)
   })
 }
