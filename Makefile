@@ -33,10 +33,12 @@ parity: venv-peer ## the same weights give the same numbers in scvi-tools
 bench: export NUMBA_NUM_THREADS ?= 1
 bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/epoch.py
+	@$(peer) benchmarks/differential_speed.py
 	@$(python) benchmarks/decode.py
 	@$(peer) benchmarks/integration.py
 	@$(peer) benchmarks/differential.py
 	@$(peer) benchmarks/mapping.py
+	@$(peer) benchmarks/atac.py
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-peer .r-lib articles demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info

@@ -23,7 +23,7 @@
 #' @return `load_query_data()`: a `scelbo_model` of the new cells. `MapQuerySCVI()`, `mapQuerySCVI()`: the new cells'
 #'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs; and
 #'   with labels, their probability and the mapping score in its metadata. `MapQueryPEAKVI()`, `mapQueryPEAKVI()`: the
-#'   same for [peakvi()], which has no mapping score; the columns begin with `peakvi_`.
+#'   same for [peakvi()]; the columns begin with `peakvi_`.
 #' @seealso [get_mapping_score()], [transfer_labels()].
 #' @section Errors: `scelbo_setup_error` where the new cells lack a column of the reference (with the nearest match),
 #'   `scelbo_data_error` where they lack more than half of its features, `scelbo_training_error` where the reference is
@@ -100,12 +100,12 @@ mapQuerySCVI <- function(object, reference, labels = NULL, score = TRUE, ..., na
 
 #' @rdname load_query_data
 #' @export
-MapQueryPEAKVI <- function(object, reference, labels = NULL, ..., name = "peakvi") {
-  map_query("PEAKVI", object, reference, labels, FALSE, list(...), name)
+MapQueryPEAKVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "peakvi") {
+  map_query("PEAKVI", object, reference, labels, score, list(...), name)
 }
 
 #' @rdname load_query_data
 #' @export
-mapQueryPEAKVI <- function(object, reference, labels = NULL, ..., name = "PEAKVI") {
-  map_query("PEAKVI", object, reference, labels, FALSE, list(...), name)
+mapQueryPEAKVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "PEAKVI") {
+  map_query("PEAKVI", object, reference, labels, score, list(...), name)
 }

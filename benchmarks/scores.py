@@ -55,11 +55,23 @@ def mixing(x: np.ndarray, batch: np.ndarray, k: int = 90) -> float:
     return float(scib_metrics.ilisi_knn(NeighborsResults(indices=indices, distances=distances), batch))
 
 
+def accuracy(x: np.ndarray, labels: pd.Series, k: int = 15) -> float:
+    """Share of labelled cells whose k nearest labelled cells vote for their label."""
+    right, _ = _voted(x, labels, None, k)
+    return float(right.mean())
+
+
 def label_agreement(x: np.ndarray, labels: pd.Series, batch: np.ndarray | None = None, k: int = 15) -> float:
-    """Share of labelled cells whose k nearest labelled cells vote for their label, averaged over labels.
+    """The same, averaged over labels.
 
     With ``batch``, only cells of other batches vote: how well labels carry over from one to the other.
     """
+    right, codes = _voted(x, labels, batch, k)
+    return float(pd.Series(right).groupby(codes).mean().mean())
+
+
+def _voted(x: np.ndarray, labels: pd.Series, batch: np.ndarray | None, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of every labelled cell: whether its neighbours vote for its label, and the label's code."""
     known, values = labels.notna().to_numpy(), pd.Categorical(labels)
     right = np.zeros(len(x), bool)
     groups = [(known, known)] if batch is None else [(known & (batch == b), known & (batch != b)) for b in np.unique(batch)]
@@ -67,7 +79,7 @@ def label_agreement(x: np.ndarray, labels: pd.Series, batch: np.ndarray | None =
         votes = values.codes[neighbours(x, k, among, of)]
         counted = np.stack([(votes == c).sum(1) for c in range(len(values.categories))], 1)
         right[of] = counted.argmax(1) == values.codes[of]
-    return float(pd.Series(right[known]).groupby(values.codes[known]).mean().mean())
+    return right[known], values.codes[known]
 
 
 def structure(x: np.ndarray, own: dict[str, np.ndarray], batch: np.ndarray, k: int = 30) -> float:

@@ -170,3 +170,13 @@ def test_an_interrupt_leaves_the_hosts_handlers():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_weight_decay_may_spare_what_is_no_matrix(adata):
+    module = make(adata).module
+    for decay, spared in (("all", 0), ("matrices", sum(p.dim() < 2 for p in module.parameters() if p.requires_grad))):
+        groups = PlanOptions(optimizer="AdamW", weight_decay=0.5, decay=decay).optimizer_of(module).param_groups
+        assert sum(len(g["params"]) for g in groups if g["weight_decay"] == 0) == spared
+        assert {g["weight_decay"] for g in groups if g["params"][0].dim() > 1} == {0.5}
+    with pytest.raises(errors.ArgumentError, match="matrices"):
+        PlanOptions().with_({"decay": "biases"})

@@ -284,7 +284,7 @@ test_that("new cells are mapped onto a reference", {
   before <- query_peaks()
   after <- MapQueryPEAKVI(before, atlas, labels = "type", max_epochs = 2, verbose = FALSE)
   expect_identical(after[[]][names(before[[]])], before[[]])
-  expect_setequal(setdiff(names(after[[]]), names(before[[]])), c("peakvi_label", "peakvi_probability"))
+  expect_setequal(setdiff(names(after[[]]), names(before[[]])), c("peakvi_label", "peakvi_probability", "peakvi_mapping_score"))
   expect_gt(mean(after$peakvi_label == cell_types(60)), 0.9)
   expect_equal(dim(after[["peakvi"]]), c(60, 4))
   skip_if_not_installed("SingleCellExperiment")

@@ -57,9 +57,8 @@ def counts(
     for _ in range(16):  # bisection for the mean library size
         size = (low * high) ** 0.5
         low, high = (size, high) if (draw(few, size, np.random.default_rng(1)) > 0).mean() < stored else (low, size)
-    x = sparse.vstack(
-        [sparse.csr_matrix(draw(rows, size, rng)) for rows in np.array_split(np.arange(n_cells), max(1, n_cells // 2000))]
-    ).tocsr()
+    blocks = np.array_split(np.arange(n_cells), max(1, n_cells // 2000, n_cells * n_genes // 50_000_000))
+    x = sparse.vstack([sparse.csr_matrix(draw(rows, size, rng)) for rows in blocks]).tocsr()
     obs = pd.DataFrame(
         {
             "batch": pd.Categorical([f"batch{b}" for b in batch]),

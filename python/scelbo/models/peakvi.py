@@ -15,6 +15,7 @@ with :math:`q(z \mid x)` a diagonal normal from an encoder, and f a network of i
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -151,7 +152,14 @@ class PEAKVI(Model):
     encode_covariates: bool = False
 
     Cells = Cells
-    plan: ClassVar[PlanOptions] = PlanOptions(optimizer="AdamW", lr=1e-4, weight_decay=1e-3, eps=1e-8, n_epochs_kl_warmup=50)
+    plan: ClassVar[PlanOptions] = PlanOptions(
+        optimizer="AdamW", lr=2e-3, weight_decay=0.3, decay="matrices", n_epochs_kl_warmup=50, max_kl_weight=0.1
+    )
+    plans: ClassVar[dict[str, PlanOptions]] = {
+        "elbo": replace(plan, max_kl_weight=1.0),
+        "scvi-tools": PlanOptions(optimizer="AdamW", lr=1e-4, weight_decay=1e-3, eps=1e-8, n_epochs_kl_warmup=50, max_kl_weight=1 / 128),
+    }
+    """``"elbo"`` minimises the published objective; scvi-tools counts the reconstruction as often as there are cells in a minibatch."""
     training: ClassVar[TrainOptions] = TrainOptions(
         max_epochs=500, early_stopping=True, early_stopping_patience=50, early_stopping_monitor="reconstruction_loss_validation"
     )

@@ -21,6 +21,8 @@ class PlanOptions:
     ----------
     optimizer, lr, weight_decay, eps
         Adam's arguments.
+    decay
+        What weight decay is for: ``"all"`` that learns, or ``"matrices"``, which spares biases and factors, whose natural value is not 0.
     n_epochs_kl_warmup
         The KL weight rises linearly over so many epochs; by default half of those trained (at most 200), so that it does
         reach ``max_kl_weight``. ``400`` reproduces scvi-tools, where short trainings never reach it.
@@ -36,6 +38,7 @@ class PlanOptions:
     lr: float = 1e-3
     weight_decay: float = 1e-6
     eps: float = 0.01
+    decay: Literal["all", "matrices"] = "all"
     n_epochs_kl_warmup: int | None = None
     n_steps_kl_warmup: int | None = None
     min_kl_weight: float = 0.0
@@ -55,6 +58,7 @@ class PlanOptions:
                 raise ArgumentError(unknown("plan_kwargs entry", name, known))
         new = dataclasses.replace(self, **given)
         one_of("optimizer", new.optimizer, ("Adam", "AdamW"))
+        one_of("decay", new.decay, ("all", "matrices"))
         if not new.lr > 0:
             raise ArgumentError(f"lr={new.lr!r} is not allowed: it must be above zero.")
         return new
@@ -62,7 +66,12 @@ class PlanOptions:
     def optimizer_of(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of what may learn."""
         learning = [p for p in module.parameters() if p.requires_grad]
-        return getattr(torch.optim, self.optimizer)(learning, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps, fused=True)
+        decays = lambda p: self.decay == "all" or p.dim() > 1  # noqa: E731
+        groups = [
+            {"params": [p for p in learning if decays(p)], "weight_decay": self.weight_decay},
+            {"params": [p for p in learning if not decays(p)], "weight_decay": 0.0},
+        ]
+        return getattr(torch.optim, self.optimizer)([g for g in groups if g["params"]], lr=self.lr, eps=self.eps, fused=True)
 
     def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:
         """The KL weight at an epoch (from 0) and step (from 0) of a training of ``max_epochs``."""
