@@ -62,7 +62,8 @@ def linear(name: str, ours: ConditionalLinear, theirs: nn.Linear) -> Iterator[Pa
         if n > 1:
             yield from rows(f"{name}.shift.{shift.covariate}", shift, theirs.weight, columns(at, n))
             at += n
-    assert at == theirs.weight.shape[1], f"{name}: {theirs.weight.shape[1] - at} of the peer's input columns are not accounted for"
+    left = theirs.weight[:, at:]
+    assert not left.any(), f"{name}: {left.shape[1]} of the peer's input columns are not accounted for, and not zero"
 
 
 def mlp(name: str, ours: MLP, theirs: Any) -> Iterator[Pair]:

@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from peer import blocks
+from peer.compare import Topic, markdown
 from peer.scvi import pairs
 from scelbo import SCVI
 from scelbo.analysis.mixture import importance_weights
@@ -102,3 +103,24 @@ def apart(mine: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
     error = (mine.var(0, ddof=1) + others.var(0, ddof=1)) / len(mine)
     difference = mine.mean(0) - others.mean(0)
     return float(np.sqrt((difference**2).mean())), float(np.sqrt(error.mean())), float(mine.mean(0).std())
+
+
+def topic() -> Topic:
+    """Marginal likelihood and importance weights beside their Monte-Carlo error."""
+    ours, theirs = trained()
+    ll, elbo = marginals(ours, theirs)
+    distance, error, spread = apart(*weights(ours, theirs))
+    wrong = {
+        f"log p(x) differs by {ll.apart:.1f} standard errors": ll.apart > ERRORS,
+        "log p(x) is not above the ELBO": min(ll.ours, ll.theirs) <= elbo,
+        f"log importance weights differ by {distance / error:.1f} standard errors": distance > ERRORS_WEIGHTS * error,
+    }
+    of_ll = (ll.ours, ll.theirs, abs(ll.ours - ll.theirs), ll.error, ERRORS * ll.error)
+    of_weights = (distance, error, ERRORS_WEIGHTS * error)
+    rows = [
+        (f"log p(x), above the ELBO of {elbo:.3f}", *(f"{v:.3f}" for v in of_ll)),
+        (f"log importance weights, root mean square (they spread by {spread:.2f})", "", "", *(f"{v:.3f}" for v in of_weights)),
+    ]
+    title = f"scVI: estimates of {DRAWS} draws a cell, the mean of {REPEATS} repeats"
+    head = ("estimate", "scelbo", "scvi-tools", "difference", "its Monte-Carlo error", "allowed")
+    return Topic(markdown(title, head, rows), [text for text, is_so in wrong.items() if is_so])

@@ -1,10 +1,10 @@
-"""scVI in scvi-tools and in scelbo: one setup, one set of weights, the same latents, the numbers of both."""
+"""scVI in scvi-tools and in scelbo."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
 import numpy as np
 import scvi
@@ -12,21 +12,47 @@ import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
-from peer import blocks
+from peer import blocks, twins
 from peer.blocks import Pair
+from peer.twins import BATCH, MORE, Case, Noise, Numbers
 from scelbo import SCVI
-from scelbo.data import Counts
-from scelbo.models.scvi import Latents
+
+LIKELIHOODS = ("zinb", "nb", "poisson", "normal")
+DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
+LIBRARIES: dict[str, Case] = {
+    "observed": ({}, {}),
+    "latent": ({}, {"use_observed_lib_size": False}),
+    "size factor": ({"size_factor_key": "size_factor"}, {}),
+}
+COVARIATES: dict[str, Case] = {
+    "batch": (BATCH, {}),
+    "batch, encoded, 2 layers": (BATCH, {"encode_covariates": True, "n_layers": 2}),
+    "all, encoded, 2 layers": (MORE, {"encode_covariates": True, "n_layers": 2}),
+    "all, encoded, first layer only": (MORE, {"encode_covariates": True, "n_layers": 2, "deeply_inject_covariates": False}),
+}
+OTHERS: list[Case] = [
+    ({"labels_key": "cell_type"}, {}),  # one batch only
+    ({"labels_key": "cell_type"}, {"dispersion": "gene-batch", "use_observed_lib_size": False}),
+    (BATCH, {"latent_distribution": "ln"}),
+    (MORE, {"latent_distribution": "ln", "encode_covariates": True, "n_layers": 2, "n_latent": 3}),
+    ({**BATCH, "layer": "capped"}, {"log_variational": False}),
+    (BATCH, {"n_hidden": 32, "n_latent": 4, "n_layers": 3}),
+    (BATCH, {"batch_representation": "embedding"}),
+    (MORE, {"batch_representation": "embedding", "encode_covariates": True, "n_layers": 2}),
+    (MORE, {"batch_representation": "embedding", "deeply_inject_covariates": False, "n_layers": 2, "dispersion": "gene-batch"}),
+    *(
+        (MORE, {"use_batch_norm": b, "use_layer_norm": n, "n_layers": 2})
+        for b, n in product(("encoder", "decoder", "none", "both"), repeat=2)
+    ),
+]
 
 
-class Both(NamedTuple):
-    """The same model twice, with the same weights, in float64."""
-
-    ours: Any
-    theirs: Any
-    pairs: list[Pair]
-    priors: tuple[Tensor, Tensor] | None
-    """Mean and variance of the log library size in each batch, as each of them took it from the data."""
+def cases() -> Iterator[Case]:
+    """Every likelihood x dispersion x library size x covariates, and what is varied alone."""
+    for likelihood, dispersion, library, covariates in product(LIKELIHOODS, DISPERSIONS, LIBRARIES, COVARIATES):
+        (keys, hyper), (more_keys, more_hyper) = LIBRARIES[library], COVARIATES[covariates]
+        yield {**keys, **more_keys}, {**hyper, **more_hyper, "gene_likelihood": likelihood, "dispersion": dispersion}
+    yield from OTHERS
 
 
 def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
@@ -45,73 +71,26 @@ def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
     else:
         yield from blocks.table("log_theta", ours.log_theta, theirs.px_r, transposed=True)
     if ours.l_prior is not None:
-        yield Pair("l_prior", ours.l_prior.table, torch.cat([theirs.library_log_means, theirs.library_log_vars]).T)
+        yield Pair("l prior", ours.l_prior.table, torch.cat([theirs.library_log_means, theirs.library_log_vars]).T)
     if ours.batch_embedding is not None:
         yield from blocks.table("batch_embedding", ours.batch_embedding, theirs.get_embedding("batch").weight)
 
 
-def both(adata: AnnData, keys: dict[str, Any], seed: int = 0, **hyper: Any) -> Both:
-    """Two models of the same arguments, ours with the peer's weights; running statistics are made up, so that they matter."""
-    adata = adata.copy()
-    torch.manual_seed(seed)
-    scvi.model.SCVI.setup_anndata(adata, **keys)
-    theirs = scvi.model.SCVI(adata, **hyper)
-    SCVI.setup_anndata(adata, **keys)
-    ours = SCVI(adata, **hyper)
-    with torch.no_grad():
-        for name, buffer in theirs.module.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(0, 0.1)
-            elif name.endswith("running_var"):
-                buffer.uniform_(0.3, 0.8)
-        for name, weight in theirs.module.named_parameters():
-            if "encoder" in name and "Layer" not in name:
-                weight.mul_(1.5)  # latents that spread, so that the decoder is looked at in more than one place
-        if not theirs.module.use_observed_lib_size:  # libraries of a sensible size, as after training
-            theirs.module.l_encoder.mean_encoder.bias.fill_(np.log(adata.X.sum(1).mean()))
-            theirs.module.l_encoder.mean_encoder.weight.mul_(0.2)
-    theirs.module.double().eval()
-    ours.module.double().eval()
-    own = None if ours.module.l_prior is None else ours.module.l_prior.rows().detach().clone()
-    made = {p.name: p for p in blocks.copy(pairs(ours.module, theirs.module))}
-    return Both(ours, theirs, list(made.values()), None if own is None else (own, made["l_prior"].theirs))
+def start(theirs: Any, adata: AnnData) -> None:
+    """Libraries of a sensible size and spread, as after training: scvi-tools adds 1e-8 to each mean, which the tiniest show."""
+    twins.start(theirs, adata)
+    if not theirs.module.use_observed_lib_size:
+        theirs.module.l_encoder.mean_encoder.bias.fill_(np.log(adata.X.sum(1).mean()))
+        theirs.module.l_encoder.mean_encoder.weight.mul_(0.2)
+        theirs.module.l_encoder.var_encoder.bias.fill_(-2)
 
 
-def minibatch(pair: Both, adata: AnnData | None = None) -> tuple[Any, dict[str, Tensor]]:
-    """All cells, or other ones, as either model reads them."""
-    n = (pair.ours.adata if adata is None else adata).n_obs
-    cells = next(pair.ours.batches(adata, batch_size=n)).to(torch.float64)
-    cells.x = Counts(cells.x.crow, cells.x.col, cells.x.val, cells.x.n_vars)  # what was summed in float32 is made again
-    loader = pair.theirs._make_data_loader(pair.theirs.adata if adata is None else pair.theirs._validate_anndata(adata), batch_size=n)
-    return cells, {k: v.double() if v.is_floating_point() else v for k, v in next(iter(loader)).items()}
-
-
-def losses(pair: Both, kl_weight: float = 1.0, seed: int = 0, adata: AnnData | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Quantity -> value, ours and the peer's, at the same draw of the latents (differentiable)."""
-    cells, tensors = minibatch(pair, adata)
-    noise = torch.randn(len(cells), pair.ours.n_latent + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    with _no_float32():
-        return _ours(pair.ours.module, cells, noise, kl_weight), _theirs(pair.theirs.module, tensors, noise, kl_weight)
-
-
-@contextmanager
-def _no_float32() -> Iterator[None]:
-    """scvi-tools makes its one-hot codes with ``.float()``, which a model in float64 cannot multiply."""
-    original, torch.Tensor.float = torch.Tensor.float, torch.Tensor.double  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.Tensor.float = original  # type: ignore[method-assign]
-
-
-def _ours(module: Any, cells: Any, noise: Tensor, kl_weight: float) -> dict[str, Tensor]:
+def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
     q = module.inference(cells)
-    free = isinstance(q.log_l, torch.distributions.Normal)
-    log_l = q.log_l.mean + q.log_l.stddev * noise[:, -1:] if free else q.log_l.mean
-    p = module.generative(Latents(q.z.mean + q.z.stddev * noise[:, :-1], log_l), cells)
+    p = module.generative(noise.latents(q), cells)
     loss = module.loss(cells, q, p)
     out = {"z mean": q.z.mean, "z variance": q.z.variance, "rho": p.x.scale, "mean": p.x.mean}
-    if free:
+    if isinstance(q.log_l, torch.distributions.Normal):
         out |= {"l mean": q.log_l.mean, "l variance": q.log_l.variance, "KL l": loss.kl_fixed["log_l"]}
     if hasattr(p.x, "log_theta"):
         out["theta"] = p.x.log_theta.exp().expand_as(p.x.mean)
@@ -122,13 +101,12 @@ def _ours(module: Any, cells: Any, noise: Tensor, kl_weight: float) -> dict[str,
     return out | {"reconstruction": loss.nll["x"], "KL z": loss.kl["z"], "loss": loss.total(kl_weight)}
 
 
-def _theirs(module: Any, tensors: dict[str, Tensor], noise: Tensor, kl_weight: float) -> dict[str, Tensor]:
+def theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weight: float) -> Numbers:
     inferred = module.inference(**module._get_inference_input(tensors))
     qz, ql = inferred["qz"], inferred["ql"]
-    z = qz.loc + qz.scale * noise[:, :-1]
-    inferred["z"] = module.z_encoder.z_transformation(z)
+    inferred["z"] = module.z_encoder.z_transformation(noise.draw("z", qz))
     if ql is not None:
-        inferred["library"] = ql.loc + ql.scale * noise[:, -1:]
+        inferred["library"] = noise.draw("log_l", ql)
     generated = module.generative(**module._get_generative_input(tensors, inferred))
     loss = module.loss(tensors, inferred, generated, kl_weight=kl_weight)
     px = generated["px"]
@@ -146,3 +124,23 @@ def _theirs(module: Any, tensors: dict[str, Tensor], noise: Tensor, kl_weight: f
         "KL z": loss.kl_local["kl_divergence_z"],
         "loss": loss.loss,
     }
+
+
+TWINS = twins.Twins(
+    name="scVI",
+    ours=SCVI,
+    theirs=scvi.model.SCVI,
+    pairs=pairs,
+    ours_says=ours_says,
+    theirs_says=theirs_says,
+    cases=list(cases()),
+    richest=(MORE, {"encode_covariates": True, "n_layers": 2, "use_observed_lib_size": False, "dispersion": "gene-batch"}),
+    start=start,
+    from_data=("l prior",),
+    queries=(
+        {},
+        {"encode_covariates": True, "n_layers": 2},
+        {"dispersion": "gene-batch", "gene_likelihood": "nb"},
+        {"encode_covariates": True, "deeply_inject_covariates": False, "n_layers": 2},
+    ),
+)
