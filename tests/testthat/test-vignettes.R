@@ -7,9 +7,9 @@ skip_if_not_installed("knitr")
 pages <- list.files(test_path("../../vignettes"), "\\.Rmd$", full.names = TRUE)
 if (!length(pages)) skip("the sources of the vignettes are not here")
 
-# 240 cells of three types in two batches, and regions of which each type has its own.
+# 141 cells of three types in two batches, and regions of which each type has its own.
 few_cells <- function(path) {
-  about <- list(types = c("B", "Mono", "CD4 T"), cells = 240, regions = 360)
+  about <- list(types = c("B", "Mono", "CD4 T"), cells = 141, regions = 360)
   type <- rep_len(about$types, about$cells)
   own <- rep_len(c(about$types, "none", "none", "none"), about$regions)
   counts <- withr::with_seed(3, {

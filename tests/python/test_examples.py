@@ -1,0 +1,41 @@
+"""The walk-throughs in examples/ run from their first line to their last, each in a process of its own, on a few cells."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+import scelbo
+
+ATAC = Path(__file__).resolve().parents[2] / "examples" / "atac.py"
+
+
+@pytest.fixture
+def few(tmp_path):
+    """141 cells of three types in two batches, and regions of which each type has its own."""
+    rng = np.random.default_rng(3)
+    types = np.array(["B", "Mono", "CD4 T"])
+    own = np.resize([*types, "none", "none", "none"], 360)
+    kind = np.resize(types, 141)
+    adata = AnnData((rng.random((141, 360)) < np.where(kind[:, None] == own, 0.75, 0.3)).astype("float32"))
+    adata.obs["cell_type"], adata.obs["batch"] = kind, np.resize(np.repeat(["x", "y"], 15), 141)
+    adata.obs = adata.obs.astype("category")
+    start = 22_380_000 + 1000 * np.arange(360)
+    adata.var_names = [f"chr22:{at}-{at + 500}" for at in start]
+    adata.write_h5ad(tmp_path / "few.h5ad")
+    return tmp_path / "few.h5ad"
+
+
+def test_the_walk_through_open_chromatin(few, tmp_path):
+    folder = tmp_path / "out"
+    done = subprocess.run([sys.executable, ATAC, folder, "--data", few], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "real cells, from few.h5ad" in done.stdout
+    assert {path.stem for path in folder.glob("*.png")} == {"training", "umap", "calibration", "volcano", "marker"}
+    assert type(scelbo.load(folder / "model")).__name__ == "PEAKVI"
+    regions = pd.read_csv(folder / "regions.csv", index_col=0)
+    assert len(regions) == 360 and regions["prob_da"].between(0, 1).all()
