@@ -80,7 +80,8 @@ get_region_factors.scelbo_model <- function(model, ...) {
 #' `delta`; `mode = "vanilla"` tests which is higher. With a `contrast`, case is compared with control inside every group.
 #'
 #' @inheritParams differential_expression
-#' @param replicates Column or vector of what was sampled (donors): permutations exchange case and control inside them.
+#' @param replicates Column or vector of what was sampled (donors): adds the effect's spread over replicates;
+#'   permutations exchange case and control inside them.
 #' @param two_sided Open more or less often by at least `delta` (`TRUE`), or more often in group 1.
 #' @param mode `"change"` or `"vanilla"`.
 #' @param delta Smallest difference of probabilities of interest (`mode = "change"`).
@@ -91,7 +92,8 @@ get_region_factors.scelbo_model <- function(model, ...) {
 #'   `bayes_factor`; `effect_size`, which is `est_prob1 - est_prob2`, the model's probabilities; `emp_effect`, which is
 #'   `emp_prob1 - emp_prob2`, the shares of cells in which the region was seen; with groups `comparison`, `group1`,
 #'   `group2`. With a `contrast` these are case and control, and the group stands in a column of its name (`group` where
-#'   a vector was given); `n_permutations` adds the attribute `"permutations"`, see [differential_expression()].
+#'   a vector was given); `replicates` adds `effect_replicates_mean`, `effect_replicates_std`, `replicates_agree`,
+#'   `n_replicates`; `n_permutations` adds the attribute `"permutations"`, see [differential_expression()].
 #' @inheritSection differential_expression Errors
 #' @seealso [FindMarkersPEAKVI()] for Seurat objects; [plot_volcano()].
 #' @examples

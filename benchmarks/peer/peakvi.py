@@ -64,18 +64,10 @@ def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
 
 
 def start(theirs: Any, adata: AnnData) -> None:
-    """Region factors that differ; and where categories enter first layers only, they do so in the encoder too.
-
-    scvi-tools' ``deeply_inject_covariates`` is about its decoder: an encoder that sees categories sees them in every layer. Where ours
-    does not, the columns of theirs that have no counterpart are set to zero.
-    """
+    """Region factors that differ."""
     twins.start(theirs, adata)
-    module = theirs.module
-    if module.region_factors is not None:
-        module.region_factors.normal_()
-    if module.encode_covariates and not module.deeply_inject_covariates:
-        for layer in list(module.z_encoder.encoder.fc_layers)[1:]:
-            layer[0].weight[:, module.n_hidden :] = 0
+    if theirs.module.region_factors is not None:
+        theirs.module.region_factors.normal_()
 
 
 def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:

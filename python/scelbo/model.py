@@ -200,6 +200,7 @@ class Model:
             Instead of the model's own optimiser and KL schedule one of its ``plans``: ``"scvi-tools"`` trains as scvi-tools does.
         plan_kwargs
             Fields of :class:`~scelbo.train.options.PlanOptions`, which win over either: ``lr, weight_decay, n_epochs_kl_warmup, ...``.
+            (A query's model has no weight decay unless it is given.)
         trainer_kwargs
             Further arguments of ``lightning.Trainer``.
         seed
@@ -210,11 +211,14 @@ class Model:
         given = {k: v for k, v in locals().items() if k not in ("self", "plan", "plan_kwargs", "__class__") and v is not None}
         if plan is not None:
             one_of("plan", plan, self.plans)
+        options = self.plans[plan] if plan else self.plan
+        if self.freeze is not None:
+            options = dataclasses.replace(options, weight_decay=0.0)  # a query's few new weights start from the reference's, not from 0
         if train_size == 1:
             given.setdefault("early_stopping", False)  # a model's default gives way where no cells are left to look at
         from scelbo.train.fit import fit  # Lightning takes seconds to import, so only training does
 
-        fit(self, dataclasses.replace(self.training, **given), (self.plans[plan] if plan else self.plan).with_(plan_kwargs or {}))
+        fit(self, dataclasses.replace(self.training, **given), options.with_(plan_kwargs or {}))
 
     @property
     def history(self) -> dict[str, pd.DataFrame]:

@@ -98,8 +98,10 @@ def freeze(
             for layer in _first_layers(module):
                 layer.weight.requires_grad_(True)
             for name, part in module.named_children():
-                if isinstance(part, nn.Linear) and name != "classifier":
-                    part.requires_grad_(True)
+                if isinstance(part, nn.Linear | ConditionalLinear) and name != "classifier":
+                    part.weight.requires_grad_(True)
+                    if part.bias is not None:
+                        part.bias.requires_grad_(True)
         if not freeze_decoder_first_layer:
             for decoder in decoders(module):
                 decoder.linear[0].weight.requires_grad_(True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cases import CASES, decoded
+from cases import CASES, PEAKVI, Case, decoded
 
 from scelbo import SCVI, errors
 from scelbo.data.simulate import counts
@@ -19,6 +19,25 @@ def reference(case, adata):
     model = case.make(adata)
     model.train(max_epochs=3)
     return model
+
+
+def test_outputs_may_learn_from_a_query(adata):
+    reference = Case(PEAKVI).make(adata)
+    reference.train(max_epochs=1)
+    for frozen in (True, False):
+        model = PEAKVI.load_query_data(adata.copy(), reference, freeze_expression=frozen)
+        assert {p.requires_grad for p in (model.module.y.weight, model.module.y.bias)} == {not frozen}
+
+
+def test_what_a_query_learns_does_not_decay(adata):
+    reference = Case(PEAKVI).make(adata)
+    reference.train(max_epochs=1)
+    query = adata[:60].copy()
+    query.obs["batch"] = "new"
+    model = PEAKVI.load_query_data(query, reference)
+    model.train(max_epochs=1)
+    assert [g["weight_decay"] for g in model.optimizer_state["param_groups"]] == [0.0]
+    assert max(g["weight_decay"] for g in reference.optimizer_state["param_groups"]) > 0
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class PEAKVIModule(VAE):
         norms = norms_of(model)
         encoder = {**net, **norms["encoder"], **(seen if model.encode_covariates else {}), "n_layers": model.n_layers_encoder}
         self.encode_covariates = model.encode_covariates
-        self.z = GaussianEncoder(regions, n_latent, floor=1e-8, dropout=model.dropout_rate, **encoder)
+        self.z = GaussianEncoder(regions, n_latent, floor=1e-8, dropout=model.dropout_rate, **{**encoder, "deep": True})
         point = {**encoder, "deep": False, "batch_norm": False, "layer_norm": True}
         self.depth = PointEncoder(regions, 1, **point) if model.model_depth else None
         self.r = nn.ParameterDict({"all": nn.Parameter(torch.zeros(regions))}) if model.region_factors else None
@@ -122,9 +122,9 @@ class PEAKVI(Model):
     latent_distribution
         ``"normal"``, or ``"ln"``: z is a point on the simplex.
     deeply_inject_covariates
-        Whether categories enter every layer (else the first).
+        Whether categories enter every layer of the decoder (else the first).
     encode_covariates
-        Whether the encoders see the covariates.
+        Whether the encoders see the covariates (that of z in every layer, that of l in the first).
 
     Examples
     --------
