@@ -28,12 +28,13 @@ REDS = LinearSegmentedColormap.from_list("reds", ["lightgrey", "#B2182B"])
 CALLED = {False: ("lightgrey", "not called"), True: ("#D55E00", "called")}
 
 
-def cells(path: Path) -> AnnData:
-    """Regions of real cells with ``obs["batch"]`` and ``obs["cell_type"]``, or simulated ones where there is no such file.
+def cells(named: str | None) -> AnnData:
+    """Regions of real cells with ``obs["batch"]`` and ``obs["cell_type"]``, or simulated ones where no file is named or at hand.
 
     From Cell Ranger ATAC's output it is ``scelbo.data.read_10x_atac("outs/filtered_peak_bc_matrix.h5")``.
     """
-    if path.exists():
+    path = BESIDE if named is None else Path(named)
+    if named or path.is_file():
         adata = read_h5ad(path)
         print(f"real cells, from {path.name}")
         if "cell_type_coarse" in adata.obs:
@@ -157,7 +158,7 @@ def main() -> None:
     """The walk."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="for figures, tables and the model")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SCELBO_ATAC", BESIDE)), help="h5ad with obs batch, cell_type")
+    parser.add_argument("--data", default=os.environ.get("SCELBO_ATAC"), help="h5ad with the obs columns batch and cell_type")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     mpl.use("Agg")

@@ -3,6 +3,8 @@ if (!requireNamespace("rmarkdown", quietly = TRUE) || !rmarkdown::pandoc_availab
   cat("the pages need the R package rmarkdown, and pandoc (https://pandoc.org)\n")
   quit(status = 3)
 }
+data <- Sys.getenv("SCELBO_ATAC") # a vignette runs in its own folder
+if (nzchar(data)) Sys.setenv(SCELBO_ATAC = normalizePath(data, mustWork = TRUE))
 folder <- commandArgs(TRUE)[[1]]
 dir.create(folder, showWarnings = FALSE)
 for (source in list.files("vignettes", "\\.Rmd$", full.names = TRUE)) {
