@@ -3,13 +3,17 @@ if (!requireNamespace("rmarkdown", quietly = TRUE) || !rmarkdown::pandoc_availab
   cat("the pages need the R package rmarkdown, and pandoc (https://pandoc.org)\n")
   quit(status = 3)
 }
-data <- Sys.getenv("SCELBO_ATAC") # a vignette runs in its own folder
-if (nzchar(data)) Sys.setenv(SCELBO_ATAC = normalizePath(data, mustWork = TRUE))
+# Where the cells are is told here and not in the page: files that a page names, rmarkdown may copy, and remove the copies.
+cells <- Sys.getenv("SCELBO_ATAC", NA)
+beside <- "../shared/data/hemato_scatac.h5ad"
+if (is.na(cells)) cells <- if (file.exists(beside)) beside else ""
+Sys.setenv(SCELBO_ATAC = if (nzchar(cells)) normalizePath(cells, mustWork = TRUE) else "")
+
 folder <- commandArgs(TRUE)[[1]]
 dir.create(folder, showWarnings = FALSE)
 for (source in list.files("vignettes", "\\.Rmd$", full.names = TRUE)) {
   started <- Sys.time()
   cat("running", source, "(a few minutes)\n")
-  page <- rmarkdown::render(source, output_dir = folder, intermediates_dir = tempfile(), envir = new.env(), quiet = TRUE)
+  page <- rmarkdown::render(source, output_dir = folder, envir = new.env(), quiet = TRUE)
   cat(sprintf("%s  %.0f s\n", file.path(folder, basename(page)), as.numeric(Sys.time() - started, units = "secs")))
 }
