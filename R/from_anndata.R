@@ -23,8 +23,12 @@ as_seurat <- function(object, layer = "counts", assay = "RNA") {
   parts <- anndata_parts(object, layer)
   obs <- if (length(parts$obs)) parts$obs # SeuratObject 4 fails on metadata without columns
   seurat <- SeuratObject::CreateSeuratObject(parts$counts, assay = assay, meta.data = obs)
+  if (length(parts$var)) {
+    var <- as.data.frame(parts$var, row.names = rownames(seurat)) # Seurat has its own way to write names
+    seurat[[assay]] <- SeuratObject::AddMetaData(seurat[[assay]], var)
+  }
   for (name in names(parts$obsm)) {
-    key <- paste0(gsub("[^A-Za-z0-9]", "", name), "_")
+    key <- seurat_key(name)
     values <- parts$obsm[[name]]
     dimnames(values) <- list(colnames(seurat), paste0(key, seq_len(ncol(values))))
     seurat[[name]] <- SeuratObject::CreateDimReducObject(embeddings = values, key = key, assay = assay)

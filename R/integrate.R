@@ -20,7 +20,7 @@ SCVIIntegration <- function(object, assay = NULL, layers = NULL, scale.layer = N
   cells <- structure(read_cells_of(counts, obs = obs), class = "scelbo_cells")
   arguments <- c(list(batch = "batch", features = features), list(...))
   z <- get_latent_representation(fit_model("scvi", cells, arguments))
-  key <- paste0(gsub("[^A-Za-z0-9]", "", new.reduction), "_")
+  key <- seurat_key(new.reduction)
   colnames(z) <- paste0(key, seq_len(ncol(z)))
   reduction <- SeuratObject::CreateDimReducObject(embeddings = z, key = key, assay = assay %||% "RNA")
   setNames(list(reduction), new.reduction)

@@ -41,7 +41,7 @@ RunPEAKVI <- function(object, batch = NULL, ..., name = "peakvi") {
 write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, ...) {
   source <- own_or(model, object)
   z <- get_latent_representation(model, source)
-  key <- paste0(gsub("[^A-Za-z0-9]", "", name), "_")
+  key <- seurat_key(name)
   colnames(z) <- paste0(key, seq_len(ncol(z)))
   assay <- model$recipe$assay %||% SeuratObject::DefaultAssay(object)
   object[[name]] <- SeuratObject::CreateDimReducObject(embeddings = z, key = key, assay = assay)
@@ -61,3 +61,6 @@ write_back.Seurat <- function(model, object, name = tolower(model$class), featur
 
 #' @exportS3Method
 models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
+
+# A key of letters and digits, as Seurat wants it.
+seurat_key <- function(name) paste0(gsub("[^A-Za-z0-9]", "", name), "_")

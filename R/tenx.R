@@ -80,8 +80,6 @@ seurat_assay <- function(part, is_peaks) {
 
 has_signac <- function() requireNamespace("Signac", quietly = TRUE)
 
-seurat_key <- function(name) paste0(gsub("[^A-Za-z0-9]", "", name), "_")
-
 sce_of <- function(parts, obs, peaks) {
   experiments <- lapply(parts, function(part) SingleCellExperiment::SingleCellExperiment(list(counts = part$counts)))
   for (name in names(parts)) {

@@ -18,6 +18,15 @@ test_that("cells without metadata become a Seurat object", {
   expect_equal(SeuratObject::Assays(as_seurat(as_anndata(simulate_counts()), assay = "peaks")), "peaks")
 })
 
+test_that("what is known of features comes along", {
+  skip_if_not_installed("SeuratObject")
+  skip_if_not_installed("SingleCellExperiment")
+  object <- sce_object()
+  SummarizedExperiment::rowData(object)$symbol <- toupper(rownames(object))
+  back <- as_seurat(as_anndata(object))
+  expect_equal(as.character(back[["RNA"]][["symbol"]][, 1]), toupper(rownames(object)))
+})
+
 test_that("a SingleCellExperiment comes back as it was", {
   object <- sce_object()
   SummarizedExperiment::rowData(object)$symbol <- toupper(rownames(object))
