@@ -14,6 +14,7 @@ dir.create(folder, showWarnings = FALSE)
 for (source in list.files("vignettes", "\\.Rmd$", full.names = TRUE)) {
   started <- Sys.time()
   cat("running", source, "(a few minutes)\n")
+  # no intermediates_dir: rmarkdown would copy files that the page names through ../.. and delete them where they came from
   page <- rmarkdown::render(source, output_dir = folder, envir = new.env(), quiet = TRUE)
   cat(sprintf("%s  %.0f s\n", file.path(folder, basename(page)), as.numeric(Sys.time() - started, units = "secs")))
 }

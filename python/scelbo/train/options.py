@@ -25,7 +25,7 @@ class PlanOptions:
         What weight decay is for: ``"all"`` that learns, or ``"matrices"``, which spares biases and factors, whose natural value is not 0.
     n_epochs_kl_warmup
         The KL weight rises linearly over so many epochs; by default half of those trained (at most 200), so that it does
-        reach ``max_kl_weight``. ``400`` reproduces scvi-tools, where short trainings never reach it.
+        reach ``max_kl_weight``. scvi-tools takes 400, so that short trainings never do (``train(plan="scvi-tools")``).
     n_steps_kl_warmup
         The same in minibatches; wins over epochs.
     min_kl_weight, max_kl_weight
