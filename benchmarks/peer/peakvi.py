@@ -72,8 +72,9 @@ def start(theirs: Any, adata: AnnData) -> None:
 
 def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
     q = module.inference(cells)
-    p = module.generative(noise.latents(q), cells)
-    loss, n = module.loss(cells, q, p), len(cells)
+    z = noise.latents(q)
+    p = module.generative(z, cells)
+    loss, n = module.loss(cells, q, z, p), len(cells)
     return {
         "z mean": q.z.mean,
         "z variance": q.z.variance,

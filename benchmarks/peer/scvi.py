@@ -87,8 +87,9 @@ def start(theirs: Any, adata: AnnData) -> None:
 
 def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
     q = module.inference(cells)
-    p = module.generative(noise.latents(q), cells)
-    loss = module.loss(cells, q, p)
+    z = noise.latents(q)
+    p = module.generative(z, cells)
+    loss = module.loss(cells, q, z, p)
     out = {"z mean": q.z.mean, "z variance": q.z.variance, "rho": p.x.scale, "mean": p.x.mean}
     if isinstance(q.log_l, torch.distributions.Normal):
         out |= {"l mean": q.log_l.mean, "l variance": q.log_l.variance, "KL l": loss.kl_fixed["log_l"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -84,6 +84,13 @@ class Model:
     def build(self, setup: Setup) -> Module:
         """The module for data of this setup; read the hyper-parameters from ``self``."""
         raise TypeError(f"{type(self).__name__} must say its build(setup)")
+
+    def beside(self, train: np.ndarray) -> Callable[[np.random.Generator], np.ndarray] | None:
+        """Which further cells go along with the minibatches of a pass over the cells ``train``; None for none."""
+        return None
+
+    def conclude(self) -> None:
+        """What is taken from held-out cells once the model is trained; kept in ``outcome``, and saved with it."""
 
     @classmethod
     def hyperparameters(cls) -> dict[str, Any]:
@@ -233,9 +240,6 @@ class Model:
     def to_device(self, device: str | int | torch.device) -> None:
         """Move the module, e.g. to ``"cuda:0"`` or ``"cpu"``."""
         self.module.to(device)
-
-    prepare_query_anndata = classmethod(transfer.prepare_query_anndata)  # type: ignore[var-annotated]
-    load_query_data = classmethod(transfer.load_query_data)  # type: ignore[var-annotated]
 
     # ------------------------------------------------------------------ storage
     def save(self, folder: str | Path, *, overwrite: bool = False, save_anndata: bool = False) -> None:

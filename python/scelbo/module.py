@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from scelbo.data import Batch, Columns
+from scelbo.data import Batch, Columns, Counts
 from scelbo.nn import Known
 
 
@@ -27,25 +28,33 @@ class Loss:
         Latent -> KL divergence to its prior, (cells,); multiplied by the KL weight.
     kl_fixed
         As ``kl``, never annealed.
+    kl_global
+        Latent that all cells share -> KL divergence to its prior, a scalar; it counts once for all cells that train.
     penalty
-        Name -> scalar.
+        Name -> scalar; the plan may give it a weight.
+    figures
+        Name -> scalar, the mean over the cells: shown in the history, never minimised.
     """
 
     nll: dict[str, Float[Tensor, "*s cells"]]
     kl: dict[str, Float[Tensor, " cells"]] = field(default_factory=dict)
     kl_fixed: dict[str, Float[Tensor, " cells"]] = field(default_factory=dict)
+    kl_global: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     penalty: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    figures: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
     def per_cell(self, kl_weight: float = 1.0) -> Float[Tensor, " cells"]:
         """Reconstruction + weight * KL, without penalties."""
         parts = [*self.nll.values(), *(kl_weight * k for k in self.kl.values()), *self.kl_fixed.values()]
         return torch.stack(parts).sum(0)
 
-    def total(self, kl_weight: float = 1.0) -> Float[Tensor, ""]:
-        """What is minimised: the mean over cells, plus penalties."""
+    def total(self, kl_weight: float = 1.0, n_cells: int = 1, weights: Mapping[str, float] | None = None) -> Float[Tensor, ""]:
+        """What is minimised: the mean over cells, this cell's share (of ``n_cells``) of what all have in common, weighted penalties."""
         loss = self.per_cell(kl_weight).mean()
-        for value in self.penalty.values():
-            loss = loss + value
+        for kl in self.kl_global.values():
+            loss = loss + kl / n_cells
+        for name, value in self.penalty.items():
+            loss = loss + (weights or {}).get(name, 1.0) * value
         return loss
 
 
@@ -70,7 +79,7 @@ class VAE(Module):
         """q(latents | cells) as questions take it: noted in minified cells (``Model.minify``), else by ``inference``."""
         if cells.posterior is None:
             return self.inference(cells)
-        latents, kinds = typing.get_type_hints(self.inference)["return"], dict[str, Any]()
+        latents, kinds = typing.get_type_hints(self.inference)["return"], self.shared()
         for name, values in cells.posterior.items():
             loc, *scale = values.chunk(2, -1) if values.shape[-1] > 1 else (values,)
             kinds[name] = Normal(loc, scale[0], validate_args=False) if scale else Known(loc)
@@ -84,6 +93,10 @@ class VAE(Module):
         """p(these features | latents, covariates), for models that need not decode the others; else None."""
         return None
 
+    def shared(self) -> dict[str, Any]:
+        """Latents that all cells have in common (topics, which genes are zero-inflated) -> their q, which ``inference`` repeats."""
+        return {}
+
     def embed(self, z: Tensor) -> Tensor:
         """From the normal z to the latent space that users see (the same, unless a model says otherwise)."""
         return z
@@ -92,22 +105,65 @@ class VAE(Module):
         """p(latents), standard normal by default: a NamedTuple like q; None for latents that are known."""
         return type(q)._make(None if isinstance(d, Known) else _standard(d) for d in q)
 
+    def of_cells(self, q: Any, cells: Any) -> dict[str, tuple[Any, Any]]:
+        """Latent that each cell has of its own, and that is not known -> (its q, its prior)."""
+        prior, shared = self.prior(q, cells)._asdict(), self.shared()
+        return {name: (d, prior[name]) for name, d in q._asdict().items() if prior[name] is not None and name not in shared}
+
     def kl_by_dimension(self, q: Any, cells: Any) -> dict[str, Float[Tensor, "cells dimensions"]]:
-        """KL(q || prior) of every dimension of every latent."""
-        prior = self.prior(q, cells)._asdict()
-        return {name: kl_divergence(d, prior[name]) for name, d in q._asdict().items() if prior[name] is not None}
+        """KL(q || prior) of every dimension of every latent of the cells."""
+        return {name: kl_divergence(*pair) for name, pair in self.of_cells(q, cells).items()}
 
     def kl(self, q: Any, cells: Any) -> dict[str, Float[Tensor, " cells"]]:
         """KL(q || prior) of every latent, summed over its dimensions."""
         return {name: kl.sum(-1) for name, kl in self.kl_by_dimension(q, cells).items()}
 
-    def loss(self, cells: Any, q: Any, p: Any) -> Loss:
-        """Minus the evidence lower bound, term by term."""
-        return Loss({name: -d.log_prob(getattr(cells, name)) for name, d in p._asdict().items()}, self.kl(q, cells))
+    def kl_global(self, q: Any, cells: Any) -> dict[str, Float[Tensor, ""]]:
+        """KL(q || prior) of every latent that all cells share."""
+        shared = self.shared()
+        prior = self.prior(q, cells)._asdict() if shared else {}
+        return {name: kl_divergence(getattr(q, name), prior[name]).sum() for name in shared}
+
+    def log_ratio(self, q: Any, z: Any, cells: Any) -> Float[Tensor, "*s cells"]:
+        """log p(z) - log q(z | x) of drawn latents, those of the cells: what importance sampling adds to log p(x | z)."""
+        parts = [(p.log_prob(getattr(z, name)) - d.log_prob(getattr(z, name))).sum(-1) for name, (d, p) in self.of_cells(q, cells).items()]
+        return torch.stack(parts).sum(0)
+
+    def explained(self, cells: Any, p: Any) -> dict[str, Float[Tensor, "*s cells"]]:
+        """log p(data | latents) of every field that the model explains."""
+        return {name: d.log_prob(getattr(cells, name)) for name, d in p._asdict().items()}
+
+    def loss(self, cells: Any, q: Any, z: Any, p: Any) -> Loss:
+        """Minus the evidence lower bound, term by term, at the latents z that were drawn from q."""
+        return Loss(
+            {name: -value for name, value in self.explained(cells, p).items()}, self.kl(q, cells), kl_global=self.kl_global(q, cells)
+        )
 
     def forward(self, cells: Batch) -> Loss:
         q = self.inference(cells)
-        return self.loss(cells, q, self.generative(draw(q), cells))
+        z = draw(q)
+        return self.loss(cells, q, z, self.generative(z, cells))
+
+
+class CountsVAE(VAE):
+    """A VAE whose encoders read counts; for a feature that a query did not measure they read the mean of the training cells."""
+
+    def __init__(self, n_vars: int):
+        super().__init__()
+        self.input_mean: Tensor
+        self.register_buffer("input_mean", torch.zeros(n_vars))
+
+    def seen_as(self, x: Tensor) -> Tensor:
+        """Stored counts as the encoders read them (0 stays 0)."""
+        return x
+
+    def seen(self, cells: Any) -> Counts:
+        """What the encoders read."""
+        return cells.x.map(self.seen_as).filled(self.input_mean)
+
+    def observe(self, data: Columns) -> None:
+        if not self.input_mean.any():  # a query's model keeps its reference's
+            self.input_mean = data["x"].column_means(self.seen_as)
 
 
 def _standard(d: Normal) -> Normal:

@@ -1,7 +1,11 @@
 """A row for each model (and each setting that takes another path): what the contract is checked on."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+import numpy as np
+import pytest
 
 import scelbo
 
@@ -13,6 +17,7 @@ class Case:
     model: type[scelbo.Model]
     arguments: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=lambda: {"batch_key": "batch"})
+    small: dict[str, Any] = field(default_factory=lambda: {"n_hidden": 16, "n_latent": 4})
 
     def __str__(self) -> str:
         said = {**self.arguments, **{k: v for k, v in self.keys.items() if k != "batch_key"}}
@@ -20,19 +25,32 @@ class Case:
 
     def make(self, adata, **more):
         self.model.setup_anndata(adata, **self.keys)
-        return self.model(adata, n_hidden=16, n_latent=4, **{**self.arguments, **more})
+        return self.model(adata, **{**self.small, **self.arguments, **more})
+
+
+def having(*questions):
+    """The cases of models that answer one of these questions."""
+    return pytest.mark.parametrize("case", [c for c in CASES if any(hasattr(c.model, q) for q in questions)], ids=str)
+
+
+def per_cell(model, *args, **kwargs):
+    """What the model says of each cell, as numbers: cells x some."""
+    ask = model.get_latent_representation if hasattr(model, "get_latent_representation") else partial(model.predict, soft=True)
+    return np.asarray(ask(*args, **kwargs))
+
+
+DECODED = ("get_normalized_expression", "get_normalized_accessibility")
+DIFFERENTIAL = ("differential_expression", "differential_accessibility")
 
 
 def decoded(model, *args, **kwargs):
     """What the model says of every feature, whatever it is called there."""
-    names = ("get_normalized_expression", "get_normalized_accessibility")
-    return next(getattr(model, name) for name in names if hasattr(model, name))(*args, **kwargs)
+    return next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
 
 
 def differential(model, *args, **kwargs):
     """Where two groups differ."""
-    names = ("differential_expression", "differential_accessibility")
-    return next(getattr(model, name) for name in names if hasattr(model, name))(*args, **kwargs)
+    return next(getattr(model, name) for name in DIFFERENTIAL if hasattr(model, name))(*args, **kwargs)
 
 
 COVARIATES = {

@@ -9,7 +9,7 @@ from scelbo import SCVI, errors
 from scelbo.data.simulate import counts
 
 
-@pytest.fixture(params=[c for c in CASES if "batch_key" in c.keys], ids=str)
+@pytest.fixture(params=[c for c in CASES if "batch_key" in c.keys and hasattr(c.model, "load_query_data")], ids=str)
 def case(request):
     return request.param
 

@@ -10,7 +10,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.module import Loss, draw
+from scelbo.module import draw
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -146,10 +146,5 @@ def _log_weights(module: Any, cells: Any, n: int) -> torch.Tensor:
     """log p(x, z) - log q(z | x) for ``n`` draws, (n, cells)."""
     q = module.posterior(cells)
     z = draw(q, n)
-    loss: Loss = module.loss(cells, q, module.generative(z, cells))
-    logs = -torch.stack(list(loss.nll.values())).sum(0)
-    for name, p in module.prior(q, cells)._asdict().items():
-        if p is not None:
-            value = getattr(z, name)
-            logs = logs + (p.log_prob(value) - getattr(q, name).log_prob(value)).sum(-1)
-    return logs
+    logs = module.explained(cells, module.generative(z, cells))
+    return torch.stack(list(logs.values())).sum(0) + module.log_ratio(q, z, cells)

@@ -26,6 +26,8 @@ def posterior_parameters(
     parts: dict[str, list[np.ndarray]] = {}
     for cells in model.batches(adata, indices, batch_size):
         for name, q in module.posterior(cells)._asdict().items():
+            if name in module.shared():
+                continue
             values = [q.mean, q.stddev] if hasattr(q, "stddev") else [q.mean]
             parts.setdefault(name, []).append(torch.cat(values, -1).cpu().numpy())
     return {name: np.concatenate(values) for name, values in parts.items()}

@@ -115,6 +115,7 @@ def _log_joint(model: Model, data: Columns, anchor: int, z: Tensor) -> Iterator[
     prior = module.prior(q, one).z
     for part in z.split(DRAWS_AT_ONCE):
         cells = data.take(np.repeat(anchor, len(part))).to(model.device)
-        latents = type(q)._make(d.mean.expand(len(part), -1) for d in q)._replace(z=part)
-        explained = module.generative(latents, cells)._asdict()
-        yield sum((d.log_prob(getattr(cells, name)) for name, d in explained.items()), prior.log_prob(part).sum(-1))
+        own = {name: d.mean.expand(len(part), -1) for name, d in q._asdict().items() if name not in module.shared()}
+        latents = type(q)(**{name: d.mean for name, d in module.shared().items()} | own | {"z": part})
+        explained = module.explained(cells, module.generative(latents, cells))
+        yield sum(explained.values(), prior.log_prob(part).sum(-1))

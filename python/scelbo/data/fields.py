@@ -16,10 +16,21 @@ Kind = Literal["counts", "category", "categories", "numbers", "number"]
 
 @dataclass(frozen=True)
 class Field:
-    """Where a minibatch attribute comes from: its kind, and the argument of ``setup_anndata`` that names its key."""
+    """Where a minibatch attribute comes from: its kind, and the argument of ``setup_anndata`` that names its key.
+
+    ``required``: without that argument there is no set-up. ``missing``: the argument that names the value of cells whose category is
+    not known; they (and cells without a value) have the code -1, and it is no category.
+    """
 
     kind: Kind
     argument: str
+    required: bool = False
+    missing: str | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """Those of ``setup_anndata``."""
+        return [self.argument, *([self.missing] if self.missing else [])]
 
 
 def counts(argument: str) -> Any:
@@ -27,9 +38,9 @@ def counts(argument: str) -> Any:
     return Field("counts", argument)
 
 
-def category(argument: str) -> Any:
+def category(argument: str, *, required: bool = False, missing: str | None = None) -> Any:
     """One categorical column of ``obs`` -> (cells,) codes; a single category ``"all"`` where the key is None."""
-    return Field("category", argument)
+    return Field("category", argument, required, missing)
 
 
 def categories(argument: str) -> Any:
@@ -50,11 +61,13 @@ def number(argument: str) -> Any:
 class Batch:
     """A minibatch of cells. Subclasses declare what it holds: ``name: type = counts(...)``, ``category(...)``, ...
 
-    ``index`` says which cells of the data set these are, (cells,).
+    ``index`` says which cells of the data set these are, (cells,); ``beside`` holds further cells that go along with these in
+    training (``Model.beside``).
     """
 
     index: Tensor
     posterior: dict[str, Tensor] | None = None  # of minified cells
+    beside: Self | None = None
 
     def __init__(self, **values: Any):
         self.__dict__.update(values)
@@ -122,3 +135,9 @@ class SizedCells(Cells):
     """Cells whose size factors may be given."""
 
     size: Tensor | None = number("size_factor_key")
+
+
+class LabelledCells(SizedCells):
+    """Cells of which some have a known label, and the others the code -1."""
+
+    label: Tensor = category("labels_key", required=True, missing="unlabeled_category")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -33,20 +34,33 @@ class Loader:
         Cells in a minibatch.
     rng
         Shuffles at every pass; None keeps the order.
+    beside
+        Gives, for each pass, further cells that go along: as many a minibatch as it has itself, over and over.
     """
 
-    def __init__(self, columns: Columns, index: np.ndarray, batch_size: int, rng: np.random.Generator | None = None):
+    def __init__(
+        self,
+        columns: Columns,
+        index: np.ndarray,
+        batch_size: int,
+        rng: np.random.Generator | None = None,
+        beside: Callable[[np.random.Generator], np.ndarray] | None = None,
+    ):
         if not (isinstance(batch_size, int | np.integer) and batch_size > 0):
             raise ArgumentError(f"batch_size={batch_size!r} is not allowed: it must be a whole number above zero.")
-        self.columns, self.index, self.batch_size, self.rng = columns, np.asarray(index), int(batch_size), rng
+        self.columns, self.index, self.batch_size, self.rng, self.beside = columns, np.asarray(index), int(batch_size), rng, beside
 
     def __len__(self) -> int:
         return len(chunks(self.index, self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.index if self.rng is None else self.rng.permutation(self.index)
-        for rows in chunks(order, self.batch_size):
-            yield self.columns.take(rows)
+        along = np.resize(self.beside(self.rng), len(order)) if self.beside and self.rng else np.array([], np.int64)
+        for rows, others in zip_longest(chunks(order, self.batch_size), chunks(along, self.batch_size)):
+            cells = self.columns.take(rows)
+            if others is not None:
+                cells.beside = self.columns.take(others)
+            yield cells
 
 
 def split(

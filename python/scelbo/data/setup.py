@@ -20,7 +20,7 @@ from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch
 from scelbo.data.matrix import DiskCounts, counts_of
 from scelbo.data.minified import Gone, noted
-from scelbo.data.validate import columns_asked, examine
+from scelbo.data.validate import columns_asked, examine, known
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 
 UNS = "scelbo"
@@ -54,9 +54,11 @@ class Setup:
     reference: dict[str, int] | None = None
 
     @classmethod
-    def of(cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False) -> Setup:
+    def of(
+        cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False, query: bool = False
+    ) -> Setup:
         """Check the data and note what is where; raises one error that lists every problem."""
-        found = examine(adata, cells_type, keys, allow_non_counts)
+        found = examine(adata, cells_type, keys, allow_non_counts, query)
         found.close()
         return cls.noting(adata, cells_type, keys, found.whole)
 
@@ -69,10 +71,21 @@ class Setup:
     def extended(self, adata: AnnData, cells_type: type[Batch]) -> Self:
         """The same setup as the reference of ``adata``: the same keys, and its new categories after those known."""
         absent = self.absent_in(adata)
-        new = Setup.of(adata, cells_type, self.keys, allow_non_counts=not self.whole)
+        new = Setup.of(adata, cells_type, self.keys, allow_non_counts=not self.whole, query=True)
+        for name in (name for name, declared in cells_type.fields().items() if declared.missing):
+            self._no_further(name, new.categories[name])
         categories = {c: known + [k for k in new.categories[c] if k not in known] for c, known in self.categories.items()}
         reference = {c: len(k) for c, k in self.categories.items()}
         return dataclasses.replace(self, categories=categories, whole=new.whole, absent=absent, reference=reference)
+
+    def _no_further(self, covariate: str, categories: list[str]) -> None:
+        """Raise where cells have a label that no weights exist for."""
+        for label in categories:
+            if label not in self.categories[covariate]:
+                raise DataError(
+                    unknown(f"The reference does not know the {covariate} of some cells:", label, self.categories[covariate]),
+                    "Rename it, or give these cells the value that stands for unknown.",
+                )
 
     def absent_in(self, adata: AnnData) -> tuple[str, ...]:
         """The features that ``adata`` lacks; an error if that is more than half."""
@@ -124,6 +137,9 @@ class Setup:
             match declared.kind:
                 case "counts":
                     out[name] = self._counts(adata, asked[0] if asked else None) if counts else Gone()
+                case "category" if declared.missing:
+                    text = _text(known(adata.obs, asked[0], declared, self.keys))
+                    out[name] = torch.from_numpy(pd.Categorical(text, self.categories[name]).codes.astype(np.int64))
                 case "category":
                     out[name] = self._codes(adata, name, asked[0] if asked else None)
                 case "categories":
@@ -167,7 +183,7 @@ class Setup:
         if column is None:
             return torch.zeros(adata.n_obs, dtype=torch.int64)
         values = _column(adata, column)
-        codes = pd.Categorical(values.astype(str).where(values.notna()), categories=self.categories[covariate]).codes
+        codes = pd.Categorical(_text(values), categories=self.categories[covariate]).codes
         if (codes < 0).any():
             unseen = sorted(set(values[codes < 0].astype(str)))
             raise DataError(
@@ -207,9 +223,14 @@ def _categories(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any]) -
     for name, declared in cells_type.fields().items():
         asked = columns_asked(keys, declared)
         if declared.kind == "category":
-            yield name, _levels(adata.obs[asked[0]]) if asked else ["all"]
+            yield name, _levels(known(adata.obs, asked[0], declared, keys).dropna()) if asked else ["all"]
         elif declared.kind == "categories":
             yield from ((f"{name}.{c}", _levels(adata.obs[c])) for c in asked)
+
+
+def _text(values: pd.Series) -> pd.Series:
+    """As text, and NaN where there is no value."""
+    return values.astype(str).where(values.notna())
 
 
 def _levels(column: pd.Series) -> list[str]:

@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from scelbo.data.fields import Batch, Field
 from scelbo.data.matrix import matrix_of, row_blocks
-from scelbo.errors import ArgumentError, DataError, DataWarning, ScelboError, SetupError, unknown
+from scelbo.errors import ArgumentError, DataError, DataWarning, ScelboError, SetupError, nearest, unknown
 
 FEW = 3
 """A category with fewer cells than this cannot tell its effect from noise."""
@@ -62,14 +62,20 @@ def columns_asked(keys: dict[str, Any], declared: Field) -> list[str]:
     return [] if key is None else [key] if isinstance(key, str) else list(key)
 
 
-def examine(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool) -> Findings:
-    """Look at every field of ``cells_type``; raises only where the call itself is wrong, not where the data are."""
+def examine(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool, query: bool = False) -> Findings:
+    """Look at every field of ``cells_type``; raises only where the call itself is wrong, not where the data are.
+
+    Of a query's cells no category that may be missing has to be known.
+    """
     if not isinstance(adata, AnnData):
         raise SetupError(f"setup_anndata() needs an AnnData, not {type(adata).__name__}.")
-    arguments = [f.argument for f in cells_type.fields().values()]
+    arguments = [argument for f in cells_type.fields().values() for argument in f.arguments]
     for key in keys:
         if key not in arguments:
             raise ArgumentError(unknown("setup_anndata() argument", key, arguments))
+    for declared in cells_type.fields().values():
+        if declared.required and keys.get(declared.argument) is None:
+            raise ArgumentError(f"{declared.argument} is needed.", f"Name it: setup_anndata(adata, {declared.argument}=...).")
     found = Findings()
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()].unique()
@@ -82,11 +88,16 @@ def examine(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow
             continue
         for column in columns_asked(keys, declared):
             where = f"{declared.argument}: adata.obs[{column!r}]"
+            if query and declared.missing:
+                continue
             if column not in adata.obs:
                 what = f"{declared.argument}: " + unknown("obs column", column, adata.obs.columns)
                 found.problem(what, "Name a column of adata.obs.")
             elif declared.kind in ("category", "categories"):
-                _category(adata.obs[column], where, found)
+                values = known(adata.obs, column, declared, keys)
+                _category(values, where, found, may_miss=declared.missing is not None)
+                if declared.missing:
+                    _missing(values, adata.obs[column], keys.get(declared.missing), f"{where}, {declared.missing}", found)
             else:
                 _numbers(adata.obs[column], where, found, positive=declared.kind == "number")
     return found
@@ -125,9 +136,25 @@ def _advice(adata: AnnData, layer: str | None) -> str:
     )
 
 
-def _category(column: pd.Series, where: str, found: Findings) -> None:
+def known(obs: pd.DataFrame, column: str, declared: Field, keys: dict[str, Any]) -> pd.Series:
+    """A column of categories, with NaN where the category is not known; nowhere, if a category may be missing and the column is."""
+    if declared.missing is None:
+        return obs[column]
+    values = obs[column] if column in obs else pd.Series(None, obs.index, dtype=object)
+    return values.mask(values.astype(str) == str(keys.get(declared.missing)))
+
+
+def _missing(values: pd.Series, column: pd.Series, stands_for_unknown: Any, where: str, found: Findings) -> None:
+    if values.isna().all():
+        found.problem(f"{where}: no cell has a known category", "Give some cells theirs.")
+    elif stands_for_unknown is not None and values.notna().equals(column.notna()):
+        close = nearest(stands_for_unknown, column.unique())
+        found.concern(f"{where}: no cell has the value {stands_for_unknown!r}", close or "All cells then count as known.")
+
+
+def _category(column: pd.Series, where: str, found: Findings, may_miss: bool = False) -> None:
     missing = int(column.isna().sum())
-    if missing:
+    if missing and not may_miss:
         what = f"{where}: {missing:,} cells have no value (NaN)"
         found.problem(what, "Give cells without a value a category of their own, or remove them.")
     sizes = column.dropna().astype(str).value_counts()

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from scelbo import analysis
-from scelbo.data import Cells, Columns, Setup
+from scelbo import analysis, transfer
+from scelbo.data import Cells, Setup
 from scelbo.likelihoods import Accessibility
 from scelbo.model import Model
-from scelbo.module import VAE
+from scelbo.module import CountsVAE
 from scelbo.nn import MLP, ConditionalLinear, GaussianEncoder, Known, PointEncoder, Where, affine, norms_of
 from scelbo.train.options import PlanOptions, TrainOptions
 
@@ -44,11 +44,11 @@ class Explained(NamedTuple):
     x: Accessibility
 
 
-class PEAKVIModule(VAE):
+class PEAKVIModule(CountsVAE):
     """The encoder q(z | x, s), the cell factor l(x), and the decoder p(x | z, l, s)."""
 
     def __init__(self, model: PEAKVI, setup: Setup):
-        super().__init__()
+        super().__init__(setup.n_vars)
         regions = setup.n_vars
         n_hidden = model.n_hidden or int(math.sqrt(regions))
         n_latent = model.n_latent or int(math.sqrt(n_hidden))
@@ -64,23 +64,17 @@ class PEAKVIModule(VAE):
         self.r = nn.ParameterDict({"all": nn.Parameter(torch.zeros(regions))}) if model.region_factors else None
         self.decoder = MLP(n_latent, n_layers=model.n_layers_decoder, **net, **norms["decoder"], **seen)
         self.y = ConditionalLinear(n_hidden, regions)
-        self.input_mean: Tensor
-        self.register_buffer("input_mean", torch.zeros(regions))  # what the encoder reads for a region that a query did not measure
         self.certain: Tensor
         self.register_buffer("certain", torch.full((1,), torch.inf), persistent=False)  # logit of a factor of one
 
     def inference(self, cells: Cells) -> Latents:
-        x = cells.x.filled(self.input_mean)
+        x = self.seen(cells)
         t = cells.numbers if self.encode_covariates else None
         depth = self.certain.expand(len(cells), 1) if self.depth is None else self.depth(x, cells, t)
         return Latents(self.z(x, cells, t), Known(depth))
 
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
-
-    def observe(self, data: Columns) -> None:
-        if not self.input_mean.any():  # a query's model keeps its reference's
-            self.input_mean = data["x"].column_means(torch.clone)
 
     def region_factors(self) -> Tensor:
         """r, (regions,)."""
@@ -185,3 +179,5 @@ class PEAKVI(Model):
     minify = analysis.minify
     with_data = analysis.with_data
     report = analysis.report
+    prepare_query_anndata = classmethod(transfer.prepare_query_anndata)  # type: ignore[var-annotated]
+    load_query_data = classmethod(transfer.load_query_data)  # type: ignore[var-annotated]

@@ -14,6 +14,7 @@ factor the library size is the size factor and :math:`\rho = \mathrm{softplus}\,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,13 +22,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from scelbo import analysis
+from scelbo import analysis, transfer
 from scelbo.data import Columns, Setup, SizedCells
 from scelbo.errors import ArgumentError, DataError
 from scelbo.likelihoods import Likelihood, Mean, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from scelbo.likelihoods import Normal as NormalLikelihood
 from scelbo.model import Model
-from scelbo.module import VAE, Loss
+from scelbo.module import CountsVAE, Loss
 from scelbo.nn import MLP, Activation, GaussianEncoder, Known, PerCategory, Where, norms_of
 
 
@@ -44,11 +45,19 @@ class Explained(NamedTuple):
     x: Likelihood
 
 
-class SCVIModule(VAE):
+class Decoded(NamedTuple):
+    """What the decoder puts out."""
+
+    rho: Tensor  # (..., cells, genes): softmax (or softplus) of it is the expected proportion
+    pi: Tensor | None  # logit of a structural zero, of a ZINB
+    hidden: Tensor  # what these were made of
+
+
+class SCVIModule(CountsVAE):
     """The encoder q(z, l | x, s) and the decoder p(x | z, l, s)."""
 
     def __init__(self, model: SCVI, setup: Setup):
-        super().__init__()
+        super().__init__(setup.n_vars)
         self.likelihood, self.dispersion_of = model.gene_likelihood, model.dispersion
         self.log_variational, self.on_simplex = model.log_variational, model.latent_distribution == "ln"
         genes, batches = setup.n_vars, setup.n_categories("batch")
@@ -74,13 +83,20 @@ class SCVIModule(VAE):
         self.l = None if known else GaussianEncoder(genes, 1, n_layers=1, var_activation=model.var_activation, **encoder)
         self.l_prior = None if known else PerCategory("batch", batches["batch"], 2, learns=False)  # mean, variance of log library size
         self.encode_covariates = model.encode_covariates
-        self.input_mean: Tensor
-        self.register_buffer("input_mean", torch.zeros(genes))  # what the encoder reads for a gene that a query did not measure
+        n_hidden = self.build_decoder(model, genes, seen, {**net, **norms["decoder"]})
+        self.log_theta = _dispersion(model, setup, n_hidden)
 
-        self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **norms["decoder"], **seen)
+    def build_decoder(self, model: SCVI, genes: int, seen: dict[str, Any], net: dict[str, Any]) -> int:
+        """The layers that :meth:`decode` runs through; returns the width of the last hidden one."""
+        self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **seen)
         self.rho = nn.Linear(model.n_hidden, genes)
         self.pi = nn.Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
-        self.log_theta = _dispersion(model, setup)
+        return model.n_hidden
+
+    def decode(self, z: Tensor, cells: SizedCells) -> Decoded:
+        """From a point of the latent space that users see to the likelihood's parameters."""
+        h = self.decoder(z, cells, self.covariates(cells))
+        return Decoded(self.rho(h), self.pi(h) if self.pi else None, h)
 
     def covariates(self, cells: SizedCells) -> Tensor | None:
         """Continuous covariates (cells, k): those given, and the embedded batch."""
@@ -88,7 +104,7 @@ class SCVIModule(VAE):
         return torch.cat(parts, -1) if parts else None
 
     def inference(self, cells: SizedCells) -> Latents:
-        x = cells.x.map(self.seen_as).filled(self.input_mean)
+        x = self.seen(cells)
         t = self.covariates(cells) if self.encode_covariates else None
         if self.size_given:
             log_l: Normal | Known = Known(cells.size.log())  # type: ignore[union-attr]
@@ -97,15 +113,13 @@ class SCVIModule(VAE):
         return Latents(self.z(x, cells, t), log_l)
 
     def seen_as(self, x: Tensor) -> Tensor:
-        """Stored counts as the encoder reads them."""
         return torch.log1p(x) if self.log_variational else x
 
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
 
     def observe(self, data: Columns) -> None:
-        if not self.input_mean.any():  # a query's model keeps its reference's
-            self.input_mean = data["x"].column_means(self.seen_as)
+        super().observe(data)
         if self.l_prior is None:
             return
         log_l = data["x"].size.log().squeeze(-1)
@@ -121,35 +135,35 @@ class SCVIModule(VAE):
         return p._replace(log_l=Normal(mean, var.clamp_min(1e-8).sqrt(), validate_args=False))
 
     def generative(self, z: Any, cells: SizedCells) -> Explained:
-        h = self.decoder(self.embed(z.z), cells, self.covariates(cells))
-        rate = Mean(self.rho(h), z.log_l, "softplus" if self.size_given else "softmax")
+        decoded = self.decode(self.embed(z.z), cells)
+        rate = Mean(decoded.rho, z.log_l, "softplus" if self.size_given else "softmax")
         match self.likelihood:
             case "zinb":
-                return Explained(ZeroInflatedNegativeBinomial(rate, self.dispersion(h, cells), self.pi(h)))  # type: ignore[misc]
+                return Explained(ZeroInflatedNegativeBinomial(rate, self.dispersion(decoded, z, cells), decoded.pi))  # type: ignore[arg-type]
             case "nb":
-                return Explained(NegativeBinomial(rate, self.dispersion(h, cells)))
+                return Explained(NegativeBinomial(rate, self.dispersion(decoded, z, cells)))
             case "poisson":
                 return Explained(Poisson(rate))
-        return Explained(NormalLikelihood(rate, self.dispersion(h, cells)))
+        return Explained(NormalLikelihood(rate, self.dispersion(decoded, z, cells)))
 
-    def dispersion(self, h: Tensor, cells: SizedCells) -> Float[Tensor, "*s #cells genes"]:
+    def dispersion(self, decoded: Decoded, z: Any, cells: SizedCells) -> Float[Tensor, "*s #cells genes"]:
         """log theta (or log sigma): one a gene, a gene and batch, a gene and label, or a gene and cell."""
         if isinstance(self.log_theta, PerCategory):
             return self.log_theta(cells)
-        return self.log_theta(h) if isinstance(self.log_theta, nn.Linear) else self.log_theta["all"][None]  # type: ignore[index]
+        return self.log_theta(decoded.hidden) if isinstance(self.log_theta, nn.Linear) else self.log_theta["all"][None]  # type: ignore[index]
 
-    def loss(self, cells: SizedCells, q: Latents, p: Explained) -> Loss:
+    def loss(self, cells: SizedCells, q: Latents, z: Any, p: Explained) -> Loss:
         """Minus the ELBO; the KL of the library size is never annealed, as its prior comes from the data."""
-        whole = super().loss(cells, q, p)
-        return Loss(whole.nll, {"z": whole.kl["z"]}, {k: v for k, v in whole.kl.items() if k != "z"})
+        whole = super().loss(cells, q, z, p)
+        return replace(whole, kl={"z": whole.kl["z"]}, kl_fixed={k: v for k, v in whole.kl.items() if k != "z"})
 
 
-def _dispersion(model: SCVI, setup: Setup) -> nn.Module:
+def _dispersion(model: SCVI, setup: Setup, n_hidden: int) -> nn.Module:
     match model.dispersion:
         case "gene":
             return nn.ParameterDict({"all": nn.Parameter(torch.randn(setup.n_vars))})
         case "gene-cell":
-            return nn.Linear(model.n_hidden, setup.n_vars)
+            return nn.Linear(n_hidden, setup.n_vars)
     covariate = model.dispersion.removeprefix("gene-")
     return PerCategory(covariate, setup.n_categories(covariate)[covariate], setup.n_vars)
 
@@ -256,3 +270,5 @@ class SCVI(Model):
     report = analysis.report
     differential_expression = analysis.differential_expression
     differential_abundance = analysis.differential_abundance
+    prepare_query_anndata = classmethod(transfer.prepare_query_anndata)  # type: ignore[var-annotated]
+    load_query_data = classmethod(transfer.load_query_data)  # type: ignore[var-annotated]

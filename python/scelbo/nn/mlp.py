@@ -115,8 +115,8 @@ class PointEncoder(Encoder):
         return self.value(self.body(x, cells, t))
 
 
-class GaussianEncoder(Encoder):
-    r""":math:`q(z \mid x) = N(m(h), v(h) + \text{floor})` with h = MLP(x): the distribution, never a draw from it."""
+class GaussianMLP(nn.Module):
+    r""":math:`N(m(h), v(h) + \text{floor})` with h = MLP(x): the distribution, never a draw from it."""
 
     def __init__(
         self, n_in: int, n_latent: int, n_hidden: int, n_layers: int, *,
@@ -130,3 +130,7 @@ class GaussianEncoder(Encoder):
     def forward(self, x: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Normal:
         h = self.body(x, cells, t)
         return Normal(self.mean(h), (self.positive(self.var(h)) + self.floor).sqrt(), validate_args=False)
+
+
+class GaussianEncoder(GaussianMLP, Encoder):
+    r"""A :class:`GaussianMLP` that reads data: :math:`q(z \mid x)`."""

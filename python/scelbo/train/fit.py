@@ -48,7 +48,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             settings.task(f"Training {type(model).__name__}", max_epochs, options.progress) as work,
         ):
             report = lambda row: work.step(1, **{name: row[key] for name, key in SHOWN.items() if key in row})  # noqa: E731
-            plan = Plan(model.module, plan_options, max_epochs, model.trained_epochs, model.optimizer_state, report, stop)
+            plan = Plan(model.module, plan_options, max_epochs, len(train), model.trained_epochs, model.optimizer_state, report, stop)
             callbacks: list[Any] = [good]
             if options.early_stopping:
                 callbacks.append(
@@ -59,7 +59,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             try:
                 trainer.fit(
                     plan,
-                    Loader(data, train, options.batch_size, np.random.default_rng([seed, plan.start])),
+                    Loader(data, train, options.batch_size, np.random.default_rng([seed, plan.start]), model.beside(train)),
                     Loader(data, validation, options.batch_size) if every else None,
                 )
             except NonFinite as error:
@@ -80,6 +80,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             model.outcome["kept_epoch"] = best.epoch
         if torch.cuda.is_available() and plan.device.type == "cuda":
             model.module.to(plan.device)
+        model.conclude()
         if stop.requested:
             settings.say(f"Interrupted: the model keeps the {model.trained_epochs} epochs trained so far.")
 

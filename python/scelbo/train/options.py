@@ -30,6 +30,8 @@ class PlanOptions:
         The same in minibatches; wins over epochs.
     min_kl_weight, max_kl_weight
         Where the KL weight starts and ends.
+    classification_ratio
+        What the cross-entropy of known labels counts beside minus the ELBO, in models that learn labels.
     reduce_lr_on_plateau, lr_factor, lr_patience, lr_threshold, lr_min, lr_scheduler_metric
         Multiply the learning rate by ``lr_factor`` when the metric has not fallen for ``lr_patience`` validations.
     """
@@ -43,6 +45,7 @@ class PlanOptions:
     n_steps_kl_warmup: int | None = None
     min_kl_weight: float = 0.0
     max_kl_weight: float = 1.0
+    classification_ratio: float = 50.0
     reduce_lr_on_plateau: bool = False
     lr_factor: float = 0.6
     lr_patience: int = 30
@@ -72,6 +75,11 @@ class PlanOptions:
             {"params": [p for p in learning if not decays(p)], "weight_decay": 0.0},
         ]
         return getattr(torch.optim, self.optimizer)([g for g in groups if g["params"]], lr=self.lr, eps=self.eps, fused=True)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Penalty -> its weight."""
+        return {"classification_loss": self.classification_ratio}
 
     def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:
         """The KL weight at an epoch (from 0) and step (from 0) of a training of ``max_epochs``."""

@@ -27,17 +27,22 @@ class NonFinite(Exception):
 
 
 class Sums:
-    """Per-cell parts of the loss, summed over the minibatches of an epoch without waiting for the device."""
+    """Per-cell parts of the loss, summed over the minibatches of an epoch without waiting for the device.
 
-    def __init__(self) -> None:
-        self.cells, self.parts = 0, {}  # type: ignore[var-annotated]
+    ``n_cells`` share what counts once for all of them.
+    """
+
+    def __init__(self, n_cells: int) -> None:
+        self.n_cells, self.cells, self.parts = n_cells, 0, {}  # type: ignore[var-annotated]
 
     def add(self, loss: Loss, total: Tensor, cells: Batch) -> None:
         n = len(cells)
         kl = [*loss.kl.values(), *loss.kl_fixed.values()]
         parts = {"loss": total.detach() * n, "reconstruction_loss": sum(v.detach().sum() for v in loss.nll.values())}
         parts["kl_local"] = sum((v.detach().sum() for v in kl), torch.zeros((), device=total.device))
-        parts.update({name: value.detach() * n for name, value in loss.penalty.items()})
+        if loss.kl_global:
+            parts["kl_global"] = torch.stack([v.detach() for v in loss.kl_global.values()]).sum() * n / self.n_cells
+        parts.update({name: value.detach() * n for name, value in (*loss.penalty.items(), *loss.figures.items())})
         for name, value in parts.items():
             self.parts[name] = self.parts.get(name, 0) + value
         self.cells += n
@@ -45,7 +50,7 @@ class Sums:
     def means(self) -> dict[str, float]:
         """Each part a cell, with the (minus) ELBO."""
         out = {name: float(value) / self.cells for name, value in self.parts.items()}
-        return out | {"elbo": out["reconstruction_loss"] + out["kl_local"]}
+        return out | {"elbo": out["reconstruction_loss"] + out["kl_local"] + out.get("kl_global", 0)}
 
 
 class Plan(pl.LightningModule):
@@ -59,6 +64,8 @@ class Plan(pl.LightningModule):
         Optimiser, schedule, KL warm-up.
     max_epochs
         Epochs of this training.
+    n_cells
+        Cells that train.
     start
         Epochs trained before.
     optimizer_state
@@ -74,16 +81,17 @@ class Plan(pl.LightningModule):
         module: Module,
         options: PlanOptions,
         max_epochs: int,
+        n_cells: int,
         start: int,
         optimizer_state: dict[str, Any] | None,
         report: Callable[[dict[str, float]], None],
         stop: Stop,
     ):
         super().__init__()
-        self.module, self.options, self.max_epochs, self.start = module, options, max_epochs, start
+        self.module, self.options, self.max_epochs, self.n_cells, self.start = module, options, max_epochs, n_cells, start
         self.optimizer_state, self.report, self.stop = optimizer_state, report, stop
         self.rows: dict[int, dict[str, float]] = {}
-        self.sums = self.seen = Sums()
+        self.sums = self.seen = Sums(n_cells)
 
     @property
     def epoch(self) -> int:
@@ -110,9 +118,13 @@ class Plan(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch if device.type == "cpu" else batch.to(device)
 
+    def total(self, loss: Loss) -> Tensor:
+        """What a minibatch costs."""
+        return loss.total(self.weight, self.n_cells, self.options.weights)
+
     # ------------------------------------------------------------------ training
     def on_train_epoch_start(self) -> None:
-        self.sums, self.weight = Sums(), self.kl_weight
+        self.sums, self.weight = Sums(self.n_cells), self.kl_weight
 
     def on_train_batch_start(self, cells: Batch, i: int) -> int | None:
         if not self.stop.requested:
@@ -124,7 +136,7 @@ class Plan(pl.LightningModule):
         if self.options.n_steps_kl_warmup:
             self.weight = self.kl_weight
         loss = self.module(cells)
-        total = loss.total(self.weight)
+        total = self.total(loss)
         if total.device.type == "cpu" and not torch.isfinite(total):
             raise NonFinite(cells)
         self.sums.add(loss, total, cells)
@@ -145,12 +157,12 @@ class Plan(pl.LightningModule):
 
     # ------------------------------------------------------------------ validation
     def on_validation_epoch_start(self) -> None:
-        self.seen, self.random_state = Sums(), torch.get_rng_state()
+        self.seen, self.random_state = Sums(self.n_cells), torch.get_rng_state()
         torch.manual_seed(VALIDATION_SEED)
 
     def validation_step(self, cells: Batch, i: int) -> None:
         loss = self.module(cells)
-        self.seen.add(loss, loss.total(self.weight), cells)
+        self.seen.add(loss, self.total(loss), cells)
 
     def on_validation_epoch_end(self) -> None:
         torch.set_rng_state(self.random_state)
