@@ -14,8 +14,6 @@ from peer import blocks
 from peer.compare import Topic, difference, worst
 from peer.twins import Both, Twins, both, losses
 
-KEYS = {"batch_key": "batch"}
-
 
 def query(twins: Twins, adata: AnnData, **hyper: Any) -> tuple[Both, list[tuple[Tensor, Tensor]]]:
     """Half of the cells as the query, in a batch of its own, on a model of the other half; and all that came with the reference.
@@ -25,7 +23,7 @@ def query(twins: Twins, adata: AnnData, **hyper: Any) -> tuple[Both, list[tuple[
     asked = np.arange(adata.n_obs) % 2 == 0
     reference, new = adata[~asked].copy(), adata[asked].copy()
     new.obs["batch"] = "new"
-    known = both(twins, reference, KEYS, **hyper)
+    known = both(twins, reference, twins.query_keys, **hyper)
     known.to(torch.float32)  # both load a reference into float32
     ours = twins.ours.load_query_data(new, known.ours)
     theirs = twins.theirs.load_query_data(new, known.theirs, accelerator="cpu")

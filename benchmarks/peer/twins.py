@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,8 +78,8 @@ class Twins:
         Pairs that either takes from the data: compared as they are before ours gets a copy.
     questions
         What a user would ask of both, in float32: quantity -> answers.
-    queries
-        Arguments of the references that queries are mapped to.
+    queries, query_keys
+        Arguments and setup of the references that queries are mapped to.
     """
 
     name: str
@@ -95,6 +95,7 @@ class Twins:
     from_data: tuple[str, ...] = ()
     questions: Callable[[Both], dict[str, tuple[Any, Any]]] = lambda pair: {}
     queries: tuple[dict[str, Any], ...] = ()
+    query_keys: dict[str, Any] = field(default_factory=lambda: {"batch_key": "batch"})
 
 
 class Both(NamedTuple):

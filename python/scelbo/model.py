@@ -77,6 +77,7 @@ class Model:
         self.optimizer_state: dict[str, Any] | None = None
         self.freeze: dict[str, bool] | None = None  # set on a query's model: what its reference lets learn
         self.outcome: dict[str, Any] = {}  # how the last training ended, and the epoch that it went back to
+        self.calibration: dict[str, Any] = {}
         self._history = pd.DataFrame()
         self.train_indices = self.validation_indices = self.test_indices = np.array([], dtype=np.int64)
 
@@ -90,7 +91,7 @@ class Model:
         return None
 
     def conclude(self) -> None:
-        """What is taken from held-out cells once the model is trained; kept in ``outcome``, and saved with it."""
+        """What is taken from held-out cells once the model is trained: plain data, kept in ``calibration`` and saved with the model."""
 
     @classmethod
     def hyperparameters(cls) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class Loss:
     penalty
         Name -> scalar; the plan may give it a weight.
     figures
-        Name -> scalar, the mean over the cells: shown in the history, never minimised.
+        Name -> a value for each cell that it is known of: their mean is shown in the history, never minimised. (A penalty of the same
+        name is then not shown beside it.)
     """
 
     nll: dict[str, Float[Tensor, "*s cells"]]
@@ -41,7 +42,7 @@ class Loss:
     kl_fixed: dict[str, Float[Tensor, " cells"]] = field(default_factory=dict)
     kl_global: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     penalty: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
-    figures: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    figures: dict[str, Float[Tensor, " some"]] = field(default_factory=dict)
 
     def per_cell(self, kl_weight: float = 1.0) -> Float[Tensor, " cells"]:
         """Reconstruction + weight * KL, without penalties."""
@@ -124,10 +125,14 @@ class VAE(Module):
         prior = self.prior(q, cells)._asdict() if shared else {}
         return {name: kl_divergence(getattr(q, name), prior[name]).sum() for name in shared}
 
+    def log_prior(self, q: Any, z: Any, cells: Any) -> dict[str, Float[Tensor, "*s cells"]]:
+        """log p of every drawn latent of the cells."""
+        return {name: prior.log_prob(getattr(z, name)).sum(-1) for name, (_, prior) in self.of_cells(q, cells).items()}
+
     def log_ratio(self, q: Any, z: Any, cells: Any) -> Float[Tensor, "*s cells"]:
-        """log p(z) - log q(z | x) of drawn latents, those of the cells: what importance sampling adds to log p(x | z)."""
-        parts = [(p.log_prob(getattr(z, name)) - d.log_prob(getattr(z, name))).sum(-1) for name, (d, p) in self.of_cells(q, cells).items()]
-        return torch.stack(parts).sum(0)
+        """log p(z) - log q(z | x) of drawn latents: what importance sampling adds to log p(x | z)."""
+        priors = self.log_prior(q, z, cells)
+        return torch.stack([log_p - getattr(q, name).log_prob(getattr(z, name)).sum(-1) for name, log_p in priors.items()]).sum(0)
 
     def explained(self, cells: Any, p: Any) -> dict[str, Float[Tensor, "*s cells"]]:
         """log p(data | latents) of every field that the model explains."""

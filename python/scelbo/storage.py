@@ -75,6 +75,7 @@ def _about(model: Model) -> dict[str, Any]:
         "is_trained": model.is_trained,
         "freeze": model.freeze,
         "outcome": model.outcome,
+        "calibration": model.calibration,
         "history": {"epoch": [int(e) for e in model._history.index], "columns": history},
         "split": {name: getattr(model, name).tolist() for name in SPLIT},
     }
@@ -127,7 +128,7 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
         if model.freeze is not None and not model.freeze["unfrozen"]:
             transfer.freeze(model.module, **model.freeze)
         model.trained_epochs, model.is_trained = int(said["trained_epochs"]), bool(said["is_trained"])
-        model.outcome = said.get("outcome", {})
+        model.outcome, model.calibration = said.get("outcome", {}), said.get("calibration", {})
         model._history = pd.DataFrame(said["history"]["columns"], index=pd.Index(said["history"]["epoch"], name="epoch"), dtype=float)
         for part in SPLIT:
             setattr(model, part, np.asarray(said["split"][part], dtype=np.int64))

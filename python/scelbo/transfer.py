@@ -204,7 +204,7 @@ def load_query_data(
     setup = reference.setup.extended(adata, cls.Cells)
     query = cls(adata, setup=setup, **{name: getattr(reference, name) for name in cls.hyperparameters()})
     adopt(query.module, reference.module)
-    query.freeze = frozen
+    query.freeze, query.calibration = frozen, dict(reference.calibration)
     freeze(query.module, **frozen)
     query.module.observe(query.read())
     if setup.absent:

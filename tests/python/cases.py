@@ -59,7 +59,8 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI, PEAKVI = scelbo.SCVI, scelbo.PEAKVI
+SCVI, SCANVI, PEAKVI = scelbo.SCVI, scelbo.SCANVI, scelbo.PEAKVI
+LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 
 CASES = [
     Case(SCVI),
@@ -75,6 +76,8 @@ CASES = [
         {"gene_likelihood": "nb", "log_variational": False, "activation": "gelu"},
         {"batch_key": "batch", "size_factor_key": "percent_mito"},
     ),
+    Case(SCANVI, keys={"batch_key": "batch", **LABELS}),
+    Case(SCANVI, {"linear_classifier": True, "labels_in_elbo": False, "dispersion": "gene-label", "n_layers": 2}, {**COVARIATES, **LABELS}),
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),

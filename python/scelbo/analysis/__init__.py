@@ -5,6 +5,7 @@ from scelbo.analysis.accessibility import differential_accessibility, library_si
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
+from scelbo.analysis.labels import annotate, predict, predict_sets
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
 from scelbo.analysis.mapping import mapping_score, transfer_labels
 from scelbo.analysis.minify import minify, with_data
@@ -15,6 +16,7 @@ from scelbo.analysis.report import report
 
 __all__ = [
     "aggregated_posterior",
+    "annotate",
     "batch_representation",
     "differential_abundance",
     "differential_accessibility",
@@ -33,6 +35,8 @@ __all__ = [
     "normalized_expression",
     "posterior_predictive_check",
     "posterior_predictive_sample",
+    "predict",
+    "predict_sets",
     "reconstruction_error",
     "region_factors",
     "report",

@@ -112,10 +112,9 @@ def _log_joint(model: Model, data: Columns, anchor: int, z: Tensor) -> Iterator[
     module: Any = model.module
     one: Any = data.take(np.array([anchor])).to(model.device)
     q = module.posterior(one)
-    prior = module.prior(q, one).z
     for part in z.split(DRAWS_AT_ONCE):
         cells = data.take(np.repeat(anchor, len(part))).to(model.device)
         own = {name: d.mean.expand(len(part), -1) for name, d in q._asdict().items() if name not in module.shared()}
         latents = type(q)(**{name: d.mean for name, d in module.shared().items()} | own | {"z": part})
         explained = module.explained(cells, module.generative(latents, cells))
-        yield sum(explained.values(), prior.log_prob(part).sum(-1))
+        yield sum(explained.values(), module.log_prior(q, latents, cells)["z"])

@@ -1,6 +1,7 @@
 """One file a model."""
 
 from scelbo.models.peakvi import PEAKVI
+from scelbo.models.scanvi import SCANVI
 from scelbo.models.scvi import SCVI
 
-__all__ = ["PEAKVI", "SCVI"]
+__all__ = ["PEAKVI", "SCANVI", "SCVI"]

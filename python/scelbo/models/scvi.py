@@ -15,7 +15,7 @@ factor the library size is the size factor and :math:`\rho = \mathrm{softplus}\,
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -239,6 +239,7 @@ class SCVI(Model):
     activation: Activation = "relu"
 
     Cells = SizedCells
+    Maths: ClassVar[type[SCVIModule]] = SCVIModule
 
     def build(self, setup: Setup) -> SCVIModule:
         if not setup.whole and self.gene_likelihood != "normal":
@@ -248,7 +249,7 @@ class SCVI(Model):
             )
         if self.dispersion == "gene-label" and setup.keys.get("labels_key") is None:
             raise ArgumentError("dispersion='gene-label' needs labels.", "Name them: SCVI.setup_anndata(adata, labels_key=...).")
-        return SCVIModule(self, setup)
+        return self.Maths(self, setup)
 
     get_latent_representation = analysis.latent_representation
     get_latent_library_size = analysis.latent_library_size

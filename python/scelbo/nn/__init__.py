@@ -2,9 +2,9 @@
 
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.distributions import Known
-from scelbo.nn.mlp import MLP, Activation, BatchNorm, Encoder, GaussianEncoder, GaussianMLP, PointEncoder, Where, norms_of
+from scelbo.nn.mlp import MLP, Activation, BatchNorm, Classifier, Encoder, GaussianEncoder, GaussianMLP, PointEncoder, Where, norms_of
 
 __all__ = [
-    "MLP", "Activation", "BatchNorm", "ConditionalLinear", "Encoder", "GaussianEncoder", "GaussianMLP", "Known", "PerCategory",
-    "PointEncoder", "Where", "affine", "norms_of",
+    "MLP", "Activation", "BatchNorm", "Classifier", "ConditionalLinear", "Encoder", "GaussianEncoder", "GaussianMLP", "Known",
+    "PerCategory", "PointEncoder", "Where", "affine", "norms_of",
 ]  # fmt: skip

@@ -85,7 +85,7 @@ class ConditionalLinear(nn.Module):
         self.shifts = nn.ModuleList(PerCategory(name, n, n_out, bound=bound, shift=True) for name, n in categories.items())
         self.slope = nn.Parameter(torch.empty(n_continuous, n_out).uniform_(-bound, bound)) if n_continuous else None
 
-    def forward(self, h: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:
+    def forward(self, h: Tensor | Counts, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:
         y = affine(h, self.weight, self.bias)
         for shift in self.shifts:
             y = y + shift(cells)

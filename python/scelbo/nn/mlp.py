@@ -88,7 +88,7 @@ class MLP(nn.Module):
         self.norm = nn.ModuleList(norm() for _ in range(n_layers))
         self.dropout, self.activation = nn.Dropout(dropout), ACTIVATIONS[activation]
 
-    def forward(self, h: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "*s cells n_hidden"]:
+    def forward(self, h: Tensor | Counts, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "*s cells n_hidden"]:
         for linear, norm in zip(self.linear, self.norm, strict=True):
             y: Tensor = linear(h, cells, t)
             y = norm(y.flatten(0, -2)).view_as(y)  # sample axes are just more rows
@@ -134,3 +134,15 @@ class GaussianMLP(nn.Module):
 
 class GaussianEncoder(GaussianMLP, Encoder):
     r"""A :class:`GaussianMLP` that reads data: :math:`q(z \mid x)`."""
+
+
+class Classifier(nn.Module):
+    """Logits of q(c | z): a linear map of z, or of an MLP of it."""
+
+    def __init__(self, n_in: int, n_labels: int, n_hidden: int, n_layers: int, **mlp: Any):
+        super().__init__()
+        self.body = MLP(n_in, n_hidden, n_layers, **mlp) if n_layers else None
+        self.logits = nn.Linear(n_hidden if n_layers else n_in, n_labels)
+
+    def forward(self, z: Float[Tensor, "*s cells n_in"]) -> Float[Tensor, "*s cells labels"]:
+        return self.logits(z if self.body is None else self.body(z))

@@ -33,7 +33,9 @@ class Sums:
     """
 
     def __init__(self, n_cells: int) -> None:
-        self.n_cells, self.cells, self.parts = n_cells, 0, {}  # type: ignore[var-annotated]
+        self.n_cells, self.cells = n_cells, 0
+        self.parts: dict[str, Any] = {}
+        self.seen: dict[str, int] = {}  # cells that a figure is known of, where these are not all
 
     def add(self, loss: Loss, total: Tensor, cells: Batch) -> None:
         n = len(cells)
@@ -42,14 +44,17 @@ class Sums:
         parts["kl_local"] = sum((v.detach().sum() for v in kl), torch.zeros((), device=total.device))
         if loss.kl_global:
             parts["kl_global"] = torch.stack([v.detach() for v in loss.kl_global.values()]).sum() * n / self.n_cells
-        parts.update({name: value.detach() * n for name, value in (*loss.penalty.items(), *loss.figures.items())})
+        parts.update({name: value.detach() * n for name, value in loss.penalty.items() if name not in loss.figures})
+        for name, values in loss.figures.items():
+            parts[name] = values.detach().sum()
+            self.seen[name] = self.seen.get(name, 0) + values.numel()
         for name, value in parts.items():
             self.parts[name] = self.parts.get(name, 0) + value
         self.cells += n
 
     def means(self) -> dict[str, float]:
         """Each part a cell, with the (minus) ELBO."""
-        out = {name: float(value) / self.cells for name, value in self.parts.items()}
+        out = {name: float(value) / self.seen.get(name, self.cells) for name, value in self.parts.items()}
         return out | {"elbo": out["reconstruction_loss"] + out["kl_local"] + out.get("kl_global", 0)}
 
 

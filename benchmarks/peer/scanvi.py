@@ -1,0 +1,119 @@
+"""scANVI in scvi-tools and in scelbo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import scvi as peer
+import torch
+from torch import Tensor
+
+import scelbo
+from peer import blocks, scvi, twins
+from peer.blocks import Pair
+from peer.twins import Case, Noise, Numbers
+from scelbo.data.columns import _take
+
+RATIO = 50.0
+LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
+BATCH, MORE = {**twins.BATCH, **LABELS}, {**twins.MORE, **LABELS}
+CASES: list[Case] = [
+    (BATCH, {}),
+    (LABELS, {"gene_likelihood": "nb"}),
+    (BATCH, {"linear_classifier": True, "gene_likelihood": "poisson"}),
+    (BATCH, {"use_observed_lib_size": False, "dispersion": "gene-batch"}),
+    (BATCH, {"n_layers": 2, "deeply_inject_covariates": False}),
+    (BATCH, {"use_batch_norm": "none", "use_layer_norm": "both"}),
+    ({**BATCH, "size_factor_key": "size_factor"}, {"gene_likelihood": "normal"}),
+    (MORE, {"encode_covariates": True, "n_layers": 2}),
+]
+
+
+class SCANVI(scelbo.SCANVI):
+    """As scvi-tools has it: labels teach the classifier only."""
+
+    labels_in_elbo: bool = False
+
+
+def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
+    """Every learnt number of a SCANVI module."""
+    yield from scvi.pairs(ours, theirs)
+    yield from blocks.encoder("u", ours.u, theirs.encoder_z2_z1)
+    yield from blocks.mlp("z of u", ours.z_of_u.body, theirs.decoder_z1_z2.decoder)
+    yield from blocks.same("z of u.mean", ours.z_of_u.mean, theirs.decoder_z1_z2.mean_decoder)
+    yield from blocks.same("z of u.var", ours.z_of_u.var, theirs.decoder_z1_z2.var_decoder)
+    *hidden, last = theirs.classifier.classifier
+    if ours.classifier.body is not None:
+        yield from blocks.mlp("classifier", ours.classifier.body, hidden[0])
+    yield from blocks.same("classifier.logits", ours.classifier.logits, last)
+
+
+def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
+    q = module.inference(cells)
+    z = noise.latents(q)
+    p = module.generative(z, cells)
+    torch.manual_seed(0)  # u is drawn in the loss
+    loss = module.loss(cells, q, z, p)
+    some = torch.nonzero(cells.label >= 0)[:, 0]
+    entropy, right = module.classified(type(cells)(**{k: _take(v, some) for k, v in cells.__dict__.items() if k != "beside"}))
+    kl = loss.kl["u"] + loss.kl["c"] + loss.kl_fixed.get("log_l", 0)
+    parts = loss.nll["x"] + loss.kl_fixed["z"]
+    return {
+        "logits": module.classifier(q.z.mean),
+        "reconstruction and z": parts,
+        "KL": kl,
+        "cross-entropy": entropy.mean(),
+        "accuracy": right.mean(),
+        "loss": (parts + kl_weight * kl).mean() + RATIO * entropy.mean(),
+    }
+
+
+def theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weight: float) -> Numbers:
+    inferred = module.inference(**module._get_inference_input(tensors))
+    inferred["z"] = noise.draw("z", inferred["qz"])
+    if inferred["ql"] is not None:
+        inferred["library"] = noise.draw("log_l", inferred["ql"])
+    generated = module.generative(**module._get_generative_input(tensors, inferred))
+    some = tensors["labels"][:, 0] < module.n_labels
+    torch.manual_seed(0)
+    loss = module.loss(
+        tensors,
+        inferred,
+        generated,
+        labelled_tensors={k: v[some] for k, v in tensors.items()},
+        kl_weight=kl_weight,
+        classification_ratio=RATIO,
+    )
+    right = loss.logits.argmax(-1) == loss.true_labels[:, 0]
+    return {
+        "logits": module.classifier(inferred["qz"].loc),
+        "reconstruction and z": loss.reconstruction_loss["reconstruction_loss"],
+        "KL": sum(loss.kl_local.values()),
+        "cross-entropy": loss.classification_loss,
+        "accuracy": right.double().mean(),
+        "loss": loss.loss,
+    }
+
+
+def questions(pair: twins.Both) -> dict[str, tuple[Any, Any]]:
+    """What the classifier says of the cells."""
+    theirs = pair.theirs.predict(soft=True)
+    return {"predict(soft=True)": (pair.ours.predict(soft=True)[theirs.columns].to_numpy(), theirs.to_numpy())}
+
+
+TWINS = twins.Twins(
+    name="scANVI",
+    ours=SCANVI,
+    theirs=peer.model.SCANVI,
+    pairs=pairs,
+    ours_says=ours_says,
+    theirs_says=theirs_says,
+    cases=CASES,
+    richest=(MORE, {"encode_covariates": True, "n_layers": 2, "use_observed_lib_size": False, "dispersion": "gene-batch"}),
+    start=scvi.start,
+    from_data=("l prior",),
+    questions=questions,
+    query_keys=BATCH,
+    queries=({}, {"encode_covariates": True, "n_layers": 2}),
+)
