@@ -12,8 +12,10 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from statistics import median
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from children import SIZES, child, load, peak_gb, read, simulate
@@ -26,11 +28,14 @@ class Job(NamedTuple):
     arguments: dict[str, Any]
     size: str
     required: float
+    keys: Mapping[str, Any] = MappingProxyType({"batch_key": "batch"})
 
 
+LABELS = {"batch_key": "batch", "labels_key": "cell_type", "unlabeled_category": "type3"}
 JOBS = {
     "scVI, NB": Job("SCVI", {"gene_likelihood": "nb"}, "genes", 3.0),
     "scVI, ZINB": Job("SCVI", {"gene_likelihood": "zinb"}, "genes", 2.5),
+    "scANVI, ZINB": Job("SCANVI", {}, "genes", 2.5, LABELS),
     "PeakVI, 33,000 regions": Job("PEAKVI", {}, "33k", 2.0),
     "PeakVI, 115,000 regions": Job("PEAKVI", {}, "115k", 2.0),
 }
@@ -44,7 +49,7 @@ def scelbo(job: Job, adata: Any, epochs: int) -> list[float]:
     ends: list[float] = []
     scelbo.settings.on_event = lambda event: ends.append(time.process_time()) if event["event"] == "step" else None
     model = getattr(scelbo, job.model)
-    model.setup_anndata(adata, batch_key="batch")
+    model.setup_anndata(adata, **job.keys)
     model(adata, **job.arguments).train(epochs, accelerator="cpu", early_stopping=False, check_val_every_n_epoch=epochs + 1)
     return ends
 
@@ -61,8 +66,8 @@ def scvi_tools(job: Job, adata: Any, epochs: int) -> list[float]:
             ends.append(time.process_time())
 
     model = getattr(scvi.model, job.model)
-    model.setup_anndata(adata, batch_key="batch")
-    more = {} if job.model == "SCVI" else {"early_stopping": False, "check_val_every_n_epoch": epochs + 1}
+    model.setup_anndata(adata, **job.keys)
+    more = {} if job.model in ("SCVI", "SCANVI") else {"early_stopping": False, "check_val_every_n_epoch": epochs + 1}
     model(adata, **job.arguments).train(epochs, accelerator="cpu", enable_progress_bar=False, callbacks=[Clock()], **more)
     return ends
 

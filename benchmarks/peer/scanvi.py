@@ -56,7 +56,8 @@ def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Number
     torch.manual_seed(0)  # u is drawn in the loss
     loss = module.loss(cells, q, z, p)
     some = torch.nonzero(cells.label >= 0)[:, 0]
-    entropy, right = module.classified(type(cells)(**{k: _take(v, some) for k, v in cells.__dict__.items() if k != "beside"}))
+    labelled = type(cells)(**{k: _take(v, some) for k, v in cells.__dict__.items() if k != "beside"})
+    entropy, right = module.classified(labelled, module.inference(labelled).z.mean)
     kl = loss.kl["u"] + loss.kl["c"] + loss.kl_fixed.get("log_l", 0)
     parts = loss.nll["x"] + loss.kl_fixed["z"]
     return {

@@ -40,9 +40,12 @@ from scelbo.data import LabelledCells, Setup
 from scelbo.errors import ArgumentError
 from scelbo.model import Model
 from scelbo.models.scvi import SCVI, Decoded, Explained, Latents, SCVIModule
-from scelbo.module import Loss
+from scelbo.module import Loss, draw
 from scelbo.nn import Classifier, GaussianMLP, PerCategory, norms_of
 from scelbo.train.options import PlanOptions
+
+ENOUGH = 0.5
+"""Share of labelled cells from which those of a minibatch teach the classifier enough; it is then not shown others beside."""
 
 
 class SCANVIModule(SCVIModule):
@@ -106,19 +109,20 @@ class SCANVIModule(SCVIModule):
         kl = {"u": (w * kl_u.movedim(0, -1)).sum(-1), "c": kl_c}
         return replace(whole, kl=kl, kl_fixed=whole.kl_fixed | of_type)
 
-    def classified(self, cells: LabelledCells) -> tuple[Float[Tensor, " known"], Float[Tensor, " known"]]:
-        """Of the cells with a label: cross-entropy of the classifier at the mean of q(z | x), and whether it is right."""
+    def classified(self, cells: LabelledCells, z: Tensor) -> tuple[Float[Tensor, " known"], Float[Tensor, " known"]]:
+        """Of the cells with a label, which lie at z: cross-entropy of the classifier, and whether it is right."""
         known = cells.label >= 0
-        label = cells.label[known]
-        logits = self.classifier(self.inference(cells).z.mean)[known]
+        logits, label = self.classifier(z)[known], cells.label[known]
         return F.cross_entropy(logits, label, reduction="none"), (logits.detach().argmax(-1) == label).to(logits.dtype)
 
     def forward(self, cells: LabelledCells) -> Loss:  # type: ignore[override]
-        whole = super().forward(cells)
-        labelled = cells if cells.beside is None else cells.beside
+        q = self.inference(cells)
+        z = draw(q)
+        whole = self.loss(cells, q, z, self.generative(z, cells))
+        labelled, at = (cells, q) if cells.beside is None else (cells.beside, self.inference(cells.beside))
         if not (labelled.label >= 0).any():
             return whole
-        entropy, right = self.classified(labelled)
+        entropy, right = self.classified(labelled, at.z.mean)
         return replace(whole, penalty={"classification_loss": entropy.mean()}, figures={"classification_loss": entropy, "accuracy": right})
 
 
@@ -215,7 +219,7 @@ class SCANVI(SCVI):
 
     @takes_also(Model.train)
     def train(self, max_epochs: int | None = None, *, n_samples_per_label: int | None = None, **options: Any) -> None:
-        """As of any model; the classifier sees as many labelled cells as there are cells in a minibatch, over and over.
+        """As of any model; where few cells are labelled they go along with every minibatch, as many as it has, over and over.
 
         Parameters
         ----------
@@ -229,7 +233,8 @@ class SCANVI(SCVI):
 
     def beside(self, train: np.ndarray) -> Callable[[np.random.Generator], np.ndarray] | None:
         label = self.read()["label"].numpy()[train]
-        if not (label >= 0).any():
+        known = (label >= 0).mean()
+        if known == 0 or (known >= ENOUGH and self.n_samples_per_label is None):
             return None
 
         def cells(rng: np.random.Generator) -> np.ndarray:
