@@ -163,7 +163,7 @@ class SCANVI(SCVI):
     labels_in_elbo: bool = True
 
     Cells = LabelledCells
-    Maths = SCANVIModule
+    Module = SCANVIModule
     plans: ClassVar[dict[str, PlanOptions]] = SCVI.plans
     n_samples_per_label: ClassVar[int | None] = None
 

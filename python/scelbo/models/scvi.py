@@ -239,7 +239,8 @@ class SCVI(Model):
     activation: Activation = "relu"
 
     Cells = SizedCells
-    Maths: ClassVar[type[SCVIModule]] = SCVIModule
+    Module: ClassVar[type[SCVIModule]] = SCVIModule
+    """The maths: subclasses change it and keep the rest."""
 
     def build(self, setup: Setup) -> SCVIModule:
         if not setup.whole and self.gene_likelihood != "normal":
@@ -249,7 +250,7 @@ class SCVI(Model):
             )
         if self.dispersion == "gene-label" and setup.keys.get("labels_key") is None:
             raise ArgumentError("dispersion='gene-label' needs labels.", "Name them: SCVI.setup_anndata(adata, labels_key=...).")
-        return self.Maths(self, setup)
+        return self.Module(self, setup)
 
     get_latent_representation = analysis.latent_representation
     get_latent_library_size = analysis.latent_library_size
