@@ -3,6 +3,7 @@
 from scelbo.analysis.abundance import differential_abundance
 from scelbo.analysis.accessibility import differential_accessibility, library_size_factors, normalized_accessibility, region_factors
 from scelbo.analysis.differential_expression import differential_expression
+from scelbo.analysis.doublets import doublet_calls, predict_doublets
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.labels import annotate, predict, predict_sets
@@ -21,6 +22,7 @@ __all__ = [
     "differential_abundance",
     "differential_accessibility",
     "differential_expression",
+    "doublet_calls",
     "elbo",
     "feature_correlation_matrix",
     "latent_kl",
@@ -36,6 +38,7 @@ __all__ = [
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "predict",
+    "predict_doublets",
     "predict_sets",
     "reconstruction_error",
     "region_factors",

@@ -3,8 +3,9 @@
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.distributions import Known
 from scelbo.nn.mlp import MLP, Activation, BatchNorm, Classifier, Encoder, GaussianEncoder, GaussianMLP, PointEncoder, Where, norms_of
+from scelbo.nn.neighbours import SCALES, odds_nearby
 
 __all__ = [
-    "MLP", "Activation", "BatchNorm", "Classifier", "ConditionalLinear", "Encoder", "GaussianEncoder", "GaussianMLP", "Known",
-    "PerCategory", "PointEncoder", "Where", "affine", "norms_of",
+    "MLP", "SCALES", "Activation", "BatchNorm", "Classifier", "ConditionalLinear", "Encoder", "GaussianEncoder", "GaussianMLP", "Known",
+    "PerCategory", "PointEncoder", "Where", "affine", "norms_of", "odds_nearby",
 ]  # fmt: skip
