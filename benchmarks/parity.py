@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 
 import scvi
-from peer import compare, differential, peakvi, posterior, scanvi, transfer
+from peer import compare, differential, peakvi, posterior, scanvi, solo, transfer
 from peer import scvi as scvi_twins
 from peer.compare import TOLERANCE, Topic
 
@@ -31,6 +31,7 @@ def topics() -> Iterator[Topic]:
         if twins.queries:
             yield transfer.topic(twins)
     yield posterior.topic()
+    yield solo.topic()
     for twins in MODELS:
         yield compare.one_weight_changed(twins)
 

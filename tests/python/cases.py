@@ -102,5 +102,5 @@ CASES = [
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
     OfSCVI(SOLO),
-    OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "n_latent": 4, "encode_covariates": True}),
+    OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
 ]

@@ -91,7 +91,8 @@ def doublet_calls(
     Cells x ``lane, expected_rate, score`` (the classifier's log-odds), ``probability, call`` (True for a doublet).
     """
     names, lane, odds, logits = _answers(self, adata, indices, batch_size)
-    lanes, rate = self.setup.categories["batch"], self.module.rate.cpu().numpy()[lane]
+    module: Any = self.module
+    lanes, rate = self.setup.categories["batch"], module.rate.cpu().numpy()[lane]
     score, p = (logits[:, 0, 0] - logits[:, 0, 1]).numpy(), expit(odds[:, 0])
     table = pd.DataFrame({"lane": [lanes[b] for b in lane], "expected_rate": rate, "score": score, "probability": p}, names)
     if threshold is not None:

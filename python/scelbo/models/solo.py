@@ -36,14 +36,14 @@ from scelbo import analysis, settings
 from scelbo.data import Columns, Counts, Setup, SizedCells
 from scelbo.data.doublets import Evidence, partners, rates
 from scelbo.data.loaders import at_most
-from scelbo.errors import ArgumentError, DataError, SetupError
+from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 from scelbo.model import Model
 from scelbo.models.scvi import SCVI, SCVIModule
 from scelbo.module import Loss, Module
 from scelbo.nn import SCALES, Classifier, odds_nearby
 from scelbo.train.options import PlanOptions, TrainOptions
 
-AXES, REFERENCE, AT_ONCE = 10, 10_000, 512
+AXES, REFERENCE, AT_ONCE = 10, 10_000, 256
 """Principal axes; cells in the reference at most; cells placed at once."""
 WEIGHTS = (1.0, 0.5, 0.25)
 """Of principal components, latents and depth in a distance."""
@@ -62,8 +62,7 @@ class SOLOModule(Module):
         self.classifier = Classifier(len(SCALES), 2, model.n_hidden, model.n_layers, dropout=model.dropout_rate)
         self.ratio, self.seed = model.doublet_ratio, model.seed
         known = model.expected_doublet_rate or {}
-        rate = torch.tensor([known.get(lane, 0.0) for lane in setup.categories["batch"]])
-        self.register_buffer("rate", rate, persistent=False)
+        self.register_buffer("rate", torch.tensor([known.get(lane, 0.0) for lane in setup.categories["batch"]]), persistent=False)
         for name in NEVER_LEARN:  # see observe
             self.register_buffer(name, torch.empty(0))
 
@@ -135,11 +134,9 @@ class SOLOModule(Module):
         """What the classifier reads, of every cell, and if asked of its sums with random others (not those in the reference)."""
         rows, lane = np.arange(len(data)), data["batch"].numpy()
         others = partners(lane, self.ratio if sums else 0, np.random.default_rng([self.seed, 1]))
-        table = [self._odds(self.positions(data, rows, other)) for other in (None, *others.T)]
+        near = lambda u: torch.cat([odds_nearby(part, self.cells, self.sums) for part in u.split(AT_ONCE)])  # noqa: E731
+        table = [near(self.positions(data, rows, other)) for other in (None, *others.T)]
         return Columns(Evidence, {"odds": torch.stack(table, 1).cpu(), "batch": data["batch"]}, len(data))
-
-    def _odds(self, u: Tensor) -> Tensor:
-        return torch.cat([odds_nearby(part, self.cells, self.sums) for part in u.split(AT_ONCE)])
 
     # ------------------------------------------------------------------ what it says
     def score(self, cells: Evidence) -> Float[Tensor, "cells sums_1"]:
@@ -199,7 +196,7 @@ class SOLO(Model):
     seed: Any = 0
 
     Cells = SizedCells
-    plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8, weight_decay=1e-2)
+    plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8, weight_decay=0.0)
     training: ClassVar[TrainOptions] = TrainOptions(
         max_epochs=400, early_stopping=True, early_stopping_patience=30, early_stopping_monitor="validation_loss"
     )
@@ -291,6 +288,9 @@ class SOLO(Model):
     def read(self, adata: AnnData | None = None) -> Columns:
         """What the classifier reads, of all cells; of the model's own with that of their sums."""
         data, own = super().read(adata), self.source(adata) is self.adata
+        for lane in (self.setup.categories["batch"][b] for b in data["batch"].unique()):
+            if lane not in (self.expected_doublet_rate or {}):
+                raise DataError(unknown("lane", lane, self.expected_doublet_rate or {}), "SOLO.from_scvi_model(model, adata) takes it in.")
         if not own or self._table is None:
             table = self.module.evidence(data, sums=own)  # type: ignore[operator]
             self._table = table if own else self._table
