@@ -1,11 +1,11 @@
 """Which cells are doublets, and do the probabilities mean what they say?
 
 Two truths, from ``../shared/data`` (skipped where absent): 500 PBMC of one lane whose hashing says which are doublets (``eccite_pbmc``),
-and 500 sorted cells (``pbmc_facs``) among which sums of other sorted cells of two kinds were planted. Beside scelbo's SOLO on an scVI, both at
-their defaults, stand scvi-tools' SOLO on its scVI, the share of simulated doublets among neighbours in principal components (Scrublet's
-idea), and the total count; all read the same 3,000 variable genes. Hashed lanes are overloaded and the planted share is known, so 8 % are
-expected. ``slope`` is that of the truth on the log-odds (1: neither too bold nor too timid). Ends with an error if scelbo's median AUC or
-average precision falls short of any other's. Run with ``make bench``.
+and 500 sorted cells (``pbmc_facs``) among which sums of other sorted cells of two kinds were planted. Beside scelbo's SOLO on an scVI,
+both at their defaults, stand scvi-tools' SOLO on its scVI, the share of simulated doublets among neighbours in principal components
+(Scrublet's idea), and the total count; all read the same 3,000 variable genes. Hashed lanes are overloaded and the planted share is
+known, so 8 % are expected. ``slope`` is that of the truth on the log-odds (1: neither too bold nor too timid). Ends with an error if
+scelbo's median AUC or average precision falls short of any other's. Run with ``make bench``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SOLO: the same classifier on the same inputs in scvi-tools and in scelbo. The loss is theirs where cells are taken for singlets (rate 0)."""
+"""SOLO: the same classifier on the same inputs in both packages. The losses are one where cells are taken for singlets (rate 0)."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ def lanes(n=400, planted=40, seed=3):
     pairs = rng.integers(n, size=(40 * planted, 2))
     pairs = pairs[(kind[pairs[:, 0]] != kind[pairs[:, 1]]) & (lane[pairs[:, 0]] == lane[pairs[:, 1]])][:planted]
     both = sparse.vstack([adata.X, adata.X[pairs[:, 0]] + adata.X[pairs[:, 1]]]).tocsr()
-    out = anndata.AnnData(both, obs=pd.concat([adata.obs, adata.obs.iloc[pairs[:, 0]]]), var=adata.var)
-    out.obs_names = [f"cell{i}" for i in range(out.n_obs)]
+    obs = pd.concat([adata.obs, adata.obs.iloc[pairs[:, 0]]]).set_axis([f"cell{i}" for i in range(n + planted)])
+    out = anndata.AnnData(both, obs=obs, var=adata.var)
     out.obs["truth"] = np.arange(out.n_obs) >= n
     return out
 
@@ -147,10 +147,10 @@ def test_the_encoder_is_the_scvis_and_stays(scvi, solo):
 def test_what_cannot_be(scvi, cells):
     with pytest.raises(errors.SetupError, match="from_scvi_model"):
         SOLO.setup_anndata(cells)
-    with pytest.raises(errors.SetupError, match="not set up for SOLO|made of"):
+    with pytest.raises(errors.SetupError, match="from_scvi_model"):
         SOLO(cells)
+    PEAKVI.setup_anndata(cells)
     with pytest.raises(errors.ArgumentError, match="not of PEAKVI"):
-        PEAKVI.setup_anndata(cells)
         SOLO.from_scvi_model(PEAKVI(cells))
     with pytest.raises(errors.NotTrainedError):
         SOLO.from_scvi_model(SCVI(cells))
@@ -158,6 +158,7 @@ def test_what_cannot_be(scvi, cells):
         SOLO.from_scvi_model(scvi, restrict_to_batch="batch9")
     with pytest.raises(errors.ArgumentError, match="n_hiden"):
         SOLO.from_scvi_model(scvi, n_hiden=3)
-    for given, said in ((1.5, "share"), ({"batch0": 0.1}, "nothing of lane 'batch1'"), ({"batch0": 0, "batch1": 0, "b": 0}, "'b' is unknown")):
+    wrong = {"share": 1.5, "nothing of lane 'batch1'": {"batch0": 0.1}, "'b' is unknown": {"batch0": 0, "batch1": 0, "b": 0}}
+    for said, given in wrong.items():
         with pytest.raises(errors.ArgumentError, match=said):
             rates(given, {"batch0": 100, "batch1": 50})

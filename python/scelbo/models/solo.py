@@ -43,10 +43,8 @@ from scelbo.module import Loss, Module
 from scelbo.nn import SCALES, Classifier, odds_nearby
 from scelbo.train.options import PlanOptions, TrainOptions
 
-AXES, REFERENCE, AT_ONCE = 10, 10_000, 256
-"""Principal axes; cells in the reference at most; cells placed at once."""
-WEIGHTS = (1.0, 0.5, 0.25)
-"""Of principal components, latents and depth in a distance."""
+AXES, REFERENCE, AT_ONCE, WEIGHTS = 10, 10_000, 256, (1.0, 0.5, 0.25)
+"""Principal axes; cells in the reference at most; cells placed at once; of components, latents and depth in a distance."""
 NEVER_LEARN = ("axes", "center", "scale", "lane_depth", "depth", "cells", "sums")
 
 
@@ -202,12 +200,12 @@ class SOLO(Model):
     )
 
     def __post_init__(self) -> None:
+        if self.scvi is None:
+            self.setup_anndata()
         self._table: Columns | None = None
         super().__post_init__()
 
     def build(self, setup: Setup) -> SOLOModule:
-        if self.scvi is None:
-            self.setup_anndata()
         return SOLOModule(self, setup)
 
     @classmethod

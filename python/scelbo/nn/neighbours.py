@@ -11,7 +11,7 @@ from torch import Tensor
 SCALES = (0.5, 1.5, 4.0)
 """Neighbours looked at, times the square root of the number of cells."""
 ITSELF = 0.01
-"""A cell that is nearer than this is the cell itself (others are some 0.3 apart, where the total variance is about 1)."""
+"""The nearest cell, if it is nearer than this, is the cell itself (others are some 0.3 apart, where the total variance is about 1)."""
 
 
 def odds_nearby(
@@ -19,7 +19,8 @@ def odds_nearby(
 ) -> Float[Tensor, "cells scales"]:
     """Log-odds of sums among the nearest, the cell itself left out; the last neighbours count less and less, so nothing jumps."""
     far = torch.cdist(u.double(), cells.double())
-    far[far < ITSELF] = torch.inf
+    closest, own = far.min(1, keepdim=True)
+    far.scatter_(1, own, closest.masked_fill(closest < ITSELF, torch.inf))
     far = torch.cat([far, torch.cdist(u.double(), sums.double())], 1)
     counts = [min(max(2.0, scale * len(cells) ** 0.5), len(sums) / 2) for scale in SCALES]
     near, who = far.topk(math.ceil(1.25 * counts[-1]), largest=False)
