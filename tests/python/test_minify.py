@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import CASES, COVARIATES, decoded
+from cases import CASES, COVARIATES, decoded, having
 
 from scelbo import SCVI, errors
 from scelbo.data.simulate import counts
@@ -12,7 +12,7 @@ COUNTS = [case for case in CASES if case.arguments.get("gene_likelihood") != "no
 
 
 @pytest.mark.parametrize("keep_counts", [False, True])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@having("minify")
 def test_the_same_answers_from_a_fraction_of_the_data(case, adata, keep_counts, tmp_path):
     before = adata.copy()
     model = case.make(adata)
