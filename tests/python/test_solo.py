@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from scelbo import PEAKVI, SCVI, SOLO, errors
+from scelbo import PEAKVI, SCANVI, SCVI, SOLO, errors
 from scelbo.data import Counts
 from scelbo.data.doublets import Evidence, partners, rates
 from scelbo.data.simulate import counts
@@ -135,6 +135,18 @@ def test_the_loss_is_that_of_contaminated_controls(solo):
     share = 2 * ratio / (2 * ratio + 0.9 + 0.1 * ratio)
     expected = torch.cat([-(1 - share[:, :1]).log(), -share[:, 1:].log()], 1).mean(1)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_models_that_learn_labels_do_too_and_labels_are_not_asked_for(cells):
+    labelled = cells[:200].copy()
+    SCANVI.setup_anndata(labelled, labels_key="cell_type", unlabeled_category="type0", batch_key="batch")
+    model = SCANVI(labelled, n_hidden=16, n_latent=4)
+    model.train(max_epochs=1)
+    solo = SOLO.from_scvi_model(model)
+    solo.train(max_epochs=1)
+    new = labelled[:20].copy()
+    del new.obs["cell_type"]
+    np.testing.assert_allclose(solo.predict(new), solo.predict(indices=np.arange(20)), rtol=1e-4, atol=1e-6)
 
 
 def test_the_encoder_is_the_scvis_and_stays(scvi, solo):

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from scelbo.data.fields import Batch
+from scelbo.data.counts import Counts
+from scelbo.data.fields import Batch, categories, category, counts, number, numbers
 from scelbo.errors import ArgumentError, unknown
 
 PER_CELL = 8e-6
 """The rule of thumb of droplet kits: doublets' share for each cell that a lane holds."""
+
+
+class PairedCells(Batch):
+    """All that an encoder may read, and no label: what a doublet is does not depend on it."""
+
+    x: Counts = counts("layer")
+    batch: Tensor = category("batch_key")
+    extra: dict[str, Tensor] = categories("categorical_covariate_keys")
+    numbers: Tensor | None = numbers("continuous_covariate_keys")
+    size: Tensor | None = number("size_factor_key")
 
 
 class Evidence(Batch):
@@ -38,7 +49,7 @@ def rates(given: Any, lane_cells: Mapping[str, int]) -> dict[str, float]:
     """Lane -> expected share of doublets: as given, or by the rule of thumb of droplet kits, 0.8 % for each 1,000 cells recovered."""
     if given is None:
         return {lane: min(0.5, PER_CELL * n) for lane, n in lane_cells.items()}
-    each = dict.fromkeys(lane_cells, given) if isinstance(given, numbers.Real) else dict(given)
+    each = dict.fromkeys(lane_cells, given) if isinstance(given, Real) else dict(given)
     for lane in lane_cells:
         if lane not in each:
             raise ArgumentError(f"expected_doublet_rate says nothing of lane {lane!r}.", "Give one number, or one for each lane.")

@@ -33,8 +33,8 @@ from sklearn.decomposition import TruncatedSVD
 from torch import Tensor
 
 from scelbo import analysis, settings
-from scelbo.data import Columns, Counts, Setup, SizedCells
-from scelbo.data.doublets import Evidence, partners, rates
+from scelbo.data import Columns, Counts, Setup
+from scelbo.data.doublets import Evidence, PairedCells, partners, rates
 from scelbo.data.loaders import at_most
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 from scelbo.model import Model
@@ -152,7 +152,7 @@ class SOLOModule(Module):
         made = torch.ones_like(h)
         made[:, 0] = 0
         entropy = F.binary_cross_entropy_with_logits(sum_or_cell, made, reduction="none").mean(1)
-        return Loss({"doublet": entropy}, figures={"accuracy": ((h > 0) == (made > 0)).to(h.dtype).mean()})
+        return Loss({"doublet": entropy}, figures={"accuracy": ((h > 0) == (made > 0)).to(h.dtype).flatten()})
 
 
 class SOLO(Model):
@@ -193,7 +193,7 @@ class SOLO(Model):
     dropout_rate: float = 0.1
     seed: Any = 0
 
-    Cells = SizedCells
+    Cells = PairedCells
     plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8, weight_decay=0.0)
     training: ClassVar[TrainOptions] = TrainOptions(
         max_epochs=400, early_stopping=True, early_stopping_patience=30, early_stopping_monitor="validation_loss"
@@ -264,7 +264,7 @@ class SOLO(Model):
         if not setup.whole:
             raise DataError("Doublets are sums of counts, and the data are not counts.", "Set up the layer with raw counts.")
         lanes = setup.categories["batch"]
-        lane = scvi_model.read(source)["batch"].numpy()
+        lane = setup.read(source, cls.Cells)["batch"].numpy()
         if restrict_to_batch is not None:
             here = lane == setup.code("batch", restrict_to_batch)
             source, lane = source[here] if source.isbacked else source[here].copy(), lane[here]
