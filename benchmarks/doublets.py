@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ def planted() -> AnnData:
     whole, rng = read_h5ad(DATA / "pbmc_facs.h5ad"), np.random.default_rng(1)
     order, kind = rng.permutation(whole.n_obs), whole.obs["cell_type"].to_numpy()
     cells, others = order[:CELLS], order[CELLS:]
-    pairs = rng.choice(others, (10 * CELLS, 2))
-    pairs = pairs[kind[pairs[:, 0]] != kind[pairs[:, 1]]][: round(CELLS * RATE / (1 - RATE))]
+    drawn = (rng.choice(others, 2, replace=False) for _ in range(10 * CELLS))
+    pairs = np.array(list(islice((p for p in drawn if kind[p[0]] != kind[p[1]]), int(CELLS * RATE / (1 - RATE)))))
     x = sparse.vstack([whole.X[cells], whole.X[pairs[:, 0]] + whole.X[pairs[:, 1]]]).tocsr()
     adata = AnnData(x, var=whole.var[[]], obs=pd.DataFrame(index=[f"cell{i}" for i in range(x.shape[0])]))
     adata.obs["truth"] = np.arange(adata.n_obs) >= CELLS
