@@ -59,8 +59,9 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI, SCANVI, PEAKVI = scelbo.SCVI, scelbo.SCANVI, scelbo.PEAKVI
+SCVI, SCANVI, PEAKVI, LDA = scelbo.SCVI, scelbo.SCANVI, scelbo.PEAKVI, scelbo.AmortizedLDA
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
+TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
 
 CASES = [
     Case(SCVI),
@@ -81,4 +82,6 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
+    Case(LDA, **TOPICS),
+    Case(LDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS),
 ]

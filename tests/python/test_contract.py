@@ -205,6 +205,7 @@ def test_differential_expression_is_the_same_for_the_same_seed(trained):
 
 def test_questions_need_a_trained_model(case, adata):
     model = case.make(adata)
-    for ask in (per_cell, decoded, differential, type(model).get_elbo, type(model).get_marginal_ll):
+    questions = (*DECODED, *DIFFERENTIAL, "get_elbo", "get_marginal_ll", "get_perplexity", "get_feature_by_topic", "get_top_features")
+    for ask in (per_cell, *(getattr(type(model), name) for name in questions if hasattr(model, name))):
         with pytest.raises(errors.NotTrainedError, match="train"):
             ask(model)

@@ -13,6 +13,7 @@ from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
 from scelbo.analysis.report import report
+from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
 
 __all__ = [
     "aggregated_posterior",
@@ -22,6 +23,7 @@ __all__ = [
     "differential_accessibility",
     "differential_expression",
     "elbo",
+    "feature_by_topic",
     "feature_correlation_matrix",
     "latent_kl",
     "latent_library_size",
@@ -33,6 +35,7 @@ __all__ = [
     "minify",
     "normalized_accessibility",
     "normalized_expression",
+    "perplexity",
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "predict",
@@ -40,6 +43,8 @@ __all__ = [
     "reconstruction_error",
     "region_factors",
     "report",
+    "top_features",
+    "topic_proportions",
     "transfer_labels",
     "with_data",
 ]

@@ -1,7 +1,8 @@
 """One file a model."""
 
+from scelbo.models.amortized_lda import AmortizedLDA
 from scelbo.models.peakvi import PEAKVI
 from scelbo.models.scanvi import SCANVI
 from scelbo.models.scvi import SCVI
 
-__all__ = ["PEAKVI", "SCANVI", "SCVI"]
+__all__ = ["PEAKVI", "SCANVI", "SCVI", "AmortizedLDA"]
