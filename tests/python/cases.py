@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import scelbo
+from scelbo import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI, SCANVI, PEAKVI, SOLO = scelbo.SCVI, scelbo.SCANVI, scelbo.PEAKVI, scelbo.SOLO
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
+TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
 
 CASES = [
     Case(SCVI),
@@ -103,4 +104,8 @@ CASES = [
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
     OfSCVI(SOLO),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
+    Case(AmortizedLDA, **TOPICS),
+    Case(
+        AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS
+    ),
 ]

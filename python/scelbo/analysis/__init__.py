@@ -14,6 +14,7 @@ from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
 from scelbo.analysis.report import report
+from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
 
 __all__ = [
     "aggregated_posterior",
@@ -24,6 +25,7 @@ __all__ = [
     "differential_expression",
     "doublet_calls",
     "elbo",
+    "feature_by_topic",
     "feature_correlation_matrix",
     "latent_kl",
     "latent_library_size",
@@ -35,6 +37,7 @@ __all__ = [
     "minify",
     "normalized_accessibility",
     "normalized_expression",
+    "perplexity",
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "predict",
@@ -43,6 +46,8 @@ __all__ = [
     "reconstruction_error",
     "region_factors",
     "report",
+    "top_features",
+    "topic_proportions",
     "transfer_labels",
     "with_data",
 ]
