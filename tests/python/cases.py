@@ -26,16 +26,16 @@ class Case:
 
     def make(self, adata, **more):
         self.owner.setup_anndata(adata, **self.keys)
-        return self.of(adata, **self.small, **more)
+        return self.of(adata, **{**self.small, **more})
 
     @property
     def owner(self) -> type[scelbo.Model]:
         """The class that the data are set up for."""
         return self.model
 
-    def of(self, adata, **more):
+    def of(self, adata, **sizes):
         """A model of data that were set up."""
-        return self.model(adata, **{**self.arguments, **more})
+        return self.model(adata, **{**sizes, **self.arguments})
 
 
 class OfSCVI(Case):
@@ -43,8 +43,8 @@ class OfSCVI(Case):
 
     owner = scelbo.SCVI
 
-    def of(self, adata, **small):
-        scvi = scelbo.SCVI(adata, **small)
+    def of(self, adata, **sizes):
+        scvi = scelbo.SCVI(adata, **sizes)
         scvi.train(max_epochs=2, seed=0)
         return self.model.from_scvi_model(scvi, **self.arguments)
 
