@@ -59,8 +59,9 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI, SCANVI, PEAKVI = scelbo.SCVI, scelbo.SCANVI, scelbo.PEAKVI
+SCVI, SCANVI, PEAKVI, CELLASSIGN = scelbo.SCVI, scelbo.SCANVI, scelbo.PEAKVI, scelbo.CellAssign
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
+MARKERS = {"A": ["gene0", "gene3", "gene9"], "B": ["gene9", "gene12"], "C": ["gene5", "gene30"], "other": []}
 
 CASES = [
     Case(SCVI),
@@ -81,4 +82,16 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
+    Case(CELLASSIGN, {"cell_type_markers": MARKERS}, small={}),
+    Case(CELLASSIGN, {"cell_type_markers": MARKERS, "n_basis": 4}, {}, {}),
+    Case(
+        CELLASSIGN,
+        {"cell_type_markers": MARKERS},
+        {
+            "size_factor_key": "percent_mito",
+            "categorical_covariate_keys": ["donor", "cell_type"],
+            "continuous_covariate_keys": ["percent_mito"],
+        },
+        {},
+    ),
 ]

@@ -43,6 +43,8 @@ from scelbo.train.options import PlanOptions, TrainOptions
 
 CONCENTRATION = 1e-2
 """Of the Dirichlet prior of the types' shares."""
+LEAST_SHARE, LEAST_VARIANCE = 1e-8, 1e-2
+"""Both priors' densities are infinite somewhere, where a type has no cells and where all markers have one effect: they end before that."""
 START = 2.0
 """Delta of every marker before training."""
 
@@ -125,16 +127,21 @@ class CellAssignModule(Module):
     def forward(self, cells: Any) -> Loss:
         if self.training:  # a step may have left what is allowed
             self.log_delta.data.clamp_(min=self.least)
+            self.delta_log_variance.data.clamp_(min=math.log(LEAST_VARIANCE))
         explained = self.explained(cells)
         joint = self.log_joint(explained)
-        shares, n = self.theta.log_softmax(0), len(self.theta)
-        dirichlet = math.lgamma(n * CONCENTRATION) - n * math.lgamma(CONCENTRATION) + (CONCENTRATION - 1) * shares.sum()
-        spread = Normal(self.delta_mean, (self.delta_log_variance / 2).exp(), validate_args=False)
         return Loss(
             {"x": -(explained.nothing + joint.logsumexp(1))},
-            kl_global={"theta": -dirichlet, "delta": -spread.log_prob(self.delta().log()).sum()},
+            kl_global={name: -value for name, value in self.log_prior().items()},
             penalty={"entropy": -(joint.softmax(1) * joint.log_softmax(1)).sum(1).mean()},
         )
+
+    def log_prior(self) -> dict[str, Float[Tensor, ""]]:
+        """Log p(theta) and log p(log delta)."""
+        n, shares = len(self.theta), self.theta.log_softmax(0).clamp_min(math.log(LEAST_SHARE))
+        dirichlet = math.lgamma(n * CONCENTRATION) - n * math.lgamma(CONCENTRATION) + (CONCENTRATION - 1) * shares.sum()
+        effects = Normal(self.delta_mean, (self.delta_log_variance / 2).exp(), validate_args=False)
+        return {"theta": dirichlet, "delta": effects.log_prob(self.delta().log()).sum()}
 
 
 class CellAssign(Model):
@@ -171,7 +178,7 @@ class CellAssign(Model):
     n_basis: int = 10
 
     Cells = MarkerCells
-    plan: ClassVar[PlanOptions] = PlanOptions(lr=3e-3, weight_decay=1e-10)
+    plan: ClassVar[PlanOptions] = PlanOptions(lr=2e-2, weight_decay=0.0, eps=1e-8)
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(lr=3e-3, weight_decay=1e-10, entropy_weight=1.0)}
     """scvi-tools also minimises the entropy of a cell's probable types: see the model's page."""
     training: ClassVar[TrainOptions] = TrainOptions(max_epochs=400, batch_size=1024, early_stopping=True, early_stopping_patience=15)
