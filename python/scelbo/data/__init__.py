@@ -9,7 +9,7 @@ from scelbo.data.setup import Setup
 from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 
 __all__ = [
-    "Batch", "Cells", "Columns", "Counts", "Field", "LabelledCells", "Loader", "MarkerCells", "Setup", "SizedCells", "at_most", "categories",
-    "category", "counts", "counts_from_log", "index_of", "number", "numbers", "pbmc68k",
+    "Batch", "Cells", "Columns", "Counts", "Field", "LabelledCells", "Loader", "MarkerCells", "Setup", "SizedCells", "at_most",
+    "categories", "category", "counts", "counts_from_log", "index_of", "number", "numbers", "pbmc68k",
     "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split",
 ]  # fmt: skip

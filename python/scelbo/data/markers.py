@@ -23,7 +23,10 @@ def markers_of(table: Any) -> dict[str, list[str]]:
     if isinstance(table, pd.DataFrame):
         markers = _of_frame(table)
     elif isinstance(table, Mapping):
-        markers = {str(kind): [genes] if isinstance(genes, str) else [str(g) for g in genes] for kind, genes in table.items()}
+        markers = {
+            str(kind): [genes] if isinstance(genes, str) else [str(g) for g in (genes if genes is not None else ())]
+            for kind, genes in table.items()
+        }
     else:
         raise ArgumentError(f"cell_type_markers is needed, and {type(table).__name__} cannot be read as markers.", hint)
     problems = [] if len(markers) > 1 else [f"{len(markers)} types: there is nothing to tell apart"]

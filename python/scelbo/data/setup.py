@@ -154,8 +154,9 @@ class Setup:
         x = counts_of(adata, layer, columns, part)
         empty = np.flatnonzero(x.size[:, 0].numpy() == 0)
         if columns is not None and len(empty):  # else set-up has looked
+            where = "" if part else f" in the model's {self.n_vars:,} features"
             raise DataError(
-                f"{len(empty):,} cells have no counts{'' if part else f' in the model’s {self.n_vars:,} features'}, e.g. {adata.obs_names[empty[0]]}.",
+                f"{len(empty):,} cells have no counts{where}, e.g. {adata.obs_names[empty[0]]}.",
                 "Leave them out: no model can say anything about them.",
             )
         return x

@@ -1,10 +1,10 @@
-r"""Negative binomial counts whose inverse dispersion follows the mean, :math:`\phi(\mu) = \epsilon + \sum_b a_b\, e^{-(\mu - m_b)^2 / 2 w^2}`.
+r"""NB counts whose inverse dispersion follows the mean, :math:`\phi(\mu) = \epsilon + \sum_b a_b\, e^{-(\mu - m_b)^2 / 2 w^2}`.
 
-One pass gives values and the derivatives by :math:`\log \mu` and :math:`\phi`; the basis functions are added up one at a time, and once more
-for the gradient of :math:`a`, so that nothing of the size of the counts times their number is ever made. With
-:math:`s = \mu / (\phi + \mu)` and :math:`L = \log(1 + \mu / \phi)` a count of zero has the log probability :math:`-\phi L`, with slopes
-:math:`-\phi s` (by log mu) and :math:`s - L` (by phi). A count x > 0 adds :math:`x (\log \mu - \log \phi - L) + \log \Gamma(x + \phi) - \log
-\Gamma(\phi)`, :math:`x (1 - s)` and :math:`\psi(x + \phi) - \psi(\phi) - x (1 - s) / \phi`.
+One pass gives values and the slopes in :math:`\log \mu` and :math:`\phi`; the basis functions are added up one at a time, and once more for
+the gradient of :math:`a`, so that nothing of the size of the counts times their number is ever made. With :math:`s = \mu / (\phi + \mu)`
+and :math:`L = \log(1 + \mu / \phi)`, a count of zero has the log probability :math:`-\phi L` and the slopes :math:`-\phi s` (in log mu) and
+:math:`s - L` (in phi). A count x > 0 adds :math:`x (\log \mu - \log \phi - L) + \log \Gamma(x + \phi) - \log \Gamma(\phi)`,
+:math:`x (1 - s)` and :math:`\psi(x + \phi) - \psi(\phi) - x (1 - s) / \phi`.
 """
 
 from __future__ import annotations
@@ -94,5 +94,5 @@ def _slices(of: Tensor) -> list[slice]:
 
 
 def log_prob(x: Float[Tensor, "cells k"], log_mu: Float[Tensor, "cells k"], trend: Trend) -> Float[Tensor, "cells k"]:
-    """Log probability of every count, without its :math:`-\\log x!`."""
+    r"""Log probability of every count, without its :math:`-\log x!`."""
     return _LogProb.apply(x, log_mu, trend.log_a, trend.centre, trend.width)

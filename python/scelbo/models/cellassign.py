@@ -10,7 +10,8 @@ For cell n of type c with size factor :math:`s_n` and covariates :math:`x_n`, ge
         \phi(\mu) = \sum_{b=1}^{B} a_b\, e^{-(\mu - m_b)^2 / 2 w^2} \quad\text{inverse dispersion}
 
 with centres :math:`m_b` from the lowest count to the highest, w apart. The types are summed out, and what is left is maximised:
-:math:`\sum_n \log \sum_c \theta_c\, p(x_n \mid c) + \log p(\theta) + \log p(\delta)`, whose gradient is that of the paper's EM at each step.
+:math:`\sum_n \log \sum_c \theta_c\, p(x_n \mid c) + \log p(\theta) + \log p(\delta)`,
+whose gradient is that of each step of the paper's EM.
 
 A gene's mean depends on the type only where it is a marker. So each gene is looked at once, and once more for each type it marks:
 :math:`\log p(x_n \mid c) = \sum_g \log p_0(x_{ng}) + \sum_{g : \rho_{gc} = 1} (\log p_{gc}(x_{ng}) - \log p_0(x_{ng}))`.
@@ -92,7 +93,8 @@ class CellAssignModule(Module):
         """Centres over the range of counts, size factors of about 1, and levels b with which all types alike explain the genes' means."""
         x: Any = data["x"]
         self.typical_size = x.size.mean()
-        highest = max((float(cells.x.val.max()) for cells in Loader(data, np.arange(len(data)), 4096) if len(cells.x.val)), default=1.0)
+        batches: Any = Loader(data, np.arange(len(data)), 4096)
+        highest = max((float(cells.x.val.max()) for cells in batches if len(cells.x.val)), default=1.0)
         self.centre = torch.linspace(0, highest, len(self.centre))
         s = x.size / self.typical_size if data["size"] is None else data["size"]
         marked = torch.zeros_like(self.b).index_add(0, self.gene, self.log_delta.exp().expm1() / len(self.theta))
@@ -108,9 +110,9 @@ class CellAssignModule(Module):
         level = log_s + self.b
         for shift in self.shifts:
             level = level + shift(cells)
-        return level if self.slope is None else level + cells.numbers @ self.slope
+        return level if self.slope is None or cells.numbers is None else level + cells.numbers @ self.slope
 
-    def explained(self, cells: MarkerCells) -> Explained:
+    def explained(self, cells: Any) -> Explained:
         """How well each type explains the cells."""
         level = self.log_level(cells)
         log_mu = torch.cat([level, level.index_select(1, self.gene) + self.delta()], 1)
@@ -173,7 +175,7 @@ class CellAssign(Model):
     (200, 3)
     """
 
-    cell_type_markers: dict[str, list[str]] = field(default=None, kw_only=False)  # type: ignore[assignment]  # markers_of says that it is needed
+    cell_type_markers: dict[str, list[str]] = field(default=None, kw_only=False)  # type: ignore[arg-type]  # markers_of says that it is needed
     min_log_fold_change: float = math.log(2)
     n_basis: int = 10
 
