@@ -13,7 +13,6 @@ from scipy.stats import dirichlet, nbinom, norm
 
 from scelbo import CellAssign, errors
 from scelbo.data.markers import markers_of
-from scelbo.data.simulate import counts
 from scelbo.likelihoods.trend import LEAST, Trend, log_prob
 
 TYPES = ("A", "B", "C", "other")
@@ -97,7 +96,8 @@ def test_the_loss_is_what_the_equations_say():
     n = len(cells)
     expected = loss.nll["x"].mean() + (loss.kl_global["theta"] + loss.kl_global["delta"]) / n
     assert float(loss.total(n_cells=n, weights=model.plan.weights)) == pytest.approx(float(expected))  # the entropy does not count
-    np.testing.assert_allclose(model.predict(), share, atol=1e-6)
+    model.module.float()
+    np.testing.assert_allclose(model.predict(), share, atol=1e-5)
 
 
 def test_the_gradient_is_that_of_em():
@@ -151,7 +151,9 @@ def test_types_and_effects_are_found(fitted):
     expected = [planted.loc[g, c] for g, c in zip(effects["gene"], effects["cell_type"], strict=True)]
     assert np.abs(effects["log_fold_change"] - expected).mean() < 0.15
     assert {"elbo_validation", "entropy_validation", "kl_global_train"} <= set(model.history)
-    assert model.trained_epochs < 400 and model.get_elbo() == pytest.approx(-model.history["reconstruction_loss_train"].iloc[-1, 0], rel=0.02)
+    assert model.trained_epochs < 400 and model.get_elbo() == pytest.approx(
+        -model.history["reconstruction_loss_train"].iloc[-1, 0], rel=0.02
+    )
 
 
 def test_answers_carry_the_cells_names_and_do_not_depend_on_the_other_cells(fitted):
