@@ -130,7 +130,8 @@ def table_of(path: str, task: str, methods: list[str], seeds: int, epochs: int) 
         runs = seen[method] = [child(__file__, method, path, task, seed, epochs) for seed in range(seeds)]
         right = ", ".join(f"{run['right']:.3f}" for run in runs)
         unknown = "" if task != "other" else f" {mean(run['unknown'] for run in runs):.3f} |"
-        cost = f"{mean(run['cpu'] for run in runs):.1f} | {mean(run['epochs'] for run in runs):.0f} | {max(run['peak'] for run in runs):.2f}"
+        cpu, trained = (mean(run[what] for run in runs) for what in ("cpu", "epochs"))
+        cost = f"{cpu:.1f} | {trained:.0f} | {max(run['peak'] for run in runs):.2f}"
         print(f"| {method} | **{mean(run['right'] for run in runs):.3f}** ({right}) |{unknown} {cost} |", flush=True)
     return seen
 
