@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import scelbo
-from scelbo import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA
+from scelbo import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ COVARIATES = {
 }
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
+MARKERS = {"A": ["gene0", "gene3", "gene9"], "B": ["gene9", "gene12"], "C": ["gene5", "gene30"], "other": []}
 
 CASES = [
     Case(SCVI),
@@ -107,5 +108,17 @@ CASES = [
     Case(AmortizedLDA, **TOPICS),
     Case(
         AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS
+    ),
+    Case(CellAssign, {"cell_type_markers": MARKERS}, small={}),
+    Case(CellAssign, {"cell_type_markers": MARKERS, "n_basis": 4}, {}, {}),
+    Case(
+        CellAssign,
+        {"cell_type_markers": MARKERS},
+        {
+            "size_factor_key": "percent_mito",
+            "categorical_covariate_keys": ["donor", "cell_type"],
+            "continuous_covariate_keys": ["percent_mito"],
+        },
+        {},
     ),
 ]
