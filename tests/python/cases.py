@@ -59,7 +59,7 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI, PEAKVI = scelbo.SCVI, scelbo.PEAKVI
+SCVI, PEAKVI, LinearSCVI = scelbo.SCVI, scelbo.PEAKVI, scelbo.LinearSCVI
 
 CASES = [
     Case(SCVI),
@@ -75,6 +75,9 @@ CASES = [
         {"gene_likelihood": "nb", "log_variational": False, "activation": "gelu"},
         {"batch_key": "batch", "size_factor_key": "percent_mito"},
     ),
+    Case(LinearSCVI),
+    Case(LinearSCVI, {"gene_likelihood": "zinb", "bias": True, "dispersion": "gene-cell", "use_observed_lib_size": True}, COVARIATES),
+    Case(LinearSCVI, {"use_batch_norm": "encoder", "bias": True, "latent_distribution": "ln", "batch_representation": "embedding"}),
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),

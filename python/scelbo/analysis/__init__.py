@@ -6,6 +6,7 @@ from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
+from scelbo.analysis.loadings import loadings
 from scelbo.analysis.mapping import mapping_score, transfer_labels
 from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
@@ -26,6 +27,7 @@ __all__ = [
     "latent_representation",
     "library_size_factors",
     "likelihood_parameters",
+    "loadings",
     "mapping_score",
     "marginal_ll",
     "minify",

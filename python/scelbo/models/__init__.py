@@ -1,6 +1,7 @@
 """One file a model."""
 
+from scelbo.models.linear_scvi import LinearSCVI
 from scelbo.models.peakvi import PEAKVI
 from scelbo.models.scvi import SCVI
 
-__all__ = ["PEAKVI", "SCVI"]
+__all__ = ["LinearSCVI", "PEAKVI", "SCVI"]
