@@ -5,10 +5,10 @@ from typing import Any
 
 from scelbo import data, errors, settings
 from scelbo.model import MODELS, Model
-from scelbo.models import PEAKVI, SCVI, LinearSCVI
+from scelbo.models import AUTOZI, PEAKVI, SCVI, LinearSCVI
 
 __version__ = "0.1.0"
-__all__ = ["PEAKVI", "SCVI", "LinearSCVI", "Model", "data", "errors", "load", "settings"]
+__all__ = ["AUTOZI", "PEAKVI", "SCVI", "LinearSCVI", "Model", "data", "errors", "load", "settings"]
 
 
 def load(folder: str | Path, adata: Any = None) -> Any:

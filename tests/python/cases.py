@@ -59,7 +59,7 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI, PEAKVI, LinearSCVI = scelbo.SCVI, scelbo.PEAKVI, scelbo.LinearSCVI
+SCVI, PEAKVI, LinearSCVI, AUTOZI = scelbo.SCVI, scelbo.PEAKVI, scelbo.LinearSCVI, scelbo.AUTOZI
 
 CASES = [
     Case(SCVI),
@@ -78,6 +78,9 @@ CASES = [
     Case(LinearSCVI),
     Case(LinearSCVI, {"gene_likelihood": "zinb", "bias": True, "dispersion": "gene-cell", "use_observed_lib_size": True}, COVARIATES),
     Case(LinearSCVI, {"use_batch_norm": "encoder", "bias": True, "latent_distribution": "ln", "batch_representation": "embedding"}),
+    Case(AUTOZI),
+    Case(AUTOZI, {"zero_inflation": "gene-batch", "alpha_prior": None, "beta_prior": None, "use_observed_lib_size": False}, COVARIATES),
+    Case(AUTOZI, {"zero_inflation": "gene-label", "minimal_dropout": 0.0, "dispersion": "gene-batch"}, COVARIATES),
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),

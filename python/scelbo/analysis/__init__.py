@@ -13,9 +13,11 @@ from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
 from scelbo.analysis.report import report
+from scelbo.analysis.zero_inflation import alphas_betas, zero_inflation
 
 __all__ = [
     "aggregated_posterior",
+    "alphas_betas",
     "batch_representation",
     "differential_abundance",
     "differential_accessibility",
@@ -40,4 +42,5 @@ __all__ = [
     "report",
     "transfer_labels",
     "with_data",
+    "zero_inflation",
 ]
