@@ -13,11 +13,11 @@ import warnings
 from collections.abc import Iterator
 
 import scvi
-from peer import compare, differential, peakvi, posterior, transfer
+from peer import autozi, compare, differential, linear_scvi, peakvi, posterior, transfer
 from peer import scvi as scvi_twins
 from peer.compare import TOLERANCE, Topic
 
-MODELS = (scvi_twins.TWINS, peakvi.TWINS)
+MODELS = (scvi_twins.TWINS, peakvi.TWINS, linear_scvi.TWINS, autozi.TWINS)
 TABLES = ((scvi_twins.TWINS, differential.Expression), (peakvi.TWINS, differential.Accessibility))
 
 
