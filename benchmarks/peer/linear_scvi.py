@@ -1,7 +1,7 @@
 """LDVAE in scvi-tools and in scelbo.
 
-In scvi-tools its decoder takes the batch alone, ``dispersion="gene-label"`` has room for no label and ``"gene-cell"`` no weights; our map of all covariates is compared with a plain linear
-layer and batch norm in ``tests/python/test_linear_scvi.py``.
+In scvi-tools its decoder takes the batch alone, and ``dispersion="gene-label"`` has room for no label. Our map of all covariates is
+compared with a plain linear layer and batch norm in ``tests/python/test_linear_scvi.py``.
 """
 
 from __future__ import annotations

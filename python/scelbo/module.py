@@ -102,7 +102,7 @@ class VAE(Module):
         return z
 
     def prior(self, q: Any, cells: Any) -> Any:
-        """p(latents): a NamedTuple like q. By default standard normal; None for what is known, and for what is shared, which a model adds."""
+        """p(latents): a NamedTuple like q. Standard normal by default; None for what is known, and for what is shared, which models add."""
         shared = self.shared()
         return type(q)(**{name: None if name in shared or isinstance(d, Known) else _standard(d) for name, d in q._asdict().items()})
 

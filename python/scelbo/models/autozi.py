@@ -70,7 +70,8 @@ class AUTOZIModule(SCVIModule):
 
     def prior(self, q: Any, cells: SizedCells) -> Any:
         shape = q.delta.concentration1.shape
-        return super().prior(q, cells)._replace(delta=Fraction(*(self.prior_of(name).expand(shape) for name in ("alpha", "beta"))))
+        p: Any = super().prior(q, cells)
+        return p._replace(delta=Fraction(*(self.prior_of(name).expand(shape) for name in ("alpha", "beta"))))
 
     def generative(self, z: Any, cells: SizedCells) -> Explained:
         zinb: Any = super().generative(z, cells).x
@@ -124,7 +125,7 @@ class AUTOZI(SCVI):
     ['alpha', 'beta', 'probability', 'zero_inflated', 'mean', 'zeros']
     """
 
-    gene_likelihood: Literal["zinb"] = "zinb"  # type: ignore[assignment]
+    gene_likelihood: Literal["zinb"] = "zinb"
     alpha_prior: float | None = 0.5
     beta_prior: float | None = 0.5
     minimal_dropout: float = 0.01
