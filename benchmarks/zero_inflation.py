@@ -98,21 +98,24 @@ def expected(adata: AnnData, groups: np.ndarray) -> torch.Tensor:
     return torch.from_numpy((sums / sums.sum(1, keepdims=True))[groups] * np.asarray(x.sum(1))).clamp_min(1e-8)
 
 
-def likelihood_ratio(adata: AnnData, groups: np.ndarray, steps: int = 200) -> np.ndarray:
+def likelihood_ratio(adata: AnnData, groups: np.ndarray, steps: int = 150) -> np.ndarray:
     """Of a ZINB with a gene's own share of structural zeros against an NB, log likelihoods at their maxima in (theta, share)."""
-    x, mean = torch.from_numpy(adata.X.toarray()).double(), expected(adata, groups)
-    zero, constant = x == 0, torch.lgamma(x + 1)
+    x, mean = sparse.coo_matrix(adata.X), expected(adata, groups).float()
+    at, col, val = (torch.from_numpy(np.ascontiguousarray(v)) for v in (x.row * x.shape[1] + x.col, x.col.astype(np.int64), x.data))
+    mean_at = mean.reshape(-1)[at]
 
     def fitted(inflated: bool) -> torch.Tensor:
-        log_theta = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
+        log_theta = torch.zeros(x.shape[1], requires_grad=True)
         logit = torch.full_like(log_theta, -3.0, requires_grad=inflated)
         best = torch.full_like(log_theta, -torch.inf)
         optimizer = torch.optim.Adam([p for p in (log_theta, logit) if p.requires_grad], lr=0.1)
         for _ in range(steps):
             theta, pi = log_theta.exp(), logit.sigmoid() if inflated else torch.zeros_like(log_theta)
-            mu = mean / (1 - pi)
-            log_nb = torch.lgamma(x + theta) - theta.lgamma() - constant + x * (mu / (mu + theta)).log() - theta * (mu / theta).log1p()
-            value = torch.where(zero, (pi + (1 - pi) * log_nb.exp()).log(), log_nb + (-pi).log1p()).sum(0)
+            zero = -theta * (mean / ((1 - pi) * theta)).log1p()
+            all_zero = (pi + (1 - pi) * zero.exp()).log()
+            t, mu = theta[col], mean_at / (1 - pi[col])
+            counted = torch.lgamma(val + t) - t.lgamma() + val * (mu / (mu + t)).log() + zero.reshape(-1)[at] + (-pi[col]).log1p()
+            value = all_zero.double().sum(0).index_add(0, col, (counted - all_zero.reshape(-1)[at]).double())
             best = torch.maximum(best, value.detach())
             optimizer.zero_grad()
             (-value.sum()).backward()

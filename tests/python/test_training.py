@@ -180,3 +180,22 @@ def test_weight_decay_may_spare_what_is_no_matrix(adata):
         assert {g["weight_decay"] for g in groups if g["params"][0].dim() > 1} == {0.5}
     with pytest.raises(errors.ArgumentError, match="matrices"):
         PlanOptions().with_({"decay": "biases"})
+
+
+def test_a_part_of_the_module_may_learn_at_its_own_rate(adata):
+    model = make(adata)
+    plan = PlanOptions(decay="matrices", parts={"z": {"lr": 0.5, "eps": 1e-8}})
+    groups = plan.optimizer_of(model.module).param_groups
+    fast = {id(p) for p in model.module.z.parameters()}
+    assert {id(p) for g in groups if g["lr"] == 0.5 and g["eps"] == 1e-8 for p in g["params"]} == fast
+    assert {g["lr"] for g in groups for p in g["params"] if id(p) not in fast} == {1e-3}
+
+
+def test_another_plan_goes_on_from_the_optimisers_state(adata):
+    """Each parameter finds its own momenta, however the plans group them."""
+    model = make(adata)
+    for options in ({"decay": "matrices"}, {"decay": "all"}, {"parts": {"z": {"lr": 1e-4}}, "decay": "matrices"}):
+        model.train(max_epochs=1, plan_kwargs=options)
+        shapes = [tuple(p.shape) for p in model.module.parameters() if p.requires_grad]
+        kept = model.optimizer_state["state"]
+        assert [tuple(kept[i]["exp_avg"].shape) for i in range(len(shapes))] == shapes

@@ -155,7 +155,7 @@ class AUTOZI(SCVI):
     zero_inflation: Literal["gene", "gene-batch", "gene-label"] = "gene"
 
     Module: ClassVar[type[SCVIModule]] = AUTOZIModule
-    plan: ClassVar[PlanOptions] = PlanOptions(eps=1e-6)
+    plan: ClassVar[PlanOptions] = PlanOptions(parts={name: {"lr": 1e-2, "eps": 1e-8} for name in ("posterior_logits", "prior_logits")})
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(n_epochs_kl_warmup=400, eps=1e-6, weight_decay=0.0)}
     """scvi-tools multiplies the loss by the number of training cells n, which makes Adam's eps 0.01 / n and weight decay 1e-6 / n."""
 

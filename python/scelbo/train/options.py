@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scelbo.errors import ArgumentError, one_of, unknown
 
@@ -23,6 +24,8 @@ class PlanOptions:
         Adam's arguments.
     decay
         What weight decay is for: ``"all"`` that learns, or ``"matrices"``, which spares biases and factors, whose natural value is not 0.
+    parts
+        Child of the module -> arguments of Adam that it has for itself. What stands for one gene has gradients far below ``eps``.
     n_epochs_kl_warmup
         The KL weight rises linearly over so many epochs; by default half of those trained (at most 200), so that it does
         reach ``max_kl_weight``. scvi-tools takes 400, so that short trainings never do (``train(plan="scvi-tools")``).
@@ -43,6 +46,7 @@ class PlanOptions:
     weight_decay: float = 1e-6
     eps: float = 0.01
     decay: Literal["all", "matrices"] = "all"
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
     n_epochs_kl_warmup: int | None = None
     n_steps_kl_warmup: int | None = None
     min_kl_weight: float = 0.0
@@ -70,14 +74,15 @@ class PlanOptions:
         return new
 
     def optimizer_of(self, module: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of what may learn."""
-        learning = [p for p in module.parameters() if p.requires_grad]
-        decays = lambda p: self.decay == "all" or p.dim() > 1  # noqa: E731
-        groups = [
-            {"params": [p for p in learning if decays(p)], "weight_decay": self.weight_decay},
-            {"params": [p for p in learning if not decays(p)], "weight_decay": 0.0},
-        ]
-        return getattr(torch.optim, self.optimizer)([g for g in groups if g["params"]], lr=self.lr, eps=self.eps, fused=True)
+        """The optimiser of what may learn. Groups keep the parameters' order, so that any options can go on from the state of others."""
+        learning = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        groups = [{"params": [p for _, p in run], **own} for own, run in groupby(learning, lambda named: self._own(*named))]
+        return getattr(torch.optim, self.optimizer)(groups, lr=self.lr, eps=self.eps, fused=True)
+
+    def _own(self, name: str, p: Tensor) -> dict[str, float]:
+        """What this parameter has for itself."""
+        decays = self.decay == "all" or p.dim() > 1
+        return {"weight_decay": self.weight_decay if decays else 0.0, **self.parts.get(name.partition(".")[0], {})}
 
     @property
     def weights(self) -> dict[str, float]:
