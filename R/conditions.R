@@ -63,7 +63,12 @@ r_words <- c(
   "adata\\.var_names" = "the object",
   "model\\.train\\(\\)" = "train(model)",
   "plan_kwargs=\\{'(\\w+)': ([^}]*)\\}" = "plan_kwargs = list(\\1 = \\2)",
-  "\\w+\\.setup_anndata\\(adata, labels_key=\\.\\.\\.\\)" = "`labels =`",
+  "(\\w+\\.)?setup_anndata\\(adata, labels_key=\\.\\.\\.\\)" = "`labels =`",
+  "cell_type_markers" = "`markers`",
+  "Give a DataFrame of 0 and 1 with genes as rows and types as columns, or a dict: \\{.*?\\}" =
+    "Give a matrix of 0 and 1, genes x types with their names, or a list: list(B = c(\"CD19\", \"MS4A1\"), ...)",
+  "table\\.T\\b" = "t(markers)",
+  "SOLO\\.from_scvi_model\\(model\\)" = "solo(model)",
   "setup_anndata\\(adata, layer=\\.\\.\\.\\)" = "`layer =`",
   "Call setup_anndata\\(adata, layer='(\\w+)'\\)" = "Give `layer = \"\\1\"`",
   "scanpy\\.pp\\.filter_cells\\(adata, min_counts=1\\)" = "object[, Matrix::colSums(counts) > 0]",
