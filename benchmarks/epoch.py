@@ -38,6 +38,7 @@ JOBS = {
     "scANVI, ZINB": Job("SCANVI", {}, "genes", 2.5, LABELS),
     "PeakVI, 33,000 regions": Job("PEAKVI", {}, "33k", 2.0),
     "PeakVI, 115,000 regions": Job("PEAKVI", {}, "115k", 2.0),
+    "LDA, 20 topics": Job("AmortizedLDA", {}, "genes", 2.0, {}),
 }
 
 

@@ -13,11 +13,11 @@ import warnings
 from collections.abc import Iterator
 
 import scvi
-from peer import compare, differential, peakvi, posterior, scanvi, transfer
+from peer import amortized_lda, compare, differential, peakvi, posterior, scanvi, solo, transfer
 from peer import scvi as scvi_twins
 from peer.compare import TOLERANCE, Topic
 
-MODELS = (scvi_twins.TWINS, peakvi.TWINS, scanvi.TWINS)
+MODELS = (scvi_twins.TWINS, peakvi.TWINS, scanvi.TWINS, amortized_lda.TWINS)
 TABLES = ((scvi_twins.TWINS, differential.Expression), (peakvi.TWINS, differential.Accessibility))
 
 
@@ -31,6 +31,7 @@ def topics() -> Iterator[Topic]:
         if twins.queries:
             yield transfer.topic(twins)
     yield posterior.topic()
+    yield solo.topic()
     for twins in MODELS:
         yield compare.one_weight_changed(twins)
 

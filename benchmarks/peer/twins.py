@@ -78,6 +78,8 @@ class Twins:
         Pairs that either takes from the data: compared as they are before ours gets a copy.
     questions
         What a user would ask of both, in float32: quantity -> answers.
+    only_ours
+        Arguments that ours has beside theirs, to be as theirs is.
     queries, query_keys
         Arguments and setup of the references that queries are mapped to.
     """
@@ -94,6 +96,7 @@ class Twins:
     cells: Callable[[], AnnData] = cells
     from_data: tuple[str, ...] = ()
     questions: Callable[[Both], dict[str, tuple[Any, Any]]] = lambda pair: {}
+    only_ours: dict[str, Any] = field(default_factory=dict)
     queries: tuple[dict[str, Any], ...] = ()
     query_keys: dict[str, Any] = field(default_factory=lambda: {"batch_key": "batch"})
 
@@ -122,7 +125,7 @@ def both(twins: Twins, adata: AnnData, keys: dict[str, Any], seed: int = 0, **hy
     twins.theirs.setup_anndata(adata, **keys)
     theirs = twins.theirs(adata, **hyper)
     twins.ours.setup_anndata(adata, **keys)
-    ours = twins.ours(adata, **hyper)
+    ours = twins.ours(adata, **twins.only_ours, **hyper)
     with torch.no_grad():
         twins.start(theirs, adata)
     Both(twins, ours, theirs, [], {}).to(torch.float64)

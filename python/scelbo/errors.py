@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import numbers
 from collections.abc import Iterable, Sequence
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 
@@ -105,7 +105,12 @@ def of_kind(name: str, value: Any, kind: Any) -> None:
     """Raise unless a hyper-parameter has the type that its field states; sizes are above zero, rates are shares."""
     if isinstance(kind, UnionType):  # "int | None": the model finds a size by itself
         if value is not None:
-            of_kind(name, value, get_args(kind)[0])
+            _of_one_kind(name, value, [k for k in get_args(kind) if k is not NoneType])
+    elif get_origin(kind) is list:
+        if not isinstance(value, list | tuple) or not value:
+            raise ArgumentError(f"{name}={value!r} is not allowed: it must be a list.")
+        for each in value:
+            of_kind(name, each, get_args(kind)[0])
     elif get_origin(kind) is Literal:
         one_of(name, value, get_args(kind))
     elif kind is bool and not isinstance(value, bool):
@@ -116,3 +121,9 @@ def of_kind(name: str, value: Any, kind: Any) -> None:
         raise ArgumentError(f"{name}={value!r} is not allowed: it must be a number.")
     elif kind is float and name.endswith("_rate") and not 0 <= value < 1:
         raise ArgumentError(f"{name}={value!r} is not allowed: it must be from 0 up to (not including) 1.")
+
+
+def _of_one_kind(name: str, value: Any, kinds: Sequence[Any]) -> None:
+    """Of several kinds a list is held against the one for lists, anything else against the first."""
+    of_lists = [k for k in kinds if get_origin(k) is list]
+    of_kind(name, value, of_lists[0] if of_lists and isinstance(value, list | tuple) else kinds[0])

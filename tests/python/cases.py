@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import scelbo
+from scelbo import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,28 @@ class Case:
         return "-".join([self.model.__name__, *(f"{k}={v}" for k, v in said.items())])
 
     def make(self, adata, **more):
-        self.model.setup_anndata(adata, **self.keys)
-        return self.model(adata, **{**self.small, **self.arguments, **more})
+        self.owner.setup_anndata(adata, **self.keys)
+        return self.of(adata, **self.small, **more)
+
+    @property
+    def owner(self) -> type[scelbo.Model]:
+        """The class that the data are set up for."""
+        return self.model
+
+    def of(self, adata, **more):
+        """A model of data that were set up."""
+        return self.model(adata, **{**self.arguments, **more})
+
+
+class OfSCVI(Case):
+    """A model that is made of a trained SCVI."""
+
+    owner = scelbo.SCVI
+
+    def of(self, adata, **small):
+        scvi = scelbo.SCVI(adata, **small)
+        scvi.train(max_epochs=2, seed=0)
+        return self.model.from_scvi_model(scvi, **self.arguments)
 
 
 def having(*questions):
@@ -59,8 +80,8 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-SCVI, SCANVI, PEAKVI = scelbo.SCVI, scelbo.SCANVI, scelbo.PEAKVI
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
+TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
 
 CASES = [
     Case(SCVI),
@@ -81,4 +102,10 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
+    OfSCVI(SOLO),
+    OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
+    Case(AmortizedLDA, **TOPICS),
+    Case(
+        AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS
+    ),
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import CASES
+from cases import having
 from sklearn.metrics import roc_auc_score
 
 from scelbo import SCVI, errors
@@ -51,7 +51,7 @@ def test_depth_is_no_surprise(query, reference):
     assert abs(np.corrcoef(score, np.log(depth))[0, 1]) < 0.3
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@having("get_mapping_score")
 def test_every_likelihood_scores(case, adata):
     model = case.make(adata)
     model.train(max_epochs=1)

@@ -3,6 +3,7 @@
 from scelbo.analysis.abundance import differential_abundance
 from scelbo.analysis.accessibility import differential_accessibility, library_size_factors, normalized_accessibility, region_factors
 from scelbo.analysis.differential_expression import differential_expression
+from scelbo.analysis.doublets import doublet_calls, predict_doublets
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.labels import annotate, predict, predict_sets
@@ -13,6 +14,7 @@ from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
 from scelbo.analysis.report import report
+from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
 
 __all__ = [
     "aggregated_posterior",
@@ -21,7 +23,9 @@ __all__ = [
     "differential_abundance",
     "differential_accessibility",
     "differential_expression",
+    "doublet_calls",
     "elbo",
+    "feature_by_topic",
     "feature_correlation_matrix",
     "latent_kl",
     "latent_library_size",
@@ -33,13 +37,17 @@ __all__ = [
     "minify",
     "normalized_accessibility",
     "normalized_expression",
+    "perplexity",
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "predict",
+    "predict_doublets",
     "predict_sets",
     "reconstruction_error",
     "region_factors",
     "report",
+    "top_features",
+    "topic_proportions",
     "transfer_labels",
     "with_data",
 ]

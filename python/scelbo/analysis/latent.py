@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from anndata import AnnData
+from torch.quasirandom import SobolEngine
 
 from scelbo import settings
 from scelbo.errors import ArgumentError
@@ -40,7 +41,7 @@ def latent_representation(
     give_mean
         The mean (True) or one draw.
     mc_samples
-        Draws that the mean is taken over where it has no closed form (``latent_distribution="ln"``).
+        Points that the mean is taken over where it has no closed form (``latent_distribution="ln"``).
     batch_size
         Cells at once.
     return_dist
@@ -71,14 +72,14 @@ def latent_representation(
 
 
 def _mean(q: Any, embed: Any, mc_samples: int, seed: int) -> torch.Tensor:
-    """E[embed(z)]: z's own mean where embed changes nothing, else an average of draws.
+    """E[embed(z)]: z's own mean where embed changes nothing, else an average over quasi-random points (Sobol's, scrambled).
 
-    All cells share the noise, so that a cell's value does not depend on which others were asked for.
+    All cells share the points, so that a cell's value does not depend on which others were asked for.
     """
     if embed(q.mean) is q.mean:
         return q.mean
-    source = torch.Generator().manual_seed(seed)
-    noise = torch.randn(mc_samples, 1, q.mean.shape[-1], generator=source).to(q.mean)
+    uniform = SobolEngine(q.mean.shape[-1], scramble=True, seed=seed).draw(mc_samples, dtype=torch.float64)
+    noise = torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9))[:, None].to(q.mean)
     total = torch.zeros_like(q.mean)
     for part in noise.split(DRAWS_AT_ONCE):
         total += embed(q.mean + q.stddev * part).sum(0)

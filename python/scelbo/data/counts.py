@@ -126,6 +126,18 @@ class Counts:
         out.row, out.measured = self.row, self.measured
         return out
 
+    def scaled(self, factor: Float[Tensor, "rows 1"]) -> Counts:
+        """Every row times a number."""
+        return self.map(lambda values: values * factor[self.row, 0])
+
+    def __add__(self, other: Counts) -> Counts:
+        """The sum, row by row."""
+        both = [sparse.csr_matrix((c.val.cpu(), c.col.cpu(), c.crow.cpu()), (len(c), c.n_vars)) for c in (self, other)]
+        crow, col, val = (torch.from_numpy(getattr(both[0] + both[1], part)) for part in ("indptr", "indices", "data"))
+        out = Counts(crow.long(), col.long(), val, self.n_vars).to(self.val.device)
+        out.measured = self.measured
+        return out
+
     def filled(self, values: Float[Tensor, " n_vars"]) -> Counts:
         """For products, the same with these values where a column was not measured (the same for every row)."""
         if self.measured is None:

@@ -3,8 +3,9 @@
 from scelbo.likelihoods.accessibility import Accessibility
 from scelbo.likelihoods.counts import Likelihood, NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
 from scelbo.likelihoods.sparse import Kernel, Mean, Rows, log_prob
+from scelbo.likelihoods.topics import BagOfWords
 
 __all__ = [
-    "Accessibility", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "Rows", "ZeroInflatedNegativeBinomial",
-    "log_prob",
+    "Accessibility", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "Rows",
+    "ZeroInflatedNegativeBinomial", "log_prob",
 ]  # fmt: skip

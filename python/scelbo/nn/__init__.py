@@ -1,10 +1,26 @@
 """Blocks that see covariates, and distributions of latents."""
 
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
-from scelbo.nn.distributions import Known
+from scelbo.nn.distributions import Known, logistic_normal
 from scelbo.nn.mlp import MLP, Activation, BatchNorm, Classifier, Encoder, GaussianEncoder, GaussianMLP, PointEncoder, Where, norms_of
+from scelbo.nn.neighbours import SCALES, odds_nearby
 
 __all__ = [
-    "MLP", "Activation", "BatchNorm", "Classifier", "ConditionalLinear", "Encoder", "GaussianEncoder", "GaussianMLP", "Known",
-    "PerCategory", "PointEncoder", "Where", "affine", "norms_of",
-]  # fmt: skip
+    "MLP",
+    "SCALES",
+    "Activation",
+    "BatchNorm",
+    "Classifier",
+    "ConditionalLinear",
+    "Encoder",
+    "GaussianEncoder",
+    "GaussianMLP",
+    "Known",
+    "PerCategory",
+    "PointEncoder",
+    "Where",
+    "affine",
+    "logistic_normal",
+    "norms_of",
+    "odds_nearby",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Normal
 
 
 class Known:
@@ -13,3 +15,20 @@ class Known:
 
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
         return self.mean.expand(*shape, *self.mean.shape)
+
+
+def logistic_normal(alpha: Float[Tensor, " k"]) -> Normal:
+    r"""The normal of which the softmax is nearly Dirichlet(:math:`\alpha`): the Laplace approximation in the softmax basis.
+
+    .. math:: m_k = \log \alpha_k - \tfrac1K \textstyle\sum_i \log \alpha_i, \qquad
+        v_k = \tfrac{1}{\alpha_k} (1 - \tfrac2K) + \tfrac{1}{K^2} \textstyle\sum_i \tfrac{1}{\alpha_i}
+
+    (MacKay 1998, doi:10.1023/A:1007558615313; Hennig et al. 2012). For K = 2 equal :math:`\alpha` it is :math:`N(0, 1 / 2\alpha)`.
+
+    >>> import torch
+    >>> logistic_normal(torch.tensor([0.5, 0.5])).variance
+    tensor([1., 1.])
+    """
+    k, log = len(alpha), alpha.double().log()
+    variance = (1 - 2 / k) / alpha.double() + (1 / alpha.double()).sum() / k**2
+    return Normal((log - log.mean()).float(), variance.sqrt().float(), validate_args=False)
