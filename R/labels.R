@@ -31,10 +31,12 @@ NULL
 #'   the rate of doublets that is expected in the cell's lane.
 #' @export
 predict.scelbo_model <- function(object, newdata = NULL, cells = NULL, type = c("label", "probability"), ...) {
-  type <- rlang::arg_match(type)
+  if (!type[[1]] %in% c("label", "probability")) {
+    abort_scelbo("argument", paste0("`type` cannot be ", deparse1(type), "."), "It is \"label\" or \"probability\".")
+  }
   chance <- ask_table(object, "predict", newdata, cells, soft = TRUE, ...)
   chance <- matrix(unlist(chance), nrow(chance), dimnames = list(rownames(chance), names(chance)))
-  if (type == "label") setNames(most_probable(chance), rownames(chance)) else chance
+  if (type[[1]] == "label") setNames(most_probable(chance), rownames(chance)) else chance
 }
 
 # A factor, from probabilities of rows x labels.

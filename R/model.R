@@ -20,7 +20,8 @@ new_model <- function(class, arguments, call = caller_env()) {
 read_arguments <- function(class, arguments, call = caller_env()) {
   recipe <- arguments[c("assay", "layer", "features")]
   recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
-  recipe$whole <- reticulate::py_to_r(bridge(call)$counts_all(core(call)[[class]]))
+  python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
+  recipe$whole <- reticulate::py_to_r(bridge(call)$counts_all(python))
   fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
   data <- read_data(arguments$object, recipe, call)
   data$keys <- c(python_keys(data$recipe$columns), layer = data$layer, allow_non_counts = arguments$allow_non_counts,

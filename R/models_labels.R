@@ -54,6 +54,10 @@ scanvi_from_scvi <- function(scvi_model, object = NULL, labels = NULL, unlabeled
                              labels_in_elbo = TRUE) {
   check_scvi(scvi_model)
   columns <- scvi_model$recipe$columns
+  if (is.null(object) && !is.null(labels) && !labels %in% unlist(columns)) {
+    abort_scelbo("setup", paste0("The cells that the model holds have no column '", labels, "'."),
+                 "Give the object that has it: `object =`.")
+  }
   columns$labels <- labels %||% columns$labels
   data <- data_of(scvi_model, object, columns)
   python <- ask_class(

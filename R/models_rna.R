@@ -88,7 +88,7 @@ autozi <- function(object, batch = NULL, labels = NULL, categorical = NULL, cont
 #'
 #' @inheritParams scvi
 #' @param n_topics Number of topics.
-#' @param n_hidden Width of the encoder's hidden layer.
+#' @param n_hidden,n_layers Width and number of the encoder's hidden layers.
 #' @param cell_topic_prior \eqn{\alpha}{alpha}: one number, one for each topic, or `NULL` for `1 / n_topics`.
 #' @param topic_feature_prior \eqn{\beta}{beta}: one number, one for each gene, or `NULL` for `1 / n_topics`.
 #' @param dropout_rate Share of the encoder's hidden units dropped at random while training.
@@ -108,6 +108,6 @@ autozi <- function(object, batch = NULL, labels = NULL, categorical = NULL, cont
 #' @export
 amortizedlda <- function(object, assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
                          n_topics = 20, n_hidden = 128, cell_topic_prior = NULL, topic_feature_prior = NULL,
-                         dropout_rate = 0.1, encoder_reads = "proportions") {
+                         n_layers = 2, dropout_rate = 0.1, encoder_reads = "proportions") {
   new_model("AmortizedLDA", as.list(environment()))
 }

@@ -90,8 +90,9 @@ cell_columns <- function(model, object) {
   if (offers(model, "annotate_cells")) return(as.list(annotate_cells(model, object)))
   if (!offers(model, "predict")) return(list())
   chance <- predict(model, object, type = "probability")
-  if (offers(model, "get_doublets")) return(list(call = most_probable(chance), probability = chance[, "doublet"]))
-  list(label = most_probable(chance), probability = apply(chance, 1, max))
+  best <- most_probable(chance)
+  if (offers(model, "get_doublets")) return(list(call = best, probability = unname(chance[, "doublet"])))
+  list(label = best, probability = unname(apply(chance, 1, max)))
 }
 
 # What a model says of each feature, as columns beside the object's features; NA where it was not in the model.
