@@ -76,7 +76,7 @@ r_words <- c(
   "scanpy\\.pp\\.filter_genes\\(adata, min_counts=1\\)" = "object[Matrix::rowSums(counts) > 0, ]",
   "scanpy\\.pp\\.highly_variable_genes\\(.*?\\)" = "Seurat::FindVariableFeatures(), scran::getTopHVGs()",
   "adata\\.var_names_make_unique\\(\\)" = "rownames(object) <- make.unique(rownames(object))",
-  "^adata has" = "The object has",
+  "^adata (has|lacks)" = "The object \\1", "\\badata lacks" = "the object lacks", "\\bor None\\b" = "or NULL",
   "Without contrast= " = "Without a contrast ",
   "pip install (matplotlib|umap-learn)" = "reticulate::py_install(\"\\1\")",
   "\\.predictive\\.genes\\.query\\('(\\w+)'\\)" = "subset(report$predictive, \\1)",
