@@ -80,9 +80,10 @@ class DataWarning(UserWarning):
 
 
 def nearest(word: object, options: Iterable[object]) -> str:
-    """``Did you mean 'x'?``, or nothing where no option is close."""
-    close = difflib.get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    """``Did you mean 'x'?``, or nothing where no option is close; upper and lower case are alike."""
+    folded = {str(o).casefold(): str(o) for o in options}
+    close = difflib.get_close_matches(str(word).casefold(), folded, n=1, cutoff=0.6)
+    return f"Did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def unknown(what: str, word: object, options: Iterable[object]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -64,7 +64,9 @@ class Model:
             of_kind(name, getattr(self, name), kind)
         loaded = self.setup is not None
         if not loaded:
-            self.setup = Setup.stored(self.adata, type(self).__name__).bind(self.adata)
+            self.setup = Setup.stored(self.adata, type(self).__name__)
+        if not self.setup.var_names:
+            self.setup = self.setup.bind(self.features(self.source()))
         self._data: Columns | None = None
         with settings.private_seed():
             self.module: Module = self.build(self.setup.of_reference())
@@ -85,6 +87,10 @@ class Model:
     def build(self, setup: Setup) -> Module:
         """The module for data of this setup; read the hyper-parameters from ``self``."""
         raise TypeError(f"{type(self).__name__} must say its build(setup)")
+
+    def features(self, adata: AnnData) -> Iterable[str]:
+        """Those of ``adata`` that a new model reads."""
+        return adata.var_names
 
     def beside(self, train: np.ndarray) -> Callable[[np.random.Generator], np.ndarray] | None:
         """Which further cells go along with the minibatches of a pass over the cells ``train``; None for none."""

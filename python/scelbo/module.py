@@ -29,7 +29,8 @@ class Loss:
     kl_fixed
         As ``kl``, never annealed.
     kl_global
-        Latent that all cells share -> KL divergence to its prior, a scalar; it counts once for all cells that train.
+        Latent that all cells share -> KL divergence to its prior (of a single value: minus its log prior density), a scalar; it counts
+        once for all cells that train.
     penalty
         Name -> scalar; the plan may give it a weight.
     figures

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import scelbo
-from scelbo import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA
+from scelbo import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Case:
 
     def make(self, adata, **more):
         self.owner.setup_anndata(adata, **self.keys)
-        return self.of(adata, **self.small, **more)
+        return self.of(adata, **{**self.small, **more})
 
     @property
     def owner(self) -> type[scelbo.Model]:
         """The class that the data are set up for."""
         return self.model
 
-    def of(self, adata, **more):
+    def of(self, adata, **sizes):
         """A model of data that were set up."""
-        return self.model(adata, **{**self.arguments, **more})
+        return self.model(adata, **{**sizes, **self.arguments})
 
 
 class OfSCVI(Case):
@@ -43,8 +43,8 @@ class OfSCVI(Case):
 
     owner = scelbo.SCVI
 
-    def of(self, adata, **small):
-        scvi = scelbo.SCVI(adata, **small)
+    def of(self, adata, **sizes):
+        scvi = scelbo.SCVI(adata, **sizes)
         scvi.train(max_epochs=2, seed=0)
         return self.model.from_scvi_model(scvi, **self.arguments)
 
@@ -82,6 +82,7 @@ COVARIATES = {
 }
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
+MARKERS = {"A": ["gene0", "gene3", "gene9"], "B": ["gene9", "gene12"], "C": ["gene5", "gene30"], "other": []}
 
 CASES = [
     Case(SCVI),
@@ -107,5 +108,17 @@ CASES = [
     Case(AmortizedLDA, **TOPICS),
     Case(
         AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS
+    ),
+    Case(CellAssign, {"cell_type_markers": MARKERS}, small={}),
+    Case(CellAssign, {"cell_type_markers": MARKERS, "n_basis": 4}, {}, {}),
+    Case(
+        CellAssign,
+        {"cell_type_markers": MARKERS},
+        {
+            "size_factor_key": "percent_mito",
+            "categorical_covariate_keys": ["donor", "cell_type"],
+            "continuous_covariate_keys": ["percent_mito"],
+        },
+        {},
     ),
 ]

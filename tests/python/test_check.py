@@ -141,7 +141,7 @@ def test_features_and_cells_that_say_little_are_named():
 @pytest.mark.parametrize("case", [c for c in CASES if c.owner is c.model], ids=str)
 def test_every_model_has_a_forecast_and_leaves_the_data_alone(case, adata):
     before, epochs = adata.copy(), case.model.training.max_epochs or 400
-    report = case.model.check(adata, **case.keys, model_kwargs={"n_hidden": 16, "n_latent": 4, **case.arguments})
+    report = case.model.check(adata, **case.keys, model_kwargs={**case.small, **case.arguments})
     same(adata, before)
     assert report.ok and report.forecast.epochs == epochs and report.forecast.minibatches == 1
     assert 0 < report.forecast.wall < 5 and report.forecast.seconds == epochs * report.forecast.wall

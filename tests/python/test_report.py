@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from cases import CASES
+from cases import having
 from matplotlib import image
 from scipy.stats import chisquare
 
@@ -108,7 +108,7 @@ def test_genes_that_a_query_did_not_measure_are_left_out(models):
 
 
 # ---------------------------------------------------------------------- the report
-@pytest.mark.parametrize("case", CASES, ids=str)
+@having("report")
 def test_every_model_has_a_report(case, adata):
     model = case.make(adata)
     model.train(max_epochs=2)

@@ -19,13 +19,15 @@ class Field:
     """Where a minibatch attribute comes from: its kind, and the argument of ``setup_anndata`` that names its key.
 
     ``required``: without that argument there is no set-up. ``missing``: the argument that names the value of cells whose category is
-    not known; they (and cells without a value) have the code -1, and it is no category.
+    not known; they (and cells without a value) have the code -1, and it is no category. ``part``: the model chooses among the features
+    (``Model.features``), and a cell's library size is that of all.
     """
 
     kind: Kind
     argument: str
     required: bool = False
     missing: str | None = None
+    part: bool = False
 
     @property
     def arguments(self) -> list[str]:
@@ -33,9 +35,9 @@ class Field:
         return [self.argument, *([self.missing] if self.missing else [])]
 
 
-def counts(argument: str) -> Any:
+def counts(argument: str, *, part: bool = False) -> Any:
     """A count matrix: a layer, or ``X`` where the key is None."""
-    return Field("counts", argument)
+    return Field("counts", argument, part=part)
 
 
 def category(argument: str, *, required: bool = False, missing: str | None = None) -> Any:
@@ -141,3 +143,13 @@ class LabelledCells(SizedCells):
     """Cells of which some have a known label, and the others the code -1."""
 
     label: Tensor = category("labels_key", required=True, missing="unlabeled_category")
+
+
+class MarkerCells(Batch):
+    """Cells of which a few features are read."""
+
+    x: Counts = counts("layer", part=True)
+    batch: Tensor = category("batch_key")
+    extra: dict[str, Tensor] = categories("categorical_covariate_keys")
+    numbers: Tensor | None = numbers("continuous_covariate_keys")
+    size: Tensor | None = number("size_factor_key")

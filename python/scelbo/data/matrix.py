@@ -44,13 +44,13 @@ def row_blocks(matrix: Any, size: int = 4096) -> Iterator[tuple[int, sparse.csr_
 class DiskCounts:
     """A count matrix that stays on disk; ``take`` reads the rows of one minibatch."""
 
-    def __init__(self, matrix: Any, columns: np.ndarray | None):  # columns: see counts_of
+    def __init__(self, matrix: Any, columns: np.ndarray | None, part: bool = False):  # see counts_of
         if isinstance(matrix, CSCDataset):
             raise DataError(
                 "the counts on disk are stored by column (CSC), so reading cells would read the whole file each time.",
                 "Write them by row first: adata = adata.to_memory(); adata.X = adata.X.tocsr(); adata.write_h5ad(...).",
             )
-        self.matrix, self.columns = matrix, columns
+        self.matrix, self.columns, self.part = matrix, columns, part
         self.n_vars = matrix.shape[1] if columns is None else len(columns)
 
     def __len__(self) -> int:
@@ -59,10 +59,10 @@ class DiskCounts:
     def take(self, rows: Tensor) -> Counts:
         """Files are read in sorted order without repeats; the order asked for is restored after that."""
         wanted, back = np.unique(rows.numpy(), return_inverse=True)
-        return _aligned(self.matrix[wanted], self.columns).take(torch.from_numpy(back))
+        return _aligned(self.matrix[wanted], self.columns, self.part).take(torch.from_numpy(back))
 
     def _blocks(self) -> Iterator[Counts]:
-        return (_aligned(block, self.columns) for _, block in row_blocks(self.matrix))
+        return (_aligned(block, self.columns, self.part) for _, block in row_blocks(self.matrix))
 
     @cached_property
     def size(self) -> Tensor:
@@ -74,23 +74,27 @@ class DiskCounts:
         return torch.stack([block.column_means(fn) * len(block) for block in self._blocks()]).sum(0) / len(self)
 
 
-def _aligned(matrix: Any, columns: np.ndarray | None) -> Counts:
+def _aligned(matrix: Any, columns: np.ndarray | None, part: bool = False) -> Counts:
     """Counts of the given columns in the given order; -1 is one that was not measured."""
     if columns is None:
         return Counts.of(matrix)
-    there = np.flatnonzero(columns >= 0)
-    rows = sparse.csr_matrix(matrix)[:, columns[there]]
+    there, whole = np.flatnonzero(columns >= 0), sparse.csr_matrix(matrix)
+    rows = whole[:, columns[there]]
     if len(there) == len(columns):
-        return Counts.of(rows)
-    out = Counts.of(sparse.csr_matrix((rows.data, there[rows.indices], rows.indptr), shape=(rows.shape[0], len(columns))))
-    out.measured = torch.from_numpy(columns >= 0)
+        out = Counts.of(rows)
+    else:
+        out = Counts.of(sparse.csr_matrix((rows.data, there[rows.indices], rows.indptr), shape=(rows.shape[0], len(columns))))
+        out.measured = torch.from_numpy(columns >= 0)
+    if part:
+        out.size = torch.from_numpy(np.asarray(whole.sum(1, dtype=np.float64), dtype=np.float32))
     return out
 
 
-def counts_of(adata: AnnData, layer: str | None, columns: np.ndarray | None) -> Counts | DiskCounts:
+def counts_of(adata: AnnData, layer: str | None, columns: np.ndarray | None, part: bool = False) -> Counts | DiskCounts:
     """All cells' counts: in memory where the AnnData is, else left on disk.
 
-    ``columns`` are where the features asked for stand (-1: not measured); None takes all as they are.
+    ``columns`` are where the features asked for stand (-1: not measured); None takes all as they are. ``part``: the library size is
+    that of all features, asked for or not.
     """
     matrix = matrix_of(adata, layer)
-    return DiskCounts(matrix, columns) if on_disk(matrix) else _aligned(matrix, columns)
+    return DiskCounts(matrix, columns, part) if on_disk(matrix) else _aligned(matrix, columns, part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -124,9 +124,9 @@ class Setup:
         return known.index(str(category))
 
     # ------------------------------------------------------------------ reading
-    def bind(self, adata: AnnData) -> Self:
-        """The same setup, with the features of ``adata``."""
-        return dataclasses.replace(self, var_names=tuple(map(str, adata.var_names)))
+    def bind(self, features: Iterable[object]) -> Self:
+        """The same setup, for a model of these features."""
+        return dataclasses.replace(self, var_names=tuple(map(str, features)))
 
     def read(self, adata: AnnData, cells_type: type[Batch]) -> Columns:
         """All cells, as the model reads them: features aligned by name, categories as codes."""
@@ -136,7 +136,7 @@ class Setup:
             asked = columns_asked(self.keys, declared)
             match declared.kind:
                 case "counts":
-                    out[name] = self._counts(adata, asked[0] if asked else None) if counts else Gone()
+                    out[name] = self._counts(adata, asked[0] if asked else None, declared.part) if counts else Gone()
                 case "category" if declared.missing:
                     text = _text(known(adata.obs, asked[0], declared, self.keys))
                     out[name] = torch.from_numpy(pd.Categorical(text, self.categories[name]).codes.astype(np.int64))
@@ -149,13 +149,14 @@ class Setup:
                     out[name] = torch.from_numpy(np.stack(values, 1)) if values else None
         return Columns(cells_type, out, adata.n_obs)
 
-    def _counts(self, adata: AnnData, layer: str | None) -> Counts | DiskCounts:
+    def _counts(self, adata: AnnData, layer: str | None, part: bool) -> Counts | DiskCounts:
         columns = self._columns_of(adata)
-        x = counts_of(adata, layer, columns)
+        x = counts_of(adata, layer, columns, part)
         empty = np.flatnonzero(x.size[:, 0].numpy() == 0)
         if columns is not None and len(empty):  # else set-up has looked
+            where = "" if part else f" in the model's {self.n_vars:,} features"
             raise DataError(
-                f"{len(empty):,} cells have no counts in the model's {self.n_vars:,} features, e.g. {adata.obs_names[empty[0]]}.",
+                f"{len(empty):,} cells have no counts{where}, e.g. {adata.obs_names[empty[0]]}.",
                 "Leave them out: no model can say anything about them.",
             )
         return x

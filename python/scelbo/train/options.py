@@ -32,6 +32,8 @@ class PlanOptions:
         Where the KL weight starts and ends.
     classification_ratio
         What the cross-entropy of known labels counts beside minus the ELBO, in models that learn labels.
+    entropy_weight
+        What the entropy of a cell's probable types counts beside minus the log likelihood, in models that have it.
     reduce_lr_on_plateau, lr_factor, lr_patience, lr_threshold, lr_min, lr_scheduler_metric
         Multiply the learning rate by ``lr_factor`` when the metric has not fallen for ``lr_patience`` validations.
     """
@@ -46,6 +48,7 @@ class PlanOptions:
     min_kl_weight: float = 0.0
     max_kl_weight: float = 1.0
     classification_ratio: float = 50.0
+    entropy_weight: float = 0.0
     reduce_lr_on_plateau: bool = False
     lr_factor: float = 0.6
     lr_patience: int = 30
@@ -79,7 +82,7 @@ class PlanOptions:
     @property
     def weights(self) -> dict[str, float]:
         """Penalty -> its weight."""
-        return {"classification_loss": self.classification_ratio}
+        return {"classification_loss": self.classification_ratio, "entropy": self.entropy_weight}
 
     def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:
         """The KL weight at an epoch (from 0) and step (from 0) of a training of ``max_epochs``."""

@@ -164,7 +164,7 @@ def check(
     told = None
     if forecast and not found.problems:
         try:
-            told = _forecast(cls, adata, Setup.noting(adata, cls.Cells, given, found.whole).bind(adata), model_kwargs or {})
+            told = _forecast(cls, adata, Setup.noting(adata, cls.Cells, given, found.whole), model_kwargs or {})
         except DataError as error:  # what this model cannot explain
             found.problem(error.args[0], error.hint)
     title = f"{cls.__name__} on {adata.n_obs:,} cells x {adata.n_vars:,} features"
@@ -177,6 +177,7 @@ def _forecast(cls: type[Model], adata: AnnData, setup: Setup, model_kwargs: dict
         train = split(n, options.train_size, options.validation_size, False, rng)[0]
         rows = np.sort(rng.choice(n, min(n, CELLS), replace=False))
         model = cls(adata if adata.isbacked else adata[rows], setup=setup, **model_kwargs)
+        setup = model.setup
         loader = Loader(model.read(), rows if adata.isbacked else np.arange(len(rows)), options.batch_size, rng)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         wall, cpu = _timed(model, loader, device)
