@@ -92,7 +92,7 @@ def optional_columns(model: Any) -> list[str]:
 
 def counts_all(kind: Any) -> bool:
     """Whether a model (or its class) reads the library sizes of all features, and models some."""
-    return any(getattr(f, "part", False) for f in kind.Cells.fields().values())
+    return any(f.part for f in kind.Cells.fields().values())
 
 
 def grouped(model: Any, adata: AnnData | None, groups: pd.DataFrame) -> AnnData:
