@@ -39,8 +39,10 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/differential.py
 	@$(peer) benchmarks/mapping.py
 	@$(peer) benchmarks/atac.py
+	@$(peer) benchmarks/labels.py
 	@$(peer) benchmarks/doublets.py
 	@$(peer) benchmarks/markers.py
+	@$(peer) benchmarks/topics.py
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-peer .r-lib articles demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info

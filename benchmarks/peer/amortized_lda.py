@@ -119,5 +119,5 @@ TWINS = twins.Twins(
     cases=CASES,
     richest=({}, {"n_topics": 5}),
     start=start,
-    only_ours={"encoder_reads": "counts", "n_layers": 1},
+    only_ours={"encoder_reads": "counts", "n_layers": 1, "dropout_rate": 0.1},
 )

@@ -157,7 +157,7 @@ class AmortizedLDA(Model):
     cell_topic_prior: float | list[float] | None = None
     topic_feature_prior: float | list[float] | None = None
     n_layers: int = 2
-    dropout_rate: float = 0.1
+    dropout_rate: float = 0.0
     encoder_reads: Literal["proportions", "counts"] = "proportions"
 
     Cells = CellsOfTopics
