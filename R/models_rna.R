@@ -108,6 +108,6 @@ autozi <- function(object, batch = NULL, labels = NULL, categorical = NULL, cont
 #' @export
 amortizedlda <- function(object, assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
                          n_topics = 20, n_hidden = 128, cell_topic_prior = NULL, topic_feature_prior = NULL,
-                         n_layers = 2, dropout_rate = 0.1, encoder_reads = "proportions") {
+                         n_layers = 2, dropout_rate = 0, encoder_reads = "proportions") {
   new_model("AmortizedLDA", as.list(environment()))
 }

@@ -3,7 +3,7 @@
 #' | result | Seurat | SingleCellExperiment |
 #' |---|---|---|
 #' | latent representation | `object[["scvi"]]`, a DimReduc with the key `scvi_` | `reducedDim(object, "SCVI")` |
-#' | loadings ([linearscvi()]), genes by topic ([amortizedlda()]) | `Loadings(object[["linearscvi"]])` | the attribute `"rotation"` of the `reducedDim` |
+#' | loadings ([linearscvi()]), genes by topic ([amortizedlda()]) | `Loadings(object[["linearscvi"]])` | its attribute `"rotation"` |
 #' | labels ([scanvi()], [cellassign()]) | columns `scanvi_label`, `scanvi_probability`, ... of the metadata | of the `colData` |
 #' | doublets ([solo()]) | `solo_call`, `solo_probability` in the metadata | in the `colData` |
 #' | zero-inflation ([autozi()]) | `autozi_probability`, `autozi_zero_inflated` of the assay's features | in the `rowData` |
