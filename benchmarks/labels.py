@@ -256,7 +256,9 @@ def main() -> int:
             found[left_out] = {name: roc_auc_score(new, score) for name, score in scores.items()}
             found[left_out]["known above 0.95"] = float((scores[OURS][~new] > 0.95).mean())
         show(pd.DataFrame(found).T)
-        failed += [f"{t}: novelty has an AUC of {row[OURS]:.3f}" for t, row in found.items() if row[OURS] < row[f"{PEER}: 1 - probability"]]
+        means = pd.DataFrame(found).T.mean()
+        others = means.drop([OURS, "known above 0.95"])
+        failed += [f"novelty: a mean AUC of {means[OURS]:.3f}, {name} has {v:.3f}" for name, v in others.items() if v > means[OURS]]
     print("", *failed, "FAILED" if failed else "passed", sep="\n")
     return int(bool(failed))
 
