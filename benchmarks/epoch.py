@@ -36,6 +36,8 @@ JOBS = {
     "scVI, NB": Job("SCVI", {"gene_likelihood": "nb"}, "genes", 3.0),
     "scVI, ZINB": Job("SCVI", {"gene_likelihood": "zinb"}, "genes", 2.5),
     "scANVI, ZINB": Job("SCANVI", {}, "genes", 2.5, LABELS),
+    "LDVAE": Job("LinearSCVI", {}, "genes", 3.0),
+    "AutoZI": Job("AUTOZI", {}, "genes", 3.0),
     "PeakVI, 33,000 regions": Job("PEAKVI", {}, "33k", 2.0),
     "PeakVI, 115,000 regions": Job("PEAKVI", {}, "115k", 2.0),
     "LDA, 20 topics": Job("AmortizedLDA", {}, "genes", 2.0, {}),
@@ -68,7 +70,7 @@ def scvi_tools(job: Job, adata: Any, epochs: int) -> list[float]:
 
     model = getattr(scvi.model, job.model)
     model.setup_anndata(adata, **job.keys)
-    more = {} if job.model in ("SCVI", "SCANVI") else {"early_stopping": False, "check_val_every_n_epoch": epochs + 1}
+    more = {"early_stopping": False, "check_val_every_n_epoch": epochs + 1} if job.model == "PEAKVI" else {}
     model(adata, **job.arguments).train(epochs, accelerator="cpu", enable_progress_bar=False, callbacks=[Clock()], **more)
     return ends
 

@@ -57,13 +57,18 @@ def cases() -> Iterator[Case]:
 
 def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
     """Every learnt number of an SCVI module."""
-    yield from blocks.encoder("z", ours.z, theirs.z_encoder)
-    if ours.l is not None:
-        yield from blocks.encoder("l", ours.l, theirs.l_encoder)
+    yield from beside_the_decoder(ours, theirs)
     yield from blocks.mlp("decoder", ours.decoder, theirs.decoder.px_decoder)
     yield from blocks.same("rho", ours.rho, theirs.decoder.px_scale_decoder[0])
     if ours.pi is not None:
         yield from blocks.same("pi", ours.pi, theirs.decoder.px_dropout_decoder)
+
+
+def beside_the_decoder(ours: Any, theirs: Any) -> Iterator[Pair]:
+    """Encoders, dispersion, library prior, embedded batches."""
+    yield from blocks.encoder("z", ours.z, theirs.z_encoder)
+    if ours.l is not None:
+        yield from blocks.encoder("l", ours.l, theirs.l_encoder)
     if isinstance(ours.log_theta, nn.Linear):
         yield from blocks.same("log_theta", ours.log_theta, theirs.decoder.px_r_decoder)
     elif isinstance(ours.log_theta, nn.ParameterDict):

@@ -5,10 +5,24 @@ from typing import Any
 
 from scelbo import data, errors, settings
 from scelbo.model import MODELS, Model
-from scelbo.models import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign
+from scelbo.models import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
 
 __version__ = "0.1.0"
-__all__ = ["PEAKVI", "SCANVI", "SCVI", "SOLO", "AmortizedLDA", "CellAssign", "Model", "data", "errors", "load", "settings"]
+__all__ = [
+    "AUTOZI",
+    "PEAKVI",
+    "SCANVI",
+    "SCVI",
+    "SOLO",
+    "AmortizedLDA",
+    "CellAssign",
+    "LinearSCVI",
+    "Model",
+    "data",
+    "errors",
+    "load",
+    "settings",
+]
 
 
 def load(folder: str | Path, adata: Any = None) -> Any:

@@ -104,8 +104,9 @@ class VAE(Module):
         return z
 
     def prior(self, q: Any, cells: Any) -> Any:
-        """p(latents), standard normal by default: a NamedTuple like q; None for latents that are known."""
-        return type(q)._make(None if isinstance(d, Known) else _standard(d) for d in q)
+        """p(latents): a NamedTuple like q. Standard normal by default; None for what is known, and for what is shared, which models add."""
+        shared = self.shared()
+        return type(q)(**{name: None if name in shared or isinstance(d, Known) else _standard(d) for name, d in q._asdict().items()})
 
     def of_cells(self, q: Any, cells: Any) -> dict[str, tuple[Any, Any]]:
         """Latent that each cell has of its own, and that is not known -> (its q, its prior)."""

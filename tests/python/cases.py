@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import scelbo
-from scelbo import PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign
+from scelbo import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,12 @@ CASES = [
     ),
     Case(SCANVI, keys={"batch_key": "batch", **LABELS}),
     Case(SCANVI, {"linear_classifier": True, "labels_in_elbo": False, "dispersion": "gene-label", "n_layers": 2}, {**COVARIATES, **LABELS}),
+    Case(LinearSCVI),
+    Case(LinearSCVI, {"gene_likelihood": "zinb", "bias": True, "dispersion": "gene-cell", "use_observed_lib_size": True}, COVARIATES),
+    Case(LinearSCVI, {"use_batch_norm": "encoder", "bias": True, "latent_distribution": "ln", "batch_representation": "embedding"}),
+    Case(AUTOZI),
+    Case(AUTOZI, {"zero_inflation": "gene-batch", "alpha_prior": None, "beta_prior": None, "use_observed_lib_size": False}, COVARIATES),
+    Case(AUTOZI, {"zero_inflation": "gene-label", "minimal_dropout": 0.0, "dispersion": "gene-batch"}, COVARIATES),
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),

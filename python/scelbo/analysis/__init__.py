@@ -8,6 +8,7 @@ from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_er
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.labels import annotate, predict, predict_sets
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
+from scelbo.analysis.loadings import loadings
 from scelbo.analysis.mapping import mapping_score, transfer_labels
 from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
@@ -15,9 +16,11 @@ from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_pa
 from scelbo.analysis.predictive_check import posterior_predictive_check
 from scelbo.analysis.report import report
 from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
+from scelbo.analysis.zero_inflation import alphas_betas, zero_inflation
 
 __all__ = [
     "aggregated_posterior",
+    "alphas_betas",
     "annotate",
     "batch_representation",
     "differential_abundance",
@@ -32,6 +35,7 @@ __all__ = [
     "latent_representation",
     "library_size_factors",
     "likelihood_parameters",
+    "loadings",
     "mapping_score",
     "marginal_ll",
     "minify",
@@ -50,4 +54,5 @@ __all__ = [
     "topic_proportions",
     "transfer_labels",
     "with_data",
+    "zero_inflation",
 ]

@@ -1,10 +1,12 @@
 """One file a model."""
 
 from scelbo.models.amortized_lda import AmortizedLDA
+from scelbo.models.autozi import AUTOZI
 from scelbo.models.cellassign import CellAssign
+from scelbo.models.linear_scvi import LinearSCVI
 from scelbo.models.peakvi import PEAKVI
 from scelbo.models.scanvi import SCANVI
 from scelbo.models.scvi import SCVI
 from scelbo.models.solo import SOLO
 
-__all__ = ["PEAKVI", "SCANVI", "SCVI", "SOLO", "AmortizedLDA", "CellAssign"]
+__all__ = ["AUTOZI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "AmortizedLDA", "CellAssign", "LinearSCVI"]

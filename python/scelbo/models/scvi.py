@@ -159,13 +159,15 @@ class SCVIModule(CountsVAE):
 
 
 def _dispersion(model: SCVI, setup: Setup, n_hidden: int) -> nn.Module:
-    match model.dispersion:
-        case "gene":
-            return nn.ParameterDict({"all": nn.Parameter(torch.randn(setup.n_vars))})
-        case "gene-cell":
-            return nn.Linear(n_hidden, setup.n_vars)
-    covariate = model.dispersion.removeprefix("gene-")
-    return PerCategory(covariate, setup.n_categories(covariate)[covariate], setup.n_vars)
+    return nn.Linear(n_hidden, setup.n_vars) if model.dispersion == "gene-cell" else per_gene(model.dispersion, setup)
+
+
+def per_gene(how: str, setup: Setup, spread: float = 1.0) -> nn.ParameterDict | PerCategory:
+    """A number for each gene (``"gene"``), or for each gene in each category (``"gene-batch"``), that start at random around zero."""
+    if how == "gene":
+        return nn.ParameterDict({"all": nn.Parameter(spread * torch.randn(setup.n_vars))})
+    covariate = how.removeprefix("gene-")
+    return PerCategory(covariate, setup.n_categories(covariate)[covariate], setup.n_vars, bound=spread)
 
 
 class SCVI(Model):
@@ -248,9 +250,14 @@ class SCVI(Model):
                 f"gene_likelihood={self.gene_likelihood!r} explains counts, and the data hold values that are not whole or are negative.",
                 "Set up the layer with raw counts, or choose gene_likelihood='normal'.",
             )
-        if self.dispersion == "gene-label" and setup.keys.get("labels_key") is None:
-            raise ArgumentError("dispersion='gene-label' needs labels.", "Name them: SCVI.setup_anndata(adata, labels_key=...).")
+        self.require_labels("dispersion", setup)
         return self.Module(self, setup)
+
+    def require_labels(self, name: str, setup: Setup) -> None:
+        """Raise if this hyper-parameter asks for labels that the data were not set up with."""
+        if getattr(self, name) == "gene-label" and setup.keys.get("labels_key") is None:
+            fix = f"Name them: {type(self).__name__}.setup_anndata(adata, labels_key=...)."
+            raise ArgumentError(f"{name}='gene-label' needs labels.", fix)
 
     get_latent_representation = analysis.latent_representation
     get_latent_library_size = analysis.latent_library_size

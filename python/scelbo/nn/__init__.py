@@ -1,8 +1,20 @@
 """Blocks that see covariates, and distributions of latents."""
 
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
-from scelbo.nn.distributions import Known, logistic_normal
-from scelbo.nn.mlp import MLP, Activation, BatchNorm, Classifier, Encoder, GaussianEncoder, GaussianMLP, PointEncoder, Where, norms_of
+from scelbo.nn.distributions import Fraction, Known, logistic_normal
+from scelbo.nn.mlp import (
+    MLP,
+    Activation,
+    BatchNorm,
+    Classifier,
+    Encoder,
+    GaussianEncoder,
+    GaussianMLP,
+    NormalisedLinear,
+    PointEncoder,
+    Where,
+    norms_of,
+)
 from scelbo.nn.neighbours import SCALES, odds_nearby
 
 __all__ = [
@@ -13,9 +25,11 @@ __all__ = [
     "Classifier",
     "ConditionalLinear",
     "Encoder",
+    "Fraction",
     "GaussianEncoder",
     "GaussianMLP",
     "Known",
+    "NormalisedLinear",
     "PerCategory",
     "PointEncoder",
     "Where",

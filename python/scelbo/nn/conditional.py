@@ -48,8 +48,9 @@ class PerCategory(nn.Module):
         """All rows, those of the reference first."""
         return torch.cat([self.fixed, self.table]) if len(self.fixed) else self.table
 
-    def forward(self, cells: Batch) -> Float[Tensor, "cells *shape"]:
-        rows = self.rows()
+    def forward(self, cells: Batch, scale: Tensor | None = None) -> Float[Tensor, "cells *shape"]:
+        """Each cell's row, times ``scale``."""
+        rows = self.rows() if scale is None else self.rows() * scale
         return rows.expand(len(cells), *rows.shape[1:]) if len(rows) == 1 else rows[cells.codes(self.covariate)]
 
     def set_row(self, i: int, value: Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Beta, Normal
 
 
 class Known:
@@ -32,3 +32,15 @@ def logistic_normal(alpha: Float[Tensor, " k"]) -> Normal:
     k, log = len(alpha), alpha.double().log()
     variance = (1 - 2 / k) / alpha.double() + (1 / alpha.double()).sum() / k**2
     return Normal((log - log.mean()).float(), variance.sqrt().float(), validate_args=False)
+
+
+class Fraction(Beta):
+    """A Beta whose draws stay a little clear of 0 and 1, where their logarithms are infinite."""
+
+    EDGE = 1e-6
+
+    def __init__(self, alpha: Tensor, beta: Tensor):
+        super().__init__(alpha, beta, validate_args=False)
+
+    def rsample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:  # type: ignore[override]
+        return super().rsample(sample_shape).clamp(self.EDGE, 1 - self.EDGE)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo.data import Batch, Counts
-from scelbo.nn.conditional import ConditionalLinear
+from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "gelu", "silu")}
@@ -95,6 +95,79 @@ class MLP(nn.Module):
             h = self.dropout(self.activation(y))
         assert isinstance(h, Tensor)
         return h
+
+
+class NormalisedLinear(MLP):
+    r"""A linear layer and its batch norm, in one product.
+
+    .. math:: \gamma \frac{y - E y}{\sqrt{\mathrm{Var}\,y + \epsilon}} + \beta, \qquad y = W h + \sum_k V_k[c_k] + U t + b
+
+    With all that is read in u (h, one-hot c, t) and all weights in A, output g has over a minibatch the mean :math:`a_g^T \bar u + b_g`
+    and the variance :math:`a_g^T \mathrm{Cov}(u)\, a_g`. So its statistics cost no pass over (cells, outputs), and the norm is folded into
+    the weights.
+    """
+
+    def __init__(
+        self, n_in: int, n_out: int, *,
+        categories: Mapping[str, int] | None = None, n_continuous: int = 0, batch_norm: bool = True, bias: bool = True,
+    ):  # fmt: skip
+        super().__init__(n_in, n_out, 1, categories=categories, n_continuous=n_continuous, batch_norm=batch_norm)
+        if not bias:
+            self.linear[0].bias = None  # type: ignore[assignment]
+
+    @property
+    def layer(self) -> ConditionalLinear:
+        """The linear layer."""
+        return self.linear[0]  # type: ignore[return-value]
+
+    @property
+    def tables(self) -> list[PerCategory]:
+        """What categories add; that of one category is zero."""
+        return [shift for shift in self.layer.shifts if len(shift.rows()) > 1]  # type: ignore[operator,misc]
+
+    def forward(self, h: Tensor, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:  # type: ignore[override]
+        layer, norm, tables = self.layer, self.norm[0][0], self.tables  # type: ignore[index]
+        if not isinstance(norm, BatchNorm):
+            return layer(h, cells, t)
+        scale, offset = self._of_minibatch(norm, h, cells, t) if norm.training else self.folded()
+        y = affine(h.flatten(0, -2), layer.weight * scale, offset).view(*h.shape[:-1], -1)
+        for shift in tables:
+            y = y + shift(cells, scale)
+        return y if layer.slope is None or t is None else y + t @ (layer.slope * scale)
+
+    def folded(self) -> tuple[Float[Tensor, " n_out"], Float[Tensor, " n_out"]]:
+        """What multiplies the weights, and what is then added, by the statistics that training has kept."""
+        norm, bias = self.norm[0][0], self.layer.bias  # type: ignore[index]
+        if not isinstance(norm, BatchNorm):
+            one = torch.ones_like(self.layer.weight[0])
+            return one, torch.zeros_like(one) if bias is None else bias
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return scale, norm.bias - (norm.running_mean if bias is None else norm.running_mean - bias) * scale
+
+    def _of_minibatch(self, norm: BatchNorm, h: Tensor, cells: Batch, t: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As :meth:`folded`, by the statistics of these cells, which are noted in the norm."""
+        layer = self.layer
+        read: list[Tensor] = [h]
+        weights: list[Tensor] = [layer.weight]
+        for shift in self.tables:
+            weights.append(shift.rows())
+            read.append(F.one_hot(cells.codes(shift.covariate), len(weights[-1])).to(h.dtype))
+        if layer.slope is not None and t is not None:
+            read.append(t)
+            weights.append(layer.slope)
+        u = torch.cat([r.expand(*h.shape[:-1], -1) for r in read], -1).flatten(0, -2)
+        middle, a = u.mean(0), torch.cat(weights)
+        u = u - middle
+        mean, var = middle @ a, (((u.T @ u) @ a) * a).sum(0) / len(u)
+        with torch.no_grad():
+            assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+            norm.num_batches_tracked += 1
+            rate = norm.momentum or 0.0
+            norm.running_mean.lerp_(mean if layer.bias is None else mean + layer.bias, rate)
+            norm.running_var.lerp_(var * (len(u) / max(1, len(u) - 1)), rate)
+        scale = norm.weight * (var.clamp_min(0) + norm.eps).rsqrt()
+        return scale, norm.bias - mean * scale
 
 
 class Encoder(nn.Module):
