@@ -8,13 +8,58 @@ runPEAKVI <- function(object, batch = NULL, ..., name = "PEAKVI") {
   run_model("peakvi", object, list(batch = batch, ...), name)
 }
 
+#' @rdname one_step
+#' @export
+runLinearSCVI <- function(object, batch = NULL, ..., name = "LinearSCVI") {
+  run_model("linearscvi", object, list(batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+runAUTOZI <- function(object, batch = NULL, ..., name = "AUTOZI") {
+  run_model("autozi", object, list(batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @param n_topics Number of topics: see [amortizedlda()].
+#' @export
+runAmortizedLDA <- function(object, n_topics = 20, ..., name = "AmortizedLDA") {
+  run_model("amortizedlda", object, list(n_topics = n_topics, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+runSCANVI <- function(object, labels = NULL, batch = NULL, unlabeled = NULL, from = NULL, ..., name = "SCANVI") {
+  run_scanvi(object, list(labels = labels, batch = batch, unlabeled = unlabeled, ...), from, name)
+}
+
+#' @rdname one_step
+#' @export
+runCellAssign <- function(object, markers, batch = NULL, ..., name = "CellAssign") {
+  run_model("cellassign", object, list(markers = markers, batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+runSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2, scvi = NULL, ...,
+                    solo_epochs = NULL, name = "SOLO") {
+  pairs <- list(expected_doublet_rate = expected_doublet_rate, doublet_ratio = doublet_ratio)
+  run_solo(object, list(batch = batch, ...), scvi, pairs, solo_epochs, name)
+}
+
 #' @rdname write_back
 #' @exportS3Method
 write_back.SingleCellExperiment <- function(model, object, name = model$class, features = NULL, ...) {
   source <- own_or(model, object)
-  z <- get_latent_representation(model, source)
-  rownames(z) <- colnames(object)
-  SingleCellExperiment::reducedDim(object, name) <- z
+  if (offers(model, "get_latent_representation")) {
+    z <- get_latent_representation(model, source)
+    rownames(z) <- colnames(object)
+    attr(z, "rotation") <- loadings_of(model) # where scater keeps those of a PCA
+    SingleCellExperiment::reducedDim(object, name) <- z
+  }
+  object <- add_metadata(object, prefixed(name, cell_columns(model, source)))
+  columns <- prefixed(name, feature_columns(model, rownames(object)))
+  for (column in names(columns)) SummarizedExperiment::rowData(object)[[column]] <- columns[[column]]
   if (!is.null(features)) {
     values <- denoised(model, source, features)
     colnames(values) <- colnames(object)

@@ -4,7 +4,7 @@
 #' data are no error here, and nothing is changed.
 #'
 #' @param object,batch,... As in [scvi()], all of its arguments: columns, `assay`, `layer`, `features`, `n_latent`, ...
-#' @param model The constructor's name, `"scvi"` or `"peakvi"`.
+#' @param model The constructor's name, `"scvi"`, `"peakvi"`, ...; any but [solo()], which is made of a trained model.
 #' @param forecast Time minibatches on up to 2,000 of the cells (some seconds); `FALSE` only looks at the data.
 #' @return A list that prints:
 #'
@@ -23,12 +23,14 @@
 #' }
 #' @export
 check_data <- function(object, batch = NULL, ..., model = "scvi", forecast = TRUE) {
-  check_names(model, constructors, "constructor")
+  check_names(model, made_of_cells, "constructor of models of cells")
   found <- new.env(parent = emptyenv())
   found$problems <- found$concerns <- list()
-  arguments <- arguments_of(get(model, mode = "function"), object, batch, ...)
-  data <- noting(read_arguments(arguments), found)
-  python <- core()[[toupper(model)]]
+  class <- constructors[[model]]
+  given <- c(list(object = object), if (!is.null(batch)) list(batch = batch), list(...))
+  arguments <- arguments_of(get(model, mode = "function"), given)
+  data <- noting(read_arguments(class, arguments), found)
+  python <- core()[[class]]
   answer <- if (!is.null(data)) {
     fields <- with_python(bridge()$typed(python, as_dict(data$fields)))
     asked <- c(list(adata = data$adata, forecast = forecast, model_kwargs = fields), data$keys)
@@ -42,15 +44,15 @@ check_data <- function(object, batch = NULL, ..., model = "scvi", forecast = TRU
   }
   checked <- list(problems = findings("problems"), concerns = findings("concerns"))
   checked$ok <- !nrow(checked$problems)
-  checked$title <- if (is.null(answer)) toupper(model) else reticulate::py_to_r(answer$title)
+  checked$title <- if (is.null(answer)) class else reticulate::py_to_r(answer$title)
   checked$forecast <- if (checked$ok) forecast_of(answer)
   structure(checked, class = "scelbo_check")
 }
 
 # All arguments that a constructor would have: matched, and with its defaults.
-arguments_of <- function(constructor, ...) {
+arguments_of <- function(constructor, given) {
   body(constructor) <- quote(as.list(environment()))
-  constructor(...)
+  do.call(constructor, given, quote = TRUE)
 }
 
 # Evaluates `expr`, which reads data: what is amiss becomes problems and concerns in `found`. NULL where it cannot go

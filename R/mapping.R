@@ -99,8 +99,7 @@ map_query <- function(class, object, reference, labels, score, arguments, name, 
   columns <- list()
   if (!is.null(labels)) columns <- transfer_labels(model, reference, labels)
   if (score) columns$mapping_score <- score_or_say(model, reference)
-  if (length(columns)) names(columns) <- paste0(tolower(name), "_", names(columns))
-  add_metadata(write_back(model, object, name = name), columns)
+  add_metadata(write_back(model, object, name = name), prefixed(name, columns))
 }
 
 # A score for each cell; none, and a word why, where the reference cannot tell.

@@ -11,22 +11,33 @@
 
 # A constructor's arguments, `as.list(environment())`, -> a model.
 new_model <- function(class, arguments, call = caller_env()) {
-  data <- read_arguments(arguments, call)
+  data <- read_arguments(class, arguments, call)
   answer <- with_python(bridge(call)$create(class, data$adata, as_dict(data$keys), as_dict(data$fields)), call = call)
-  model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
-  model$python <- heard(answer)
-  model$features <- names_of(data$adata$var_names)
-  model
+  handle_of(heard(answer), class, data)
 }
 
 # What the arguments name was read: `keys` are setup_anndata()'s, `fields` the Python class's.
-read_arguments <- function(arguments, call = caller_env()) {
+read_arguments <- function(class, arguments, call = caller_env()) {
   recipe <- arguments[c("assay", "layer", "features")]
   recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
+  python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
+  recipe$whole <- reticulate::py_to_r(bridge(call)$counts_all(python))
+  fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
   data <- read_data(arguments$object, recipe, call)
-  data$keys <- c(python_keys(data$recipe$columns), layer = data$layer, allow_non_counts = arguments$allow_non_counts)
-  data$fields <- arguments[setdiff(names(arguments), c(column_arguments, source_arguments))]
+  data$keys <- c(python_keys(data$recipe$columns), layer = data$layer, allow_non_counts = arguments$allow_non_counts,
+                 unlabeled_category = unknown_label(arguments))
+  data$fields <- fields
   data
+}
+
+unknown_label <- function(arguments) if (!is.null(arguments$unlabeled)) as.character(arguments$unlabeled)
+
+# A Python model and the data that it was made of -> a handle.
+handle_of <- function(python, class, data) {
+  model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
+  model$python <- python
+  model$features <- as.character(unlist(reticulate::py_to_r(python$setup$var_names)))
+  model
 }
 
 new_handle <- function(class, ...) {
@@ -42,6 +53,13 @@ python_keys <- function(columns) {
   many <- names(columns) %in% c("categorical", "continuous")
   columns[many] <- lapply(columns[many], as.list)
   setNames(columns, words[names(columns)])
+}
+
+# R's words for hyper-parameters -> Python's, where they differ.
+python_fields <- function(fields, call = caller_env()) {
+  if ("markers" %in% names(fields)) fields["markers"] <- list(as_markers(fields$markers, call))
+  names(fields)[names(fields) == "markers"] <- "cell_type_markers"
+  fields
 }
 
 as_dict <- function(x) reticulate::py_dict(as.list(names(x)), unname(as.list(x)), convert = FALSE)
@@ -80,14 +98,25 @@ alike <- list(
   c(get_latent_library_size = "get_latent_library_size()", get_library_size_factors = "get_library_size_factors()"),
   c(posterior_predictive_check = "posterior_predictive_check()",
     posterior_predictive_sample = "posterior_predictive_sample()"),
-  c(get_mapping_score = "get_mapping_score()", transfer_labels = "transfer_labels()")
+  c(get_mapping_score = "get_mapping_score()", transfer_labels = "transfer_labels()"),
+  c(predict = "predict()", transfer_labels = "transfer_labels()"),
+  c(annotate_cells = "annotate_cells()", get_doublets = "get_doublets()", predict = "predict()",
+    transfer_labels = "transfer_labels()"),
+  c(get_loadings = "get_loadings()", get_feature_by_topic = "get_feature_by_topic()"),
+  c(get_latent_representation = "get_latent_representation()",
+    predict = "predict(): it says of each cell what it is, and has no latent space")
 )
 
-offers <- function(model, question) reticulate::py_has_attr(python_model(model), question)
+# Questions that go by another name in Python.
+asked_as <- c(annotate_cells = "annotate")
+python_question <- function(question) if (question %in% names(asked_as)) asked_as[[question]] else question
+
+offers <- function(model, question) reticulate::py_has_attr(python_model(model), python_question(question))
 
 check_offered <- function(model, question, call) {
   if (offers(model, question)) return(invisible())
-  known <- sort(intersect(getNamespaceExports("scelbo"), names(model$python)))
+  functions <- setdiff(c(getNamespaceExports("scelbo"), "predict"), names(constructors))
+  known <- sort(functions[vapply(functions, python_question, "") %in% names(model$python)])
   kin <- unlist(Filter(function(questions) question %in% names(questions), alike))
   nearest <- kin[names(kin) %in% known]
   abort_scelbo(
@@ -104,7 +133,14 @@ ask <- function(handle, question, ..., call = caller_env()) {
   arguments <- arguments[!vapply(arguments, is.null, NA)]
   python <- python_model(handle, call)
   check_offered(handle, question, call)
-  heard(with_python(bridge(call)$ask(python, question, as_dict(arguments)), call = call))
+  heard(with_python(bridge(call)$ask(python, python_question(question), as_dict(arguments)), call = call))
+}
+
+# Another model, which a class makes of a trained one.
+ask_class <- function(class, question, ..., call = caller_env()) {
+  arguments <- rlang::list2(...)
+  arguments <- as_dict(arguments[!vapply(arguments, is.null, NA)])
+  heard(with_python(bridge(call)$ask(core(call)[[class]], question, arguments), call = call))
 }
 
 # The cells that a question is about: those of `object`, read as the model's own were, or the model's own. A question
@@ -125,7 +161,7 @@ print.scelbo_model <- function(x, ...) {
   about <- summary(x)
   print_head(about)
   changed <- about$arguments[about$changed]
-  if (length(changed)) cli::cat_line("  ", paste(names(changed), changed, sep = " = ", collapse = ", "))
+  if (length(changed)) cli::cat_line("  ", paste(names(changed), in_short(changed), sep = " = ", collapse = ", "))
   invisible(x)
 }
 
@@ -153,11 +189,19 @@ summary.scelbo_model <- function(object, ...) {
 #' @export
 print.summary.scelbo_model <- function(x, ...) {
   print_head(x)
-  shown <- function(value) if (is.null(value)) "NULL" else format(value, digits = 5)
-  table <- function(values) cli::cat_line("  ", format(names(values)), "  ", vapply(values, shown, ""))
+  table <- function(values) cli::cat_line("  ", format(names(values)), "  ", in_short(values))
   table(c(x$arguments, list(parameters = x$parameters)))
   if (nrow(x$last)) table(x$last)
   invisible(x)
+}
+
+# The values of arguments in a few letters each.
+in_short <- function(values) {
+  vapply(values, function(value) {
+    if (is.null(value)) return("NULL")
+    if (is.list(value) || length(value) > 3) return(some_of(names(value) %||% as.character(value), 4))
+    paste(format(value, digits = 5), collapse = ", ")
+  }, "")
 }
 
 #' The training history of a model

@@ -1,5 +1,9 @@
 # Each is named after its Python class, in lower case.
-constructors <- c("scvi", "peakvi")
+constructors <- c(
+  scvi = "SCVI", peakvi = "PEAKVI", linearscvi = "LinearSCVI", scanvi = "SCANVI", autozi = "AUTOZI",
+  amortizedlda = "AmortizedLDA", cellassign = "CellAssign", solo = "SOLO"
+)
+made_of_cells <- setdiff(names(constructors), "solo") # which is made of a trained model
 
 #' Single-cell variational inference (scVI)
 #'

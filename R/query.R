@@ -23,8 +23,9 @@
 #' @return `load_query_data()`: a `scelbo_model` of the new cells. `MapQuerySCVI()`, `mapQuerySCVI()`: the new cells'
 #'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs; and
 #'   with labels, their probability and the mapping score in its metadata. `MapQueryPEAKVI()`, `mapQueryPEAKVI()`: the
-#'   same for [peakvi()]; the columns begin with `peakvi_`.
-#' @seealso [get_mapping_score()], [transfer_labels()].
+#'   same for [peakvi()]; the columns begin with `peakvi_`. `MapQuerySCANVI()`, `mapQuerySCANVI()`: labels and how far to
+#'   trust them are the reference's classifier's, as [RunSCANVI()] writes them; the new cells need no column of labels.
+#' @seealso [get_mapping_score()], [transfer_labels()], [annotate_cells()].
 #' @section Errors: `scelbo_setup_error` where the new cells lack a column of the reference (with the nearest match),
 #'   `scelbo_data_error` where they lack more than half of its features, `scelbo_training_error` where the reference is
 #'   not trained.
@@ -42,6 +43,11 @@
 #' query <- MapQuerySCVI(query, atlas, labels = "cell_type") # query[["scvi"]] lies in the space of atlas[["scvi"]]
 #' tapply(query$scvi_mapping_score, query$scvi_label, median) # near 0: unlike any cell of the atlas
 #' both <- merge(atlas, query, merge.dr = "scvi")
+#'
+#' # or by a classifier
+#' atlas <- RunSCANVI(atlas, labels = "cell_type", batch = "study")
+#' query <- MapQuerySCANVI(query, atlas)
+#' table(query$scanvi_label[query$scanvi_novelty < 0.95])
 #' }
 #' @export
 load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfrozen = FALSE, freeze_dropout = FALSE,
@@ -108,4 +114,16 @@ MapQueryPEAKVI <- function(object, reference, labels = NULL, score = TRUE, ..., 
 #' @export
 mapQueryPEAKVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "PEAKVI") {
   map_query("PEAKVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+MapQuerySCANVI <- function(object, reference, score = TRUE, ..., name = "scanvi") {
+  map_query("SCANVI", object, reference, NULL, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQuerySCANVI <- function(object, reference, score = TRUE, ..., name = "SCANVI") {
+  map_query("SCANVI", object, reference, NULL, score, list(...), name)
 }

@@ -18,7 +18,7 @@ NULL
 
 #' @rdname questions
 #' @details `get_latent_representation()`: a matrix, cells x `n_latent`: the mean of \eqn{q(z \mid x)}{q(z | x)}, or one
-#'   draw of it where `give_mean = FALSE`.
+#'   draw of it where `give_mean = FALSE`. (Of an [amortizedlda()] model cells x topics, each cell's shares of them.)
 #' @param give_mean Mean (`TRUE`) or a random draw.
 #' @export
 get_latent_representation <- function(model, ...) UseMethod("get_latent_representation")
@@ -29,12 +29,23 @@ get_latent_representation.scelbo_model <- function(model, object = NULL, cells =
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
   z <- ask(model, "get_latent_representation", adata = about$adata, indices = at, give_mean = give_mean, ...)
-  z <- reticulate::py_to_r(z)
-  dimnames(z) <- list(chosen(about$cells, at), latent_names(model, ncol(z)))
-  z
+  by_latent(model, z, chosen(about$cells, at))
 }
 
-latent_names <- function(model, n) paste0(tolower(model$class), "_", seq_len(n))
+latent_names <- function(model, n) {
+  paste0(if (offers(model, "get_feature_by_topic")) "topic" else tolower(model$class), "_", seq_len(n))
+}
+
+# Python's array or data frame -> a matrix with a column for each latent dimension.
+by_latent <- function(model, values, rows, more = NULL) {
+  values <- as_numbers(values)
+  dimnames(values) <- list(rows, c(latent_names(model, ncol(values) - length(more)), more))
+  values
+}
+
+as_numbers <- function(values) {
+  reticulate::py_to_r(if (reticulate::py_has_attr(values, "to_numpy")) values$to_numpy() else values)
+}
 
 #' @rdname questions
 #' @details `get_latent_library_size()`: the library size \eqn{\ell}{l} of each cell, in counts: inferred where it is

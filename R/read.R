@@ -2,16 +2,19 @@
 
 # Arguments of every constructor that say what is read; all others are fields of the Python class.
 column_arguments <- c("batch", "labels", "categorical", "continuous", "size_factor")
-source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts")
+source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts", "unlabeled")
 
-# `recipe` says where: assay, layer, features (those in `absent` need not be there), columns. The answer holds the
-# AnnData and the recipe as it was resolved, so that another object can be read likewise.
+# `recipe` says where: assay, layer, features (those in `absent` need not be there; none and `whole`: all that there
+# are), columns (those in `optional` need not be there). The answer holds the AnnData and the recipe as it was resolved,
+# so that another object can be read likewise.
 read_data <- function(object, recipe, call = caller_env()) {
   if (is_anndata(object)) return(read_anndata(object, recipe, call))
   cells <- read_cells(object, recipe$assay, recipe$layer, call)
-  recipe$columns <- find_columns(recipe$columns, cells$obs, call)
+  recipe$columns <- find_columns(columns_needed(recipe, names(cells$obs)), cells$obs, call)
   variable <- intersect(cells$variable, rownames(cells$counts))
-  recipe$features <- recipe$features %||% if (length(variable)) variable else rownames(cells$counts)
+  if (!isTRUE(recipe$whole)) {
+    recipe$features <- recipe$features %||% if (length(variable)) variable else rownames(cells$counts)
+  }
   for (name in category_columns(recipe$columns)) cells$obs[[name]] <- as_category(cells$obs[[name]])
   features <- features_there(recipe, rownames(cells$counts))
   list(
@@ -25,8 +28,9 @@ read_data <- function(object, recipe, call = caller_env()) {
 read_anndata <- function(object, recipe, call) {
   adata <- python_anndata(object, call = call)
   adata <- python_anndata(adata, features_there(recipe, names_of(adata$var_names)), call)
-  recipe$features <- recipe$features %||% names_of(adata$var_names)
-  recipe$columns <- find_columns(recipe$columns, from_pandas(adata$obs), call)
+  if (!isTRUE(recipe$whole)) recipe$features <- recipe$features %||% names_of(adata$var_names)
+  obs <- from_pandas(adata$obs)
+  recipe$columns <- find_columns(columns_needed(recipe, names(obs)), obs, call)
   has_layer <- recipe$layer %in% unlist(reticulate::py_to_r(bridge()$layers(adata)))
   list(adata = adata, recipe = recipe, cells = names_of(adata$obs_names), variable = character(),
        layer = if (has_layer) recipe$layer)
@@ -34,6 +38,7 @@ read_anndata <- function(object, recipe, call) {
 
 # Other cells for a Python model, read as its own were; their counts are put where it looks for them.
 read_like <- function(python, object, recipe, call = caller_env()) {
+  recipe$optional <- as.character(unlist(reticulate::py_to_r(bridge(call)$optional_columns(python))))
   data <- read_data(object, recipe, call)
   data$adata <- with_python(bridge(call)$placed(python, data$adata, data$layer), call = call)
   data
@@ -41,6 +46,12 @@ read_like <- function(python, object, recipe, call = caller_env()) {
 
 features_there <- function(recipe, known) {
   if (length(recipe$absent)) setdiff(recipe$features, setdiff(recipe$absent, known)) else recipe$features
+}
+
+columns_needed <- function(recipe, known) {
+  lapply(recipe$columns, function(asked) {
+    if (is.character(asked)) setdiff(asked, setdiff(recipe$optional, known)) else asked
+  })
 }
 
 names_of <- function(index) as.character(reticulate::py_to_r(index$astype("str")$tolist()))

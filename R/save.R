@@ -29,10 +29,12 @@ save_model <- function(model, folder, overwrite = FALSE) {
 load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
   python <- with_python(core()$load(path.expand(folder)))
   about <- reticulate::py_to_r(with_python(bridge()$about(python)))
-  recipe <- list(assay = assay, layer = layer, features = as.character(unlist(about$features)),
+  features <- as.character(unlist(about$features))
+  whole <- reticulate::py_to_r(bridge()$counts_all(python))
+  recipe <- list(assay = assay, layer = layer, features = if (!whole) features, whole = whole,
                  absent = as.character(unlist(about$absent)), columns = r_columns(about$keys))
-  model <- new_handle(about$class, recipe = recipe, cells = character(), features = recipe$features,
-                      variable = character(), has_data = FALSE)
+  model <- new_handle(about$class, recipe = recipe, cells = character(), features = features, variable = character(),
+                      has_data = FALSE)
   model$python <- python
   model$cells <- cells_held(python)
   model$has_data <- length(model$cells) > 0

@@ -9,7 +9,9 @@
 #' - Seurat: [RunSCVI()], [FindMarkersSCVI()] and [MapQuerySCVI()];
 #' - Bioconductor: [runSCVI()] and [mapQuerySCVI()].
 #'
-#' Open chromatin has [peakvi()], [RunPEAKVI()], [runPEAKVI()] and the questions of [accessibility].
+#' Further models of RNA go by the same three ways: [linearscvi()] (loadings), [scanvi()], [cellassign()] and [solo()]
+#' ([labels] of cells), [autozi()] (zero-inflation) and [amortizedlda()] (topics). Open chromatin has [peakvi()],
+#' [RunPEAKVI()], [runPEAKVI()] and the questions of [accessibility].
 #'
 #' The models run in Python. [install_backend()] sets it up once,
 #' [backend_status()] says what is there.
@@ -19,7 +21,7 @@
 #' @importFrom cli pb_bar pb_current pb_eta_str pb_extra pb_name pb_total
 #' @importFrom methods as is slot slotNames
 #' @importFrom rlang %||% .data abort caller_env
-#' @importFrom stats setNames
+#' @importFrom stats predict setNames
 #' @importFrom utils head
 NULL
 

@@ -1,17 +1,28 @@
 #' A model from object to object, in one step
 #'
-#' Fits a model to the object's counts, trains it by [train()], and writes the latent representation and the model back:
-#' `RunSCVI()` in Seurat's words, `runSCVI()` in Bioconductor's, of [scvi()]; `RunPEAKVI()` and `runPEAKVI()` of
-#' [peakvi()]. Nothing else in the object changes.
+#' Fits a model to the object's counts, trains it by [train()], and writes what it says and the model back: `RunSCVI()` in
+#' Seurat's words, `runSCVI()` in Bioconductor's, of [scvi()]; and so on, each named after its model. Nothing else in the
+#' object changes.
 #'
 #' @param object A Seurat object of any version (split layers are joined for reading and stay split), or a
 #'   SingleCellExperiment.
 #' @param batch Column of the batch, or a formula such as `~ batch + donor + percent.mt`: see [scvi()].
-#' @param ... Further arguments of [scvi()] or [peakvi()] (`assay`, `features`, `n_latent`, ...) and of [train()]
+#' @param ... Further arguments of the model's constructor (`assay`, `features`, `n_latent`, ...) and of [train()]
 #'   (`max_epochs`, `seed`, `device`, `verbose`, `batch_size`, ...).
-#' @param name Name of the reduction.
-#' @return The object with the model (see [get_model()]) and its latent representation, cells x `n_latent`: Seurat's
-#'   DimReduc `name` with that key, or `reducedDim(object, name)`.
+#' @param name Name of the reduction and of the model; columns begin with it (in lower case).
+#' @return The object with the model (see [get_model()]) and what [write_back()] lists: its latent representation, cells x
+#'   `n_latent`, is Seurat's DimReduc `name` with that key, or `reducedDim(object, name)`. Beside it:
+#'
+#'   - `RunLinearSCVI()`: loadings, for `Seurat::VizDimLoadings()`; in a SingleCellExperiment the attribute `"rotation"`
+#'     of the reduced dimensions, as scater has them for a PCA. See [get_loadings()].
+#'   - `RunAmortizedLDA()`: each cell's shares of topics for a latent representation, and genes by topic for loadings.
+#'   - `RunSCANVI()`: in the metadata `scanvi_label`, `scanvi_probability`, `scanvi_set_size` and `scanvi_novelty`, see
+#'     [annotate_cells()].
+#'   - `RunAUTOZI()`: in the assay's feature metadata (`rowData`) `autozi_probability` and `autozi_zero_inflated`, see
+#'     [get_zero_inflation()]; `NA` of features that are not in the model.
+#'   - `RunCellAssign()`: `cellassign_label` and `cellassign_probability` in the metadata; no latent representation.
+#'   - `RunSOLO()`: `solo_call` (`"doublet"` or `"singlet"`) and `solo_probability` of a doublet in the metadata; no latent
+#'     representation. See [get_doublets()].
 #' @seealso [FindMarkersSCVI()], [FindMarkersPEAKVI()], [write_back()].
 #' @examples
 #' \dontrun{
@@ -22,6 +33,18 @@
 #' sce <- scater::runUMAP(sce, dimred = "SCVI")
 #'
 #' so <- RunPEAKVI(so, batch = "donor", assay = "peaks")
+#'
+#' so <- RunLinearSCVI(so, batch = "donor")
+#' Seurat::VizDimLoadings(so, dims = 1:2, reduction = "linearscvi")
+#'
+#' so <- RunSCANVI(so, labels = "cell_type", batch = "donor", unlabeled = "unknown")
+#' so <- RunSCANVI(so, labels = "cell_type", from = "scvi") # go on from the model that RunSCVI() left
+#' Seurat::DimPlot(so, reduction = "scanvi", group.by = "scanvi_label")
+#'
+#' so <- RunCellAssign(so, list(B = c("MS4A1", "CD79A"), T = c("CD3D", "CD3E"), other = character()))
+#'
+#' so <- RunSOLO(so, batch = "lane", expected_doublet_rate = 0.08)
+#' so <- subset(so, solo_call == "singlet")
 #' }
 #' @name one_step
 NULL
@@ -36,15 +59,73 @@ RunPEAKVI <- function(object, batch = NULL, ..., name = "peakvi") {
   run_model("peakvi", object, list(batch = batch, ...), name)
 }
 
+#' @rdname one_step
+#' @export
+RunLinearSCVI <- function(object, batch = NULL, ..., name = "linearscvi") {
+  run_model("linearscvi", object, list(batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+RunAUTOZI <- function(object, batch = NULL, ..., name = "autozi") {
+  run_model("autozi", object, list(batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+RunAmortizedLDA <- function(object, n_topics = 20, ..., name = "amortizedlda") {
+  run_model("amortizedlda", object, list(n_topics = n_topics, ...), name)
+}
+
+#' @rdname one_step
+#' @param labels,unlabeled Column with known labels, and the value in it that stands for unknown: see [scanvi()].
+#' @param from A trained [scvi()] model to start from, or the name of one in the object (then `batch` and the like are
+#'   that model's): see [scanvi_from_scvi()].
+#' @export
+RunSCANVI <- function(object, labels = NULL, batch = NULL, unlabeled = NULL, from = NULL, ..., name = "scanvi") {
+  run_scanvi(object, list(labels = labels, batch = batch, unlabeled = unlabeled, ...), from, name)
+}
+
+#' @rdname one_step
+#' @param markers Which genes mark which types: see [cellassign()].
+#' @export
+RunCellAssign <- function(object, markers, batch = NULL, ..., name = "cellassign") {
+  run_model("cellassign", object, list(markers = markers, batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @param expected_doublet_rate,doublet_ratio Share of doublets, for all lanes or for each; sums for each cell: see
+#'   [solo()]. The lanes are `batch`, of the [scvi()] model that `RunSOLO()` trains first. What else there is in `...` is
+#'   that model's; `seed`, `device`, `threads`, `verbose` and `batch_size` are both trainings'.
+#' @param scvi A trained [scvi()] model to use in place of a new one, or the name of one in the object.
+#' @param solo_epochs At most so many epochs of Solo itself (`max_epochs` are scVI's).
+#' @export
+RunSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2, scvi = NULL, ...,
+                    solo_epochs = NULL, name = "solo") {
+  pairs <- list(expected_doublet_rate = expected_doublet_rate, doublet_ratio = doublet_ratio)
+  run_solo(object, list(batch = batch, ...), scvi, pairs, solo_epochs, name)
+}
+
 #' @rdname write_back
 #' @exportS3Method
 write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, ...) {
   source <- own_or(model, object)
-  z <- get_latent_representation(model, source)
   key <- seurat_key(name)
-  colnames(z) <- paste0(key, seq_len(ncol(z)))
   assay <- model$recipe$assay %||% SeuratObject::DefaultAssay(object)
-  object[[name]] <- SeuratObject::CreateDimReducObject(embeddings = z, key = key, assay = assay)
+  if (offers(model, "get_latent_representation")) {
+    parts <- list(embeddings = get_latent_representation(model, source), loadings = loadings_of(model))
+    parts <- lapply(parts[lengths(parts) > 0], function(x) {
+      colnames(x) <- paste0(key, seq_len(ncol(x)))
+      x
+    })
+    object[[name]] <- do.call(SeuratObject::CreateDimReducObject, c(parts, key = key, assay = assay))
+  }
+  object <- add_metadata(object, prefixed(name, cell_columns(model, source)))
+  columns <- prefixed(name, feature_columns(model, rownames(object[[assay]])))
+  if (length(columns)) {
+    columns <- data.frame(columns, row.names = rownames(object[[assay]]), check.names = FALSE)
+    object[[assay]] <- SeuratObject::AddMetaData(object[[assay]], columns)
+  }
   if (!is.null(features)) {
     values <- as(denoised(model, source, features), "CsparseMatrix")
     is_v5 <- inherits(object[[assay]], "StdAssay")

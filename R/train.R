@@ -1,9 +1,9 @@
 #' Train a model
 #'
-#' Maximises the evidence lower bound by Adam (for [peakvi()] AdamW), over minibatches. Press Ctrl-C (or Esc, or the stop
+#' Maximises the evidence lower bound by Adam (for some models AdamW), over minibatches. Press Ctrl-C (or Esc, or the stop
 #' button) once to stop at the next minibatch and keep what was learnt; press it twice to give up.
 #'
-#' @param model A `scelbo_model`, as made by [scvi()] or [peakvi()].
+#' @param model A `scelbo_model`, as made by [scvi()] or another constructor.
 #' @param max_epochs How often to pass over the cells. `NULL`: `min(400, 400 * 20000 / cells)`; of a [peakvi()] model 500,
 #'   or fewer, as it stops once the reconstruction of held-out cells has not improved for 50 epochs.
 #' @param seed The same seed gives the same model, in R and in Python. R's own random numbers are not touched.

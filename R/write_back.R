@@ -3,6 +3,10 @@
 #' | result | Seurat | SingleCellExperiment |
 #' |---|---|---|
 #' | latent representation | `object[["scvi"]]`, a DimReduc with the key `scvi_` | `reducedDim(object, "SCVI")` |
+#' | loadings ([linearscvi()]), genes by topic ([amortizedlda()]) | `Loadings(object[["linearscvi"]])` | its attribute `"rotation"` |
+#' | labels ([scanvi()], [cellassign()]) | columns `scanvi_label`, `scanvi_probability`, ... of the metadata | of the `colData` |
+#' | doublets ([solo()]) | `solo_call`, `solo_probability` in the metadata | in the `colData` |
+#' | zero-inflation ([autozi()]) | `autozi_probability`, `autozi_zero_inflated` of the assay's features | in the `rowData` |
 #' | normalised values of `features` | the assay `scvi_normalized` | `altExp(object, "scvi_normalized")` |
 #' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
 #'
@@ -12,7 +16,7 @@
 #'
 #' @param model A trained `scelbo_model`.
 #' @param object A Seurat object or a SingleCellExperiment.
-#' @param name Of the reduction and of the model in the object.
+#' @param name Of the reduction and of the model in the object; columns begin with it (in lower case).
 #' @param features Names of features whose normalised values to add; none by default.
 #' @param ... Not used.
 #' @return The object with the results. [get_model()] takes the model out again, also after `saveRDS()` and `readRDS()`.
@@ -71,8 +75,39 @@ models_in.default <- function(object) NULL
 
 # What a model says of features once noise is taken out: features x cells.
 denoised <- function(model, object, features) {
-  if (offers(model, "get_normalized_expression")) return(get_normalized_expression(model, object, features))
-  get_normalized_accessibility(model, object, features)
+  if (offers(model, "get_normalized_accessibility")) return(get_normalized_accessibility(model, object, features))
+  get_normalized_expression(model, object, features)
+}
+
+# What a model says of each latent dimension and feature, features x dimensions; of few models NULL.
+loadings_of <- function(model) {
+  if (offers(model, "get_loadings")) return(get_loadings(model))
+  if (offers(model, "get_feature_by_topic")) get_feature_by_topic(model)
+}
+
+# What a model says of each cell, as columns of metadata: a list.
+cell_columns <- function(model, object) {
+  if (offers(model, "annotate_cells")) return(as.list(annotate_cells(model, object)))
+  if (!offers(model, "predict")) return(list())
+  chance <- predict(model, object, type = "probability")
+  best <- most_probable(chance)
+  if (offers(model, "get_doublets")) return(list(call = best, probability = unname(chance[, "doublet"])))
+  list(label = best, probability = unname(apply(chance, 1, max)))
+}
+
+# What a model says of each feature, as columns beside the object's features; NA where it was not in the model.
+feature_columns <- function(model, features) {
+  if (!offers(model, "get_zero_inflation")) return(list())
+  table <- get_zero_inflation(model)
+  by <- intersect(c("batch", "label"), names(table))
+  parts <- if (length(by)) split(table, table[[by]]) else list(table)
+  told <- c("probability", "zero_inflated")
+  unlist(lapply(parts, function(part) as.list(part[match(features, part$feature), told])), recursive = FALSE)
+}
+
+# Named after the reduction: "scanvi_label".
+prefixed <- function(name, columns) {
+  setNames(columns, if (length(columns)) paste0(tolower(name), "_", names(columns)))
 }
 
 # The object's cells and the model's: the same? Then the model's own data answer, and nothing is read twice.
@@ -90,18 +125,4 @@ give_cells <- function(model, object) {
     model$has_data <- TRUE
   }
   model
-}
-
-# One step from object to object: construct, train, write back.
-run_model <- function(constructor, object, arguments, name) {
-  write_back(fit_model(constructor, object, arguments), object, name = name)
-}
-
-# Arguments that the constructor (given by name, so that errors can tell it) does not know are train()'s; `verbose` may
-# be both's.
-fit_model <- function(constructor, object, arguments) {
-  constructing <- names(arguments) %in% names(formals(constructor))
-  training <- !constructing | names(arguments) %in% names(formals(train.scelbo_model))
-  model <- eval(rlang::call2(constructor, object = quote(object), !!!arguments[constructing]))
-  eval(rlang::call2("train", quote(model), !!!arguments[training]), list(model = model))
 }

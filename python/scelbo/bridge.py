@@ -84,6 +84,17 @@ def placed(model: Any, adata: AnnData, layer: str | None = None) -> AnnData:
     return AnnData(x, obs=adata.obs, var=adata.var, layers=None if wanted is None else {wanted: x})
 
 
+def optional_columns(model: Any) -> list[str]:
+    """Columns of ``obs`` that further cells need not have: a label may be missing of all of them."""
+    keys = model.setup.keys
+    return [keys[f.argument] for f in model.Cells.fields().values() if f.missing and keys.get(f.argument)]
+
+
+def counts_all(kind: Any) -> bool:
+    """Whether a model (or its class) reads the library sizes of all features, and models some."""
+    return any(f.part for f in kind.Cells.fields().values())
+
+
 def grouped(model: Any, adata: AnnData | None, groups: pd.DataFrame) -> AnnData:
     """The cells of ``adata`` (or the model's own) with the columns of ``groups`` beside theirs; counts are shared, not copied."""
     cells = model.adata if adata is None else adata

@@ -1,21 +1,47 @@
 skip_without_backend()
 
+# Those of a Python class, with their defaults.
+hyperparameters <- function(python) {
+  names <- names(reticulate::py_to_r(reticulate::import_builtins(FALSE)$dict(python$hyperparameters())))
+  lapply(setNames(names, names), function(name) reticulate::py_to_r(python[[name]]))
+}
+
 test_that("every constructor has its Python model's arguments and defaults", {
-  for (constructor in constructors) {
-    python <- core()[[toupper(constructor)]]
-    names <- names(reticulate::py_to_r(reticulate::import_builtins(FALSE)$dict(python$hyperparameters())))
+  for (constructor in made_of_cells) {
+    python <- core()[[constructors[[constructor]]]]
+    defaults <- hyperparameters(python)
     ours <- formals(constructor)
     ours <- ours[setdiff(names(ours), c(column_arguments, source_arguments))]
-    expect_named(ours, names, info = constructor)
-    defaults <- lapply(setNames(names, names), function(name) reticulate::py_to_r(python[[name]]))
+    names(ours)[names(ours) == "markers"] <- "cell_type_markers"
+    expect_named(ours, names(defaults), info = constructor)
     expect_equal(lapply(ours, eval), defaults, info = constructor)
+  }
+})
+
+test_that("constructors from a trained scVI have their Python method's arguments, and the defaults of what it makes", {
+  words <- c(object = "adata", labels = "labels_key", unlabeled = "unlabeled_category")
+  for (constructor in c("solo", "scanvi_from_scvi")) {
+    python <- core()[[c(solo = "SOLO", scanvi_from_scvi = "SCANVI")[[constructor]]]]
+    signature <- reticulate::import("inspect", convert = FALSE)$signature(python$from_scvi_model)
+    takes <- names(reticulate::py_to_r(reticulate::import_builtins(FALSE)$dict(signature$parameters)))
+    defaults <- hyperparameters(python)
+    ours <- formals(constructor)
+    renamed <- names(ours) %in% names(words)
+    names(ours)[renamed] <- words[names(ours)[renamed]]
+    by_kind <- setdiff(names(defaults), c("scvi", takes, names(formals("scvi")))) # what only this class has
+    expect_true(all(c(by_kind, setdiff(takes, c("hyperparameters", "arguments"))) %in% names(ours)), info = constructor)
+    expect_true(all(names(ours) %in% c(takes, names(defaults))), info = constructor)
+    shared <- intersect(names(ours), names(defaults))
+    expect_equal(lapply(ours[shared], eval), defaults[shared], info = constructor)
   }
 })
 
 test_that("every column argument is one that Python's minibatch declares", {
   columns <- list(batch = "b", labels = "l", categorical = "c", continuous = "n", size_factor = "s")
-  for (constructor in constructors) {
-    fields <- core()[[toupper(constructor)]]$Cells$fields()$values()
+  for (constructor in made_of_cells) {
+    fields <- core()[[constructors[[constructor]]]]$Cells$fields()$values()
+    missing <- unlist(reticulate::iterate(fields, function(field) reticulate::py_to_r(field$missing)))
+    expect_identical("unlabeled" %in% names(formals(constructor)), identical(missing, "unlabeled_category"))
     declared <- reticulate::iterate(fields, function(field) reticulate::py_to_r(field$argument))
     ours <- python_keys(columns[intersect(names(columns), names(formals(constructor)))])
     expect_setequal(c("layer", names(ours)), unlist(declared))

@@ -24,21 +24,32 @@ few_cells <- function(path) {
   write_h5ad(object, path)
 }
 
+# What each page is made from, a line that it prints, and how many figures it has at least.
+expected <- list(
+  atac = list(from = "Made from the cells in `few.h5ad`", says = "^#> PEAKVI trained for", figures = 5),
+  rna_models = list(from = "Made from **real cells**", says = "^#> +TRUE +[0-9]+ +[0-9]+$", figures = 5)
+)
+
+test_that("every page is looked at", {
+  expect_setequal(sub("\\.Rmd$", "", basename(pages)), names(expected))
+})
+
 for (page in pages) {
   test_that(paste(basename(page), "runs"), {
     folder <- withr::local_tempdir()
     few_cells(file.path(folder, "few.h5ad"))
     script <- child_script(c(
       paste0("setwd(", deparse(folder), ")"),
-      "Sys.setenv(SCELBO_ATAC = normalizePath(\"few.h5ad\"))",
+      "Sys.setenv(SCELBO_ATAC = normalizePath(\"few.h5ad\"), SCELBO_QUICK = \"yes\")",
       paste0("knitr::knit(", deparse(normalizePath(page)), ", \"page.md\", quiet = TRUE)")
     ))
     said <- system2(rscript(), c("--vanilla", script), stdout = TRUE, stderr = TRUE)
     expect(is.null(attr(said, "status")), paste(c("It stopped:", utils::tail(said, 20)), collapse = "\n"))
     made <- readLines(file.path(folder, "page.md"))
-    expect_true(any(grepl("Made from the cells in `few.h5ad`", made, fixed = TRUE)))
-    expect_true(any(grepl("^#> PEAKVI trained for", made)))
+    wanted <- expected[[sub("\\.Rmd$", "", basename(page))]]
+    expect_true(any(grepl(wanted$from, made, fixed = TRUE)))
+    expect_true(any(grepl(wanted$says, made)))
     expect_identical(grep("^#> (Error|Warning)", made, value = TRUE), character())
-    expect_gte(length(list.files(folder, "\\.png$", recursive = TRUE)), 5)
+    expect_gte(length(list.files(folder, "\\.png$", recursive = TRUE)), wanted$figures)
   })
 }

@@ -1,0 +1,35 @@
+# One step from object to object: construct, train, write back.
+run_model <- function(constructor, object, arguments, name) {
+  write_back(fit_model(constructor, object, arguments), object, name = name)
+}
+
+# Arguments that the constructor (given by name, so that errors can tell it) does not know are train()'s; `verbose` may
+# be both's.
+fit_model <- function(constructor, object, arguments) {
+  constructing <- names(arguments) %in% names(formals(constructor))
+  training <- !constructing | names(arguments) %in% names(formals(train.scelbo_model))
+  model <- eval(rlang::call2(constructor, object = quote(object), !!!arguments[constructing]))
+  eval(rlang::call2("train", quote(model), !!!arguments[training]), list(model = model))
+}
+
+# scANVI on its own, or from a trained scVI, which may be in the object.
+run_scanvi <- function(object, arguments, from, name) {
+  if (is.null(from)) return(run_model("scanvi", object, arguments, name))
+  arguments$scvi_model <- named_model(from, object)
+  run_model("scanvi_from_scvi", object, arguments[lengths(arguments) > 0], name)
+}
+
+named_model <- function(model, object) if (is.character(model)) get_model(object, model) else model
+
+# Solo, and first the scVI whose batches are the lanes, unless there is one. `arguments` are scVI's and train()'s; `pairs`
+# solo()'s own.
+run_solo <- function(object, arguments, scvi, pairs, solo_epochs, name) {
+  reference <- if (is.null(scvi)) fit_model("scvi", object, arguments) else named_model(scvi, object)
+  check_scvi(reference)
+  reference <- give_cells(reference, object)
+  training <- arguments[names(arguments) %in% c("seed", "device", "threads", "verbose", "batch_size")]
+  pairs$seed <- arguments$seed %||% 0
+  model <- do.call(solo, c(list(reference, own_or(reference, object)), pairs))
+  model <- do.call(train, c(list(model, max_epochs = solo_epochs), training))
+  write_back(model, object, name = name)
+}
