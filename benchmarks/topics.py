@@ -217,7 +217,7 @@ def main() -> int:
     head = list(next(iter(tables.values())))
     print(f"| | {' | '.join(head)} |\n|{'---|' * (len(head) + 1)}")
     for method, table in tables.items():
-        print(f"| {method} | {' | '.join(f'{table[c].mean():.4g} +- {np.ptp(table[c]) / 2:.2g}' for c in head)} |", flush=True)
+        print(f"| {method} | {' | '.join(f'{table[c].mean():.5g} +- {np.ptp(table[c]) / 2:.2g}' for c in head)} |", flush=True)
     if not given.only:
         ours, vb = tables[OURS].mean(), tables[VB].mean()
         failed += [c for c in ("completion", "own bound") if ours[c] > vb[c]]
