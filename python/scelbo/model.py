@@ -137,6 +137,11 @@ class Model:
             raise SetupError("This model was loaded without data.", "Give the data: adata=..., or load it with them.")
         return self.adata
 
+    def cell_names(self, adata: AnnData | None = None, indices: Any = None) -> pd.Index:
+        """Names of the cells asked for, in the order asked for."""
+        names = self.source(adata).obs_names
+        return names[index_of(len(names), indices)]
+
     @property
     def held_out_indices(self) -> np.ndarray:
         """Rows of the model's cells that no training has seen."""

@@ -17,7 +17,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from scelbo import settings
-from scelbo.data import index_of
 from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def predict(
     if not soft:
         return known[logits.argmax(1)]
     temperature = self.calibration.get("temperature", 1.0) if calibrated else 1.0
-    return pd.DataFrame(softmax(logits / temperature, axis=1), index=_names(self, adata, indices), columns=known)
+    return pd.DataFrame(softmax(logits / temperature, axis=1), index=self.cell_names(adata, indices), columns=known)
 
 
 def predict_sets(
@@ -128,7 +127,7 @@ def annotate(
         size = (chance >= 1 - _quantile(kept["scores"], coverage)).sum(1).astype(float)
         novelty = np.searchsorted(kept["distances"], _distance(z, kept["centres"], kept["precision"])) / len(kept["distances"])
     columns = {"label": label, "probability": chance.max(1), "set_size": size, "novelty": novelty}
-    return pd.DataFrame(columns, index=_names(self, adata, indices))
+    return pd.DataFrame(columns, index=self.cell_names(adata, indices))
 
 
 def calibrated(model: Model) -> dict[str, Any]:
@@ -194,8 +193,3 @@ def _seen(
             logits.append(module.classifier(z).cpu().numpy())
             positions.append(z.cpu().numpy())
     return np.concatenate(logits), np.concatenate(positions)
-
-
-def _names(model: Model, adata: AnnData | None, indices: Any) -> pd.Index:
-    source = model.source(adata)
-    return source.obs_names[index_of(source.n_obs, indices)]

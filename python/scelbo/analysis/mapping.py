@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from scelbo import settings
 from scelbo.analysis.latent import latent_representation
-from scelbo.data import Counts, at_most, index_of
+from scelbo.data import Counts, at_most
 from scelbo.errors import ArgumentError, SetupError, unknown
 from scelbo.likelihoods import Accessibility
 
@@ -75,12 +75,7 @@ def mapping_score(
     expected = _rank(_surprise(self, cells, held_out, batch_size), _surprise(self, adata, indices, batch_size))
     both = [-np.log(p) - np.log(q) for p, q in zip(near, expected, strict=True)]
     columns = {"mapping_score": _rank(*both)[1], "near": near[1], "expected": expected[1]}
-    return pd.DataFrame(columns, index=_names(self, adata, indices))
-
-
-def _names(model: Model, adata: AnnData | None, indices: Any) -> pd.Index:
-    source = model.source(adata)
-    return source.obs_names[index_of(source.n_obs, indices)]
+    return pd.DataFrame(columns, index=self.cell_names(adata, indices))
 
 
 def _rank(known: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,5 +164,5 @@ def transfer_labels(
     vote = KNeighborsClassifier(min(n_neighbors, len(labelled)), weights="distance")
     vote.fit(ask(reference, labelled), reference.obs[labels_key].astype(str).to_numpy()[labelled])
     shares = vote.predict_proba(ask(adata, indices))
-    names = _names(self, adata, indices)
+    names = self.cell_names(adata, indices)
     return pd.DataFrame({"label": pd.Categorical(vote.classes_[shares.argmax(1)]), "probability": shares.max(1)}, index=names)

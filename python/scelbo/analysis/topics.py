@@ -59,8 +59,7 @@ def topic_proportions(
     Cells x ``topic_0``, ``topic_1``, ...; rows as asked for, each sums to 1.
     """
     theta = latent_representation(self, adata, indices, give_mean=give_mean, mc_samples=n_samples, batch_size=batch_size, seed=seed)
-    names = self.source(adata).obs_names
-    return pd.DataFrame(theta, index=names[index_of(len(names), indices)], columns=_names(theta.shape[1]))  # type: ignore[union-attr]
+    return pd.DataFrame(theta, self.cell_names(adata, indices), _names(theta.shape[1]))  # type: ignore[union-attr]
 
 
 @torch.inference_mode()

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
-from scelbo.data import Columns, Loader, MarkerCells, Setup, index_of
+from scelbo.data import Columns, Loader, MarkerCells, Setup
 from scelbo.data.markers import markers_of, measured
 from scelbo.errors import ArgumentError
 from scelbo.likelihoods.trend import Trend, log_prob
@@ -217,9 +217,9 @@ class CellAssign(Model):
         Cells x types; with ``soft=False`` a categorical series. The index are the cells' names.
         """
         self.require_trained()
-        source, module, kinds = self.source(adata), cast(CellAssignModule, self.module), list(self.cell_type_markers)
+        module, kinds = cast(CellAssignModule, self.module), list(self.cell_type_markers)
         parts = [module.log_joint(module.explained(cells)).softmax(1) for cells in self.batches(adata, indices, batch_size)]
-        values, names = torch.cat(parts).cpu().numpy(), source.obs_names[index_of(source.n_obs, indices)]
+        values, names = torch.cat(parts).cpu().numpy(), self.cell_names(adata, indices)
         if soft:
             return pd.DataFrame(values, index=names, columns=kinds)
         return pd.Series(pd.Categorical.from_codes(values.argmax(1), kinds), index=names, name="cell_type")
