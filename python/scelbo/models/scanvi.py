@@ -42,7 +42,6 @@ from scelbo.model import Model
 from scelbo.models.scvi import SCVI, Decoded, Explained, Latents, SCVIModule
 from scelbo.module import Loss, draw
 from scelbo.nn import Classifier, GaussianMLP, PerCategory, norms_of
-from scelbo.train.options import PlanOptions
 
 ENOUGH = 0.5
 """Share of labelled cells from which those of a minibatch teach the classifier enough; it is then not shown others beside."""
@@ -164,7 +163,6 @@ class SCANVI(SCVI):
 
     Cells = LabelledCells
     Module = SCANVIModule
-    plans: ClassVar[dict[str, PlanOptions]] = SCVI.plans
     n_samples_per_label: ClassVar[int | None] = None
 
     def build(self, setup: Setup) -> SCVIModule:
