@@ -197,8 +197,8 @@ def main() -> int:
         for method, row in table.iterrows():
             print(f"| {method} | " + " | ".join("" if pd.isna(v) else f"{v:.3f}".removesuffix(".000") for v in row) + " |", flush=True)
         ours, theirs = table.loc[OURS], table.loc[PEER]
-        failed += [f"{name}: AUC {ours['AUC']:.3f}, scvi-tools {theirs['AUC']:.3f}"] * (ours["AUC"] < theirs["AUC"] - 0.01)
-        failed += [f"{name}: held-out -ELBO is worse"] * (ours["held-out -ELBO"] > 1.002 * theirs["held-out -ELBO"])
+        failed += [f"{name}: AUC {ours['AUC']:.3f}, scvi-tools {theirs['AUC']:.3f}"] * int(ours["AUC"] < theirs["AUC"] - 0.01)
+        failed += [f"{name}: held-out -ELBO is worse"] * int(ours["held-out -ELBO"] > 1.002 * theirs["held-out -ELBO"])
     print("", *failed, "FAILED" if failed else "passed", sep="\n")
     return int(bool(failed))
 
