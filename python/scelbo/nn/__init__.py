@@ -1,5 +1,6 @@
 """Blocks that see covariates, and distributions of latents."""
 
+from scelbo.nn.adversary import Adversary
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
 from scelbo.nn.mlp import (
@@ -21,6 +22,7 @@ __all__ = [
     "MLP",
     "SCALES",
     "Activation",
+    "Adversary",
     "BatchNorm",
     "Classifier",
     "ConditionalLinear",

@@ -37,6 +37,9 @@ class PlanOptions:
         What the cross-entropy of known labels counts beside minus the ELBO, in models that learn labels.
     entropy_weight
         What the entropy of a cell's probable types counts beside minus the log likelihood, in models that have it.
+    scale_adversarial_loss
+        What the adversary counts, in models that have one (:class:`~scelbo.nn.Adversary`); ``"auto"``: 1 less the KL weight, so that it
+        forms the latent space early on.
     reduce_lr_on_plateau, lr_factor, lr_patience, lr_threshold, lr_min, lr_scheduler_metric
         Multiply the learning rate by ``lr_factor`` when the metric has not fallen for ``lr_patience`` validations.
     """
@@ -53,6 +56,7 @@ class PlanOptions:
     max_kl_weight: float = 1.0
     classification_ratio: float = 50.0
     entropy_weight: float = 0.0
+    scale_adversarial_loss: float | Literal["auto"] = "auto"
     reduce_lr_on_plateau: bool = False
     lr_factor: float = 0.6
     lr_patience: int = 30
@@ -84,10 +88,11 @@ class PlanOptions:
         decays = self.decay == "all" or p.dim() > 1
         return {"weight_decay": self.weight_decay if decays else 0.0, **self.parts.get(name.partition(".")[0], {})}
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Penalty -> its weight."""
-        return {"classification_loss": self.classification_ratio, "entropy": self.entropy_weight}
+    def weights(self, kl_weight: float) -> dict[str, float]:
+        """Penalty -> its weight beside a KL of this weight."""
+        adversarial = 1 - kl_weight if self.scale_adversarial_loss == "auto" else self.scale_adversarial_loss
+        named = {"classification_loss": self.classification_ratio, "entropy": self.entropy_weight}
+        return {**named, "fooling": adversarial, "adversary": adversarial}
 
     def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:
         """The KL weight at an epoch (from 0) and step (from 0) of a training of ``max_epochs``."""

@@ -125,7 +125,7 @@ class Plan(pl.LightningModule):
 
     def total(self, loss: Loss) -> Tensor:
         """What a minibatch costs."""
-        return loss.total(self.weight, self.n_cells, self.options.weights)
+        return loss.total(self.weight, self.n_cells, self.options.weights(self.weight))
 
     # ------------------------------------------------------------------ training
     def on_train_epoch_start(self) -> None:
