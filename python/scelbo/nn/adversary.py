@@ -42,4 +42,3 @@ class Adversary(Classifier):
         own = origin[:, None]
         others = doubt.sum(-1, keepdim=True) - doubt.gather(-1, own)
         return {"fooling": -others.mean() / max(1, self.n_origins - 1), "adversary": -told.gather(-1, own).mean()}
-
