@@ -238,7 +238,7 @@ def about(model: Any) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "keys": model.setup.keys,
         "features": list(model.setup.var_names),
-        "absent": list(model.setup.absent),
+        "absent": list(model.setup.absent.get("x", ())),
     }
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from mudata import MuData
 
 from scelbo import settings, storage, transfer
 from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
+from scelbo.data.modalities import keys_of
 from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, of_kind, one_of, unknown
 from scelbo.module import Module
 from scelbo.train import preflight
@@ -41,6 +43,8 @@ class Model:
     adata: AnnData | None
     setup: Setup = field(default=None, kw_only=True)  # type: ignore[assignment]  # __post_init__ finds it
     Cells: ClassVar[type[Batch]] = Cells
+    regions: ClassVar[str] = "x"
+    """The field whose features are regions of the genome, in models that have some."""
     plan: ClassVar[PlanOptions] = PlanOptions()
     """The training plan's defaults for this model."""
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(n_epochs_kl_warmup=400)}
@@ -65,8 +69,8 @@ class Model:
         loaded = self.setup is not None
         if not loaded:
             self.setup = Setup.stored(self.adata, type(self).__name__)
-        if not self.setup.var_names:
-            self.setup = self.setup.bind(self.features(self.source()))
+        if not self.setup.features:
+            self.setup = self.setup.bind(self.source(), self.Cells, self.features(self.source()))
         self._data: Columns | None = None
         with settings.private_seed():
             self.module: Module = self.build(self.setup.of_reference())
@@ -88,9 +92,9 @@ class Model:
         """The module for data of this setup; read the hyper-parameters from ``self``."""
         raise TypeError(f"{type(self).__name__} must say its build(setup)")
 
-    def features(self, adata: AnnData) -> Iterable[str]:
-        """Those of ``adata`` that a new model reads."""
-        return adata.var_names
+    def features(self, adata: AnnData) -> Iterable[str] | None:
+        """Those of the first matrix that a new model reads; None for all."""
+        return None
 
     def beside(self, train: np.ndarray) -> Callable[[np.random.Generator], np.ndarray] | None:
         """Which further cells go along with the minibatches of a pass over the cells ``train``; None for none."""
@@ -126,6 +130,25 @@ class Model:
         """
         given = {k: v for k, v in keys.items() if v is not None}
         Setup.of(adata, cls.Cells, given, allow_non_counts).store(adata, cls.__name__)
+
+    @classmethod
+    def setup_mudata(
+        cls, mdata: MuData, *, modalities: dict[str, str] | None = None, allow_non_counts: bool = False, **keys: str | Sequence[str] | None
+    ) -> None:
+        """The same for several modalities of cells: which layers, of which modality, and which columns of ``obs``.
+
+        Parameters
+        ----------
+        mdata
+            Modalities that share cells; cells may be missing in some. Only ``uns["scelbo"]`` is written.
+        modalities
+            Argument -> the modality that it is about: ``{"rna_layer": "rna", "protein_layer": "adt", "batch_key": "rna"}``. By default
+            each layer in the modality that its argument is named after, and columns in ``mdata.obs`` or wherever they are found.
+        allow_non_counts, **keys
+            As in :meth:`setup_anndata`; layers are ``rna_layer, atac_layer, protein_layer``, as far as the model reads them.
+        """
+        given = keys_of(mdata, cls.Cells, modalities, {k: v for k, v in keys.items() if v is not None})
+        Setup.of(mdata, cls.Cells, given, allow_non_counts).store(mdata, cls.__name__)
 
     check = classmethod(preflight.check)
 

@@ -91,8 +91,8 @@ class VAE(Module):
         """p(data | latents, covariates): a NamedTuple of likelihoods, named as the fields that they explain."""
         raise TypeError(f"{type(self).__name__} must say its generative(z, cells)")
 
-    def generative_of(self, features: Tensor | slice, z: Any, cells: Any) -> Any:
-        """p(these features | latents, covariates), for models that need not decode the others; else None."""
+    def generative_of(self, features: Tensor | slice, z: Any, cells: Any, of: str = "x") -> Any:
+        """p(these features of a field | latents, covariates), its likelihood, for models that need not decode all else; else None."""
         return None
 
     def shared(self) -> dict[str, Any]:

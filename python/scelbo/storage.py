@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mudata
 import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from scelbo.model import Model
 
 FORMAT = 1
-ABOUT, WEIGHTS, DATA = "model.json", "weights.safetensors", "data.h5ad"
+ABOUT, WEIGHTS, DATA, DATA_OF_SEVERAL = "model.json", "weights.safetensors", "data.h5ad", "data.h5mu"
 SPLIT = ("train_indices", "validation_indices", "test_indices")
 
 
@@ -45,7 +46,7 @@ def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata
         if save_anndata:
             if model.adata is None:
                 raise StorageError("This model holds no data to save.")
-            model.adata.write_h5ad(beside / DATA)
+            model.adata.write(beside / (DATA if isinstance(model.adata, AnnData) else DATA_OF_SEVERAL))
         beside.chmod(0o777 & ~_umask())
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) if folder.exists() else None
         if old is not None:
@@ -116,10 +117,12 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
         raise StorageError(f"{str(folder)!r} holds a {name}, not a {expected.__name__}.", f"Call {name}.load({str(folder)!r}).")
     if adata is None and (folder / DATA).exists():
         adata = read_h5ad(folder / DATA)
+    elif adata is None and (folder / DATA_OF_SEVERAL).exists():
+        adata = mudata.read_h5mu(folder / DATA_OF_SEVERAL)
     try:
         setup = Setup.from_dict(said["setup"])
         if adata is not None:
-            setup._columns_of(adata)  # features are matched by name here, before anything else is made
+            setup.matched(adata, models[name].Cells)  # before anything else is made
         model = models[name](adata, setup=setup, **said["arguments"])
         model.freeze = said.get("freeze")
         if model.freeze is not None and model.freeze["unfrozen"]:

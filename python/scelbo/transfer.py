@@ -137,9 +137,9 @@ def prepare_query_anndata(cls: type[M], adata: AnnData, reference_model: Model |
         More than half of the reference's features are missing.
     """
     reference = _reference(cls, reference_model)
-    reference.setup.absent_in(adata)
-    known = pd.Index(reference.setup.var_names)
-    return adata[:, known[known.isin(adata.var_names)]].copy()
+    reference.setup.absent_in(adata, cls.Cells)
+    known = pd.Index([name for names in reference.setup.features.values() for name in names])
+    return adata[:, known[known.isin(adata.var_names)].unique()].copy()
 
 
 def _reference(cls: type[M], reference_model: Model | str | Path) -> Any:
@@ -207,7 +207,8 @@ def load_query_data(
     query.freeze, query.calibration = frozen, dict(reference.calibration)
     freeze(query.module, **frozen)
     query.module.observe(query.read())
-    if setup.absent:
-        settings.say(f"{len(setup.absent):,} of {setup.n_vars:,} features were not measured in the query: they are left out.")
+    for field, names in setup.absent.items():
+        total = len(setup.features[field])
+        settings.say(f"{len(names):,} of {total:,} features were not measured in the query: they are left out.")
     query.is_trained = True
     return query

@@ -95,7 +95,7 @@ def test_the_loss_is_what_the_equations_say():
     assert float(loss.kl_global["delta"]) == pytest.approx(-prior.logpdf(np.log(m.delta().detach())).sum(), rel=1e-6)
     n = len(cells)
     expected = loss.nll["x"].mean() + (loss.kl_global["theta"] + loss.kl_global["delta"]) / n
-    assert float(loss.total(n_cells=n, weights=model.plan.weights)) == pytest.approx(float(expected))  # the entropy does not count
+    assert float(loss.total(n_cells=n, weights=model.plan.weights(1.0))) == pytest.approx(float(expected))  # the entropy does not count
     model.module.float()
     np.testing.assert_allclose(model.predict(), share, atol=1e-5)
 

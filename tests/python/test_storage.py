@@ -21,7 +21,7 @@ def test_the_folder_is_plain_data(model, tmp_path):
     model.save(tmp_path / "m", save_anndata=True)
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["data.h5ad", "model.json", "weights.safetensors"]
     about = json.loads((tmp_path / "m" / "model.json").read_text())
-    assert about["model"] == "SCVI" and about["arguments"]["n_latent"] == 3 and about["setup"]["var_names"][0] == "gene0"
+    assert about["model"] == "SCVI" and about["arguments"]["n_latent"] == 3 and about["setup"]["features"]["x"][0] == "gene0"
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     again = scelbo.load(tmp_path / "m")
     assert (again.get_latent_representation() == model.get_latent_representation()).all()

@@ -118,7 +118,7 @@ def test_genes_that_were_not_measured_are_left_out_and_not_taken_for_zeros(case,
     x[x.sum(1) == 0, -1] = 1
     zeros.X = x
     model = case.model.load_query_data(fewer, reference)
-    assert set(model.setup.absent) == set(dropped)
+    assert set(model.setup.absent["x"]) == set(dropped)
     truth = reference.get_latent_representation()
     error = lambda z: np.linalg.norm(z - truth)  # noqa: E731
     assert error(model.get_latent_representation()) < error(reference.get_latent_representation(zeros))

@@ -14,7 +14,7 @@ from scipy import sparse
 from scelbo import settings
 from scelbo.analysis.arguments import takes_also
 from scelbo.analysis.compare import compare
-from scelbo.analysis.decode import counterfactuals, decode_at, genes_of
+from scelbo.analysis.decode import counterfactuals, decode_at, genes_of, names_of
 from scelbo.analysis.differential import Test
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.data import index_of
@@ -82,10 +82,10 @@ def normalized_accessibility(
         A region or batch is unknown (the nearest is named), or the table would be large and was not asked for as an array.
     """
     self.require_trained()
-    regions, views = genes_of(self, region_list), counterfactuals(self, transform_batch, transform)
+    regions, views = genes_of(self, region_list, self.regions), counterfactuals(self, transform_batch, transform)
     source, module = self.source(adata), self.module
     index = index_of(source.n_obs, indices)
-    names = pd.Index(self.setup.var_names) if regions is None else pd.Index(self.setup.var_names)[regions]
+    names = names_of(self, regions, self.regions)
     n = len(index) if n_samples_overall is None else n_samples_overall
     if threshold is None and not return_numpy and 4 * n * len(names) > DENSE:
         raise ArgumentError(
@@ -98,7 +98,7 @@ def normalized_accessibility(
             index, use_z_mean = rng.choice(index, n), False
         for cells in self.batches(adata, index, batch_size):
             z = draw(module.posterior(cells), None if use_z_mean else 1, mean=use_z_mean)  # type: ignore[operator]
-            y = decode_at(self, z, cells, views, genes=regions)
+            y = decode_at(self, z, cells, views, genes=regions, of=self.regions)
             if normalize_cells:
                 y = y * z.depth.sigmoid()
             if normalize_regions:
@@ -174,7 +174,7 @@ def differential_accessibility(
     """
     one_sided = None if two_sided else lambda effect: effect >= delta
     test = Test(mode, delta, "two", change_fn=np.subtract, m1_domain_fn=one_sided, described=False)
-    table = compare(self, test, adata, groupby, group1, group2, idx1, idx2, all_stats=True, fdr_target=fdr_target, **more)
+    table = compare(self, test, adata, groupby, group1, group2, idx1, idx2, all_stats=True, fdr_target=fdr_target, of=self.regions, **more)
     seen = [f"non_zeros_proportion{side}" for side in "12"]
     if all_stats and set(seen) <= set(table):
         table["emp_effect"] = table[seen[0]] - table[seen[1]]

@@ -50,10 +50,11 @@ def compare(
     threshold_counts: float,
     seed: int | None,
     progress: bool | None,
+    of: str = "x",
 ) -> pd.DataFrame:
-    """What ``test`` says of every feature, in every comparison asked for: the table that the adapters name the columns of.
+    """What ``test`` says of every feature of the field ``of``, in every comparison asked for; adapters name the table's columns.
 
-    The arguments are those of :func:`~scelbo.analysis.differential_expression`, whose defaults are everybody's.
+    The other arguments are those of :func:`~scelbo.analysis.differential_expression`, whose defaults are everybody's.
     """
     model.require_trained()
     one_of("mode", test.mode, ("vanilla", "change"))
@@ -70,8 +71,8 @@ def compare(
 
     def tabulate(asked: Design, stream: int) -> tuple[list[dict[str, np.ndarray]], RawSums]:
         kept = without_outliers(model, adata, asked) if filter_outlier_cells else asked
-        draws = Draws(model, adata, kept, n_samples_overall, batches, settings.fresh_seed(seed) + stream, anchors, pairs)
-        raw = RawSums(model, adata, kept)
+        draws = Draws(model, adata, kept, n_samples_overall, batches, settings.fresh_seed(seed) + stream, anchors, pairs, of)
+        raw = RawSums(model, adata, kept, of)
         return _tables(draws, asked.comparisons, raw, test, threshold_counts, progress), raw
 
     if contrast is None:
@@ -81,7 +82,7 @@ def compare(
     tables, raw = tabulate(asked, 0)
     out = []
     for comparison, table in zip(asked.comparisons, tables, strict=True):
-        frame = pd.DataFrame(table, index=pd.Index(model.setup.var_names))
+        frame = pd.DataFrame(table, index=pd.Index(model.setup.features[of]))
         if all_stats:
             frame = frame.assign(**raw.columns(comparison))
         if test.mode == "change":
@@ -112,7 +113,7 @@ def _tables(
     draws: Draws, comparisons: list[Comparison], raw: RawSums, test: engine.Test, threshold: float, progress: bool | None
 ) -> list[dict[str, np.ndarray]]:
     """What the engine says of every comparison, one table each."""
-    features, sides = np.arange(draws.model.setup.n_vars), [draws.sides(c.pools1, c.pools2) for c in comparisons]
+    features, sides = np.arange(draws.n_features), [draws.sides(c.pools1, c.pools2) for c in comparisons]
     if test.mode == "vanilla":
         return _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.vanilla(h1, h2))
     tables = _change(draws, features, sides, comparisons, raw, test, threshold, progress)

@@ -25,10 +25,14 @@ def decode(
     draws: int | None,
     library_size: float | Literal["latent"] = 1,
     genes: np.ndarray | None = None,
+    of: str = "x",
 ) -> Tensor:
-    """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes)."""
+    """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes).
+
+    ``of``: the field whose features are asked for.
+    """
     module: Any = model.module
-    return decode_at(model, draw(module.posterior(cells), draws, mean=draws is None), cells, views, library_size, genes)
+    return decode_at(model, draw(module.posterior(cells), draws, mean=draws is None), cells, views, library_size, genes, of)
 
 
 def decode_at(
@@ -38,16 +42,18 @@ def decode_at(
     views: Sequence[dict[str, float]],
     library_size: float | Literal["latent"] = 1,
     genes: np.ndarray | None = None,
+    of: str = "x",
 ) -> Tensor:
     """The same at these latents."""
     module: Any = model.module
     total: Tensor | None = None
-    some = None if genes is None else _positions(genes, model.device)
+    some = slice(None) if genes is None else _positions(genes, model.device)
     for view in views:
-        only = None if some is None else module.generative_of(some, z, cells.replace(view))
-        explained = (module.generative(z, cells.replace(view)) if only is None else only).x
+        seen = cells.replace(view)
+        only = module.generative_of(some, z, seen, of)
+        explained = getattr(module.generative(z, seen), of) if only is None else only
         values = explained.mean if library_size == "latent" else explained.scale
-        values = values if some is None or only is not None else values[..., some]
+        values = values if only is not None else values[..., some]
         total = values if total is None else total + values
     assert total is not None
     if len(views) > 1:
@@ -61,18 +67,24 @@ def _positions(features: np.ndarray, device: torch.device) -> Tensor | slice:
     return slice(first, last + 1) if (np.diff(features) == 1).all() else torch.from_numpy(features).to(device)
 
 
-def genes_of(model: Model, gene_list: Sequence[str] | None) -> np.ndarray | None:
-    """Positions of the genes named; None for all."""
+def genes_of(model: Model, gene_list: Sequence[str] | None, of: str = "x") -> np.ndarray | None:
+    """Positions of the features named, among those of a field; None for all."""
     if gene_list is None:
         return None
     if isinstance(gene_list, str):
         gene_list = [gene_list]
-    known = pd.Index(model.setup.var_names)
+    known = pd.Index(model.setup.features[of])
     at = known.get_indexer(pd.Index(gene_list))
     for name, i in zip(gene_list, at, strict=True):
         if i < 0:
-            raise ArgumentError(unknown("gene", name, known))
+            raise ArgumentError(unknown("gene" if of == "x" else f"feature of {of!r}", name, known))
     return at
+
+
+def names_of(model: Model, genes: np.ndarray | None, of: str = "x") -> pd.Index:
+    """The names of the features at these positions; None for all."""
+    names = pd.Index(model.setup.features[of])
+    return names if genes is None else names[genes]
 
 
 def counterfactuals(model: Model, transform_batch: Any = None, transform: dict[str, Any] | None = None) -> list[dict[str, float]]:

@@ -17,7 +17,7 @@ from scelbo.analysis.groups import Comparison, Design
 from scelbo.analysis.latent import latent_representation
 from scelbo.analysis.minify import posterior_parameters
 from scelbo.analysis.mixture import importance_weights, tempered
-from scelbo.data import Loader
+from scelbo.data import Counts, Loader
 from scelbo.data.minified import Gone
 from scelbo.module import draw
 
@@ -50,6 +50,8 @@ class Draws:
         None: all draws count the same.
     pairs
         Compare so many pairs of draws chosen at random; None: each draw of one side with one of the other.
+    of
+        The field whose features are decoded.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class Draws:
         seed: int | None,
         anchors: int | None = None,
         pairs: int | None = None,
+        of: str = "x",
     ):
+        self.of, self.n_features = of, len(model.setup.features[of])
         self.model, self.design, self.n, self.pairs, self.seed = model, design, n, pairs, settings.fresh_seed(seed)
         rng = np.random.default_rng(self.seed)
         self.n_batches = 1 if batches is None else len(batches)
@@ -95,13 +99,13 @@ class Draws:
     @torch.inference_mode()
     def _decode(self, features: np.ndarray, work: settings.Task) -> np.ndarray:
         out = np.empty((len(self.cells), len(features)), np.float32)
-        some = None if len(features) == self.model.setup.n_vars else features
+        some = None if len(features) == self.n_features else features
         with settings.private_seed(self.seed):  # every tile sees the same draws
             start = 0
             for cells in Loader(self.data, self.rows, CELLS_AT_ONCE):
                 here = slice(start, start + len(cells))
                 view: dict[str, Any] = {} if self.batches is None else {"batch": torch.from_numpy(self.batches[here])}
-                values = decode(self.model, cells.to(self.model.device), [view], 1, genes=some)[0]
+                values = decode(self.model, cells.to(self.model.device), [view], 1, genes=some, of=self.of)[0]
                 out[here] = values.cpu().numpy()
                 start = here.stop
                 work.step(len(cells))
@@ -167,30 +171,31 @@ class RawSums:
     """Sums over the cells of each pool, from one pass over the raw counts; where these are gone, over those that the model expects."""
 
     @torch.inference_mode()
-    def __init__(self, model: Model, adata: AnnData | None, design: Design):
+    def __init__(self, model: Model, adata: AnnData | None, design: Design, of: str = "x"):
         data, pools = model.read(adata), design.pools
         cells = np.unique(np.concatenate(pools))
         member = sparse.csr_matrix(np.stack([np.isin(cells, pool) for pool in pools]).astype(np.float64))
         self.n = np.array([len(np.unique(pool)) for pool in pools])
-        shape = (len(pools), model.setup.n_vars)
+        shape = (len(pools), len(model.setup.features[of]))
         self.counts, self.present, self.shares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         start = 0
-        self.gone = isinstance(data["x"], Gone)
+        self.gone = isinstance(data[of], Gone)
         if self.gone:
             for batch in Loader(data, cells, CELLS_AT_ONCE):
-                expected = decode(model, batch.to(model.device), [{}], None, "latent").cpu().numpy()
+                expected = decode(model, batch.to(model.device), [{}], None, "latent", of=of).cpu().numpy()
                 self.counts += member[:, start : start + len(batch)] @ expected
                 start += len(batch)
             return
         for batch in Loader(data, cells, 4096):
-            x = batch.x  # type: ignore[attr-defined]
-            rows = sparse.csr_matrix((x.val.numpy(), x.col.numpy(), x.crow.numpy()), shape=(len(x), x.n_vars))
-            here = member[:, start : start + len(x)]
+            x = getattr(batch, of)
+            rows = x.scipy() if isinstance(x, Counts) else sparse.csr_matrix(x.numpy())
+            size = x.size.numpy()[:, 0] if isinstance(x, Counts) else x.sum(1).numpy()
+            here = member[:, start : start + len(size)]
             self.counts += (here @ rows).toarray()
-            self.shares += (here @ sparse.diags(1 / np.maximum(x.size.numpy()[:, 0], 1e-12)) @ rows).toarray()
+            self.shares += (here @ sparse.diags(1 / np.maximum(size, 1e-12)) @ rows).toarray()
             rows.data = (rows.data > 0).astype(np.float64)
             self.present += (here @ rows).toarray()
-            start += len(x)
+            start += len(size)
 
     def mean(self, pools: tuple[int, ...]) -> np.ndarray:
         """Mean count of each feature."""

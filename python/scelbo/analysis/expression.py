@@ -14,7 +14,7 @@ from anndata import AnnData
 
 from scelbo import settings
 from scelbo.analysis import ondisk
-from scelbo.analysis.decode import counterfactuals, decode, genes_of
+from scelbo.analysis.decode import counterfactuals, decode, genes_of, names_of
 from scelbo.analysis.draws import Draws
 from scelbo.analysis.groups import Comparison, Design
 from scelbo.data import index_of
@@ -96,7 +96,7 @@ def normalized_expression(
     source = self.source(adata)
     index = index_of(source.n_obs, indices)
     draws = None if n_samples == 1 else n_samples
-    names = pd.Index(self.setup.var_names) if genes is None else pd.Index(self.setup.var_names)[genes]
+    names = names_of(self, genes)
     keep = draws is not None and not return_mean
     one_of("weights", weights, ("uniform", "importance"))
     if weights == "importance":

@@ -67,8 +67,9 @@ def mapping_score(
     """
     self.require_trained()
     cells, held_out = _held_out(reference, seed)
-    if self.setup.absent:
-        cells = cells[:, ~cells.var_names.astype(str).isin(self.setup.absent)].copy()
+    absent = self.setup.absent.get("x", ())
+    if absent:
+        cells = cells[:, ~cells.var_names.astype(str).isin(absent)].copy()
     z, query = (np.asarray(latent_representation(self, *which, batch_size=batch_size)) for which in ((cells, None), (adata, indices)))
     tree = NearestNeighbors(n_neighbors=NEAREST + 1).fit(z)
     near = _rank(tree.kneighbors(z[held_out])[0][:, 1:].mean(1), tree.kneighbors(query, NEAREST)[0].mean(1))

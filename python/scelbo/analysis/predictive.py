@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from scelbo import settings
-from scelbo.analysis.decode import counterfactuals, genes_of
+from scelbo.analysis.decode import counterfactuals, genes_of, names_of
 from scelbo.errors import one_of
 from scelbo.module import draw
 
@@ -165,7 +165,7 @@ def feature_correlation_matrix(
     self.require_trained()
     one_of("correlation_type", correlation_type, ("spearman", "pearson"))
     genes = genes_of(self, gene_list)
-    names = np.asarray(self.setup.var_names) if genes is None else np.asarray(self.setup.var_names)[genes]
+    names = names_of(self, genes)
     total = np.zeros((len(names), len(names)))
     views = counterfactuals(self, transform_batch)
     for view in views:

@@ -12,9 +12,11 @@ from anndata import AnnData
 from scipy import sparse
 from scipy.stats.contingency import association
 
-from scelbo.data.fields import Batch
-from scelbo.data.matrix import matrix_of, on_disk, row_blocks
-from scelbo.data.validate import Findings, columns_asked, examine, some
+from scelbo.data.categories import columns_asked
+from scelbo.data.fields import Batch, Field
+from scelbo.data.matrix import on_disk, row_blocks
+from scelbo.data.modalities import Data, held, obs_of
+from scelbo.data.validate import Findings, examine, some
 from scelbo.errors import ScelboError
 
 SAME = 0.9
@@ -28,18 +30,18 @@ LOOKED_AT = 1000
 """Cells that tell what kind of values a matrix holds."""
 
 
-def examine_closely(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool) -> Findings:
+def examine_closely(adata: Data, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool) -> Findings:
     """What :func:`~scelbo.data.validate.examine` finds, and further concerns."""
     found = examine(adata, cells_type, keys, allow_non_counts)
     if 0 in adata.shape:
         return found
-    columns = {}
+    columns, obs = {}, obs_of(adata, keys)
     for name, declared in cells_type.fields().items():
-        if declared.kind == "counts":
-            _matrix(adata, keys.get(declared.argument), declared.argument, found)
+        if declared.of_features:
+            _matrix(adata, declared, keys, found)
         else:
-            asked = [c for c in columns_asked(keys, declared) if c in adata.obs]
-            columns[name] = {f"{declared.argument}: adata.obs[{c!r}]": adata.obs[c] for c in asked}
+            asked = [c for c in columns_asked(keys, declared) if c in obs]
+            columns[name] = {f"{declared.argument}: adata.obs[{c!r}]": obs[c] for c in asked}
     for where, batch in columns.pop("batch", {}).items():
         _sizes(batch.dropna().astype(str), where, found)
         for name, others in columns.items():
@@ -55,29 +57,27 @@ def examine_closely(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any
 
 
 # ---------------------------------------------------------------------- the matrix
-def _matrix(adata: AnnData, layer: str | None, argument: str, found: Findings) -> None:
+def _matrix(adata: Data, declared: Field, keys: dict[str, Any], found: Findings) -> None:
     try:
-        matrix, where = matrix_of(adata, layer), "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        there = held(adata, declared, keys)
     except ScelboError:
         return  # which is a problem already
-    if layer is None and _looks_logged(matrix):
-        held = [f"layers[{name!r}]" for name, values in adata.layers.items() if _holds_counts(values)]
-        if held:
-            call = f"setup_anndata(adata, {argument}={held[0][8:-2]!r})"
-            found.concern(f"adata.X looks log-normalised, and adata.{held[0]} holds counts", f"Call {call}.")
-        elif adata.raw is not None and not on_disk(matrix) and _holds_counts(adata.raw.X):
-            call = "adata.layers['counts'] = adata.raw[:, adata.var_names].X"
-            found.concern("adata.X looks log-normalised, and adata.raw holds counts", f"Set {call}, and {argument}='counts'.")
-    if adata.n_vars > MANY_GENES:
+    if there is None:
+        return
+    matrix, where, names = there.matrix, there.where, there.names
+    if isinstance(adata, AnnData) and declared.kind == "counts" and keys.get(declared.argument) is None and _looks_logged(matrix):
+        _where_counts_are(adata, declared.argument, found)
+    if len(names) > MANY_GENES:
         fix = "2,000 to 5,000 highly variable genes train faster, often better: scanpy.pp.highly_variable_genes(flavor='seurat_v3')."
-        if REGION.match(str(adata.var_names[0])):
+        if REGION.match(names[0]):
             fix = f"Regions seen in few cells say little: scanpy.pp.filter_genes(adata, min_cells={math.ceil(0.05 * adata.n_obs)}) (5 %)."
-        found.concern(f"{where}: {adata.n_vars:,} features", fix)
-    size, total = [], np.zeros(adata.n_vars)
-    for _, block in row_blocks(matrix):
+        found.concern(f"{where}: {len(names):,} features", fix)
+    size, total = [], np.zeros(len(names))
+    for _, rows in row_blocks(matrix):
+        block = rows if there.columns is None else rows[:, there.columns]
         size.append(np.asarray(block.sum(1)).ravel())
         total += np.asarray(abs(block).sum(0)).ravel()
-    never = adata.var_names[total == 0]
+    never = names[total == 0]
     if len(never):
         what = f"{where}: {len(never):,} features have no count in any cell, e.g. {some(never)}"
         found.concern(what, "They only cost time: scanpy.pp.filter_genes(adata, min_counts=1).")
@@ -87,6 +87,17 @@ def _matrix(adata: AnnData, layer: str | None, argument: str, found: Findings) -
     if found.whole and len(low):
         what = f"{where}: {len(low):,} cells have very few counts (the median is {middle:,.0f})"
         found.concern(f"{what}, e.g. {some(low)}", "They hardly say what they are: scanpy.pp.filter_cells(adata, min_counts=...).")
+
+
+def _where_counts_are(adata: AnnData, argument: str, found: Findings) -> None:
+    """Point to the counts that stand elsewhere."""
+    layers = [f"layers[{name!r}]" for name, values in adata.layers.items() if _holds_counts(values)]
+    if layers:
+        call = f"setup_anndata(adata, {argument}={layers[0][7:-1]})"
+        found.concern(f"adata.X looks log-normalised, and adata.{layers[0]} holds counts", f"Call {call}.")
+    elif adata.raw is not None and not on_disk(adata.X) and _holds_counts(adata.raw.X):
+        call = "adata.layers['counts'] = adata.raw[:, adata.var_names].X"
+        found.concern("adata.X looks log-normalised, and adata.raw holds counts", f"Set {call}, and {argument}='counts'.")
 
 
 def _some_values(matrix: Any) -> np.ndarray:

@@ -104,7 +104,7 @@ class Counts:
     @cached_property
     def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
         """(row of every stored value, where each column starts, the values), column after column."""
-        columns = sparse.csr_matrix((self.val.numpy(), self.col.numpy(), self.crow.numpy()), shape=(len(self), self.n_vars)).tocsc()
+        columns = self.scipy().tocsc()
         return torch.from_numpy(columns.indices), torch.from_numpy(columns.indptr), torch.from_numpy(columns.data)
 
     @cached_property
@@ -132,8 +132,8 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         """The sum, row by row."""
-        both = [sparse.csr_matrix((c.val.cpu(), c.col.cpu(), c.crow.cpu()), (len(c), c.n_vars)) for c in (self, other)]
-        crow, col, val = (torch.from_numpy(getattr(both[0] + both[1], part)) for part in ("indptr", "indices", "data"))
+        both = self.scipy() + other.scipy()
+        crow, col, val = (torch.from_numpy(getattr(both, part)) for part in ("indptr", "indices", "data"))
         out = Counts(crow.long(), col.long(), val, self.n_vars).to(self.val.device)
         out.measured = self.measured
         return out
@@ -162,6 +162,10 @@ class Counts:
     def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
         product = _SparseProduct.apply(weight, self)
         return product if self.fill is None else product + self.fill @ weight
+
+    def scipy(self) -> sparse.csr_matrix:
+        """As scipy's (on the CPU it shares the values)."""
+        return sparse.csr_matrix((self.val.cpu().numpy(), self.col.cpu().numpy(), self.crow.cpu().numpy()), (len(self), self.n_vars))
 
     def dense(self) -> Float[Tensor, "rows n_vars"]:
         """The matrix with its zeros."""

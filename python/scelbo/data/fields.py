@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scelbo.data.counts import Counts
 
-Kind = Literal["counts", "category", "categories", "numbers", "number"]
+Kind = Literal["counts", "matrix", "category", "categories", "numbers", "number"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class Field:
 
     ``required``: without that argument there is no set-up. ``missing``: the argument that names the value of cells whose category is
     not known; they (and cells without a value) have the code -1, and it is no category. ``part``: the model chooses among the features
-    (``Model.features``), and a cell's library size is that of all.
+    (``Model.features``), and a cell's library size is that of all. ``mudata``: the argument's name in ``setup_mudata``, where it
+    has another there. ``names``: the argument that names the entry of ``uns`` with a matrix's column names. ``types``: only features that
+    ``var["feature_types"]`` calls so. ``may_lack``: cells may have no counts here, if they have some in another matrix.
     """
 
     kind: Kind
@@ -28,16 +30,30 @@ class Field:
     required: bool = False
     missing: str | None = None
     part: bool = False
+    mudata: str | None = None
+    names: str | None = None
+    types: tuple[str, ...] = ()
+    may_lack: bool = False
 
     @property
     def arguments(self) -> list[str]:
         """Those of ``setup_anndata``."""
-        return [self.argument, *([self.missing] if self.missing else [])]
+        return [a for a in (self.argument, self.missing, self.names) if a]
+
+    @property
+    def of_features(self) -> bool:
+        """Whether it is a matrix of cells x features."""
+        return self.kind in ("counts", "matrix")
 
 
-def counts(argument: str, *, part: bool = False) -> Any:
-    """A count matrix: a layer, or ``X`` where the key is None."""
-    return Field("counts", argument, part=part)
+def counts(argument: str, *, part: bool = False, mudata: str | None = None, types: Sequence[str] = (), may_lack: bool = False) -> Any:
+    """A count matrix: a layer, or ``X`` where the key is None -> :class:`~scelbo.data.Counts`."""
+    return Field("counts", argument, part=part, mudata=mudata, types=tuple(types), may_lack=may_lack)
+
+
+def matrix(argument: str, *, names: str | None = None, mudata: str | None = None, required: bool = False, may_lack: bool = False) -> Any:
+    """Counts of a few features in ``obsm`` (a data frame, or an array with names in ``uns``) -> (cells, features), or None."""
+    return Field("matrix", argument, required, names=names, mudata=mudata, may_lack=may_lack)
 
 
 def category(argument: str, *, required: bool = False, missing: str | None = None) -> Any:

@@ -90,11 +90,10 @@ def _aligned(matrix: Any, columns: np.ndarray | None, part: bool = False) -> Cou
     return out
 
 
-def counts_of(adata: AnnData, layer: str | None, columns: np.ndarray | None, part: bool = False) -> Counts | DiskCounts:
-    """All cells' counts: in memory where the AnnData is, else left on disk.
+def counts_of(matrix: Any, columns: np.ndarray | None, part: bool = False) -> Counts | DiskCounts:
+    """All cells' counts: in memory where the matrix is, else left on disk.
 
     ``columns`` are where the features asked for stand (-1: not measured); None takes all as they are. ``part``: the library size is
     that of all features, asked for or not.
     """
-    matrix = matrix_of(adata, layer)
     return DiskCounts(matrix, columns, part) if on_disk(matrix) else _aligned(matrix, columns, part)

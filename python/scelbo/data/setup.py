@@ -13,14 +13,18 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData, ImplicitModificationWarning
+from mudata import MuData
+from scipy import sparse
 from torch import Tensor
 
+from scelbo.data.categories import all_known, codes, column, columns_asked, known, levels
 from scelbo.data.columns import Columns
 from scelbo.data.counts import Counts
-from scelbo.data.fields import Batch
+from scelbo.data.fields import Batch, Field
 from scelbo.data.matrix import DiskCounts, counts_of
 from scelbo.data.minified import Gone, noted
-from scelbo.data.validate import columns_asked, examine, known
+from scelbo.data.modalities import Data, Held, held, obs_of
+from scelbo.data.validate import examine
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 
 UNS = "scelbo"
@@ -38,39 +42,37 @@ class Setup:
         Covariate (``"batch"``, ``"label"``, ``"extra.donor"``) -> its categories, in the order of their codes.
     whole
         Whether every value is a whole number from zero up.
-    var_names
-        The features, in the model's order; empty until a model is made.
+    features
+        Field -> the names of its features, in the model's order; empty until a model is made.
     absent
-        Features that a query need not have measured: they are left out of encoder and likelihood where they are missing.
+        Field -> features that a query need not have measured: they are left out of encoder and likelihood where they are missing.
     reference
         Covariate -> how many of its categories came with a reference, whose weights for them are fixed; None without one.
     """
 
-    keys: dict[str, str | list[str] | None]
+    keys: dict[str, Any]
     categories: dict[str, list[str]]
     whole: bool = True
-    var_names: tuple[str, ...] = ()
-    absent: tuple[str, ...] = ()
+    features: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    absent: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     reference: dict[str, int] | None = None
 
     @classmethod
-    def of(
-        cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False, query: bool = False
-    ) -> Setup:
+    def of(cls, adata: Data, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False, query: bool = False) -> Setup:
         """Check the data and note what is where; raises one error that lists every problem."""
         found = examine(adata, cells_type, keys, allow_non_counts, query)
         found.close()
         return cls.noting(adata, cells_type, keys, found.whole)
 
     @classmethod
-    def noting(cls, adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], whole: bool) -> Setup:
+    def noting(cls, adata: Data, cells_type: type[Batch], keys: dict[str, Any], whole: bool) -> Setup:
         """What is where in data that were checked."""
         given = {a: list(k) if isinstance(k, tuple | pd.Index) else k for a, k in keys.items()}
-        return cls(given, dict(_categories(adata, cells_type, given)), whole)
+        return cls(given, dict(levels(obs_of(adata, given), cells_type, given)), whole)
 
-    def extended(self, adata: AnnData, cells_type: type[Batch]) -> Self:
+    def extended(self, adata: Data, cells_type: type[Batch]) -> Self:
         """The same setup as the reference of ``adata``: the same keys, and its new categories after those known."""
-        absent = self.absent_in(adata)
+        absent = self.absent_in(adata, cells_type)
         new = Setup.of(adata, cells_type, self.keys, allow_non_counts=not self.whole, query=True)
         for name in (name for name, declared in cells_type.fields().items() if declared.missing):
             self._no_further(name, new.categories[name])
@@ -87,12 +89,25 @@ class Setup:
                     "Rename it, or give these cells the value that stands for unknown.",
                 )
 
-    def absent_in(self, adata: AnnData) -> tuple[str, ...]:
-        """The features that ``adata`` lacks; an error if that is more than half."""
-        absent = tuple(v for v in self.var_names if v not in adata.var_names)
-        if len(absent) > len(self.var_names) / 2:
-            raise self._missing(absent)
-        return absent
+    def absent_in(self, adata: Data, cells_type: type[Batch]) -> dict[str, tuple[str, ...]]:
+        """The features that ``adata`` lacks; an error if that is more than half of a matrix that all cells need."""
+        out = {}
+        for field, names in self.features.items():
+            declared = cells_type.fields()[field]
+            there = self._held(adata, declared)
+            out[field] = names if there is None else tuple(v for v in names if v not in there.names)
+            if len(out[field]) > len(names) / 2 and not (declared.may_lack or declared.kind == "matrix"):
+                raise self._missing(field, out[field])
+        return {field: names for field, names in out.items() if names}
+
+    def _held(self, adata: Data, declared: Field) -> Held | None:
+        """The matrix of a field, or None where a query does not have what its reference had beside the counts."""
+        try:
+            return held(adata, declared, self.keys)
+        except SetupError:
+            if self.features and declared.kind == "matrix":
+                return None
+            raise
 
     def of_reference(self) -> Self:
         """The setup that the reference had: its categories only."""
@@ -103,8 +118,13 @@ class Setup:
 
     # ------------------------------------------------------------------ what a module asks
     @property
+    def var_names(self) -> tuple[str, ...]:
+        """The features of the first matrix."""
+        return self.features.get("x", ())
+
+    @property
     def n_vars(self) -> int:
-        """Number of features."""
+        """Their number."""
         return len(self.var_names)
 
     def n_categories(self, *fields: str) -> dict[str, int]:
@@ -124,74 +144,94 @@ class Setup:
         return known.index(str(category))
 
     # ------------------------------------------------------------------ reading
-    def bind(self, features: Iterable[object]) -> Self:
-        """The same setup, for a model of these features."""
-        return dataclasses.replace(self, var_names=tuple(map(str, features)))
+    def bind(self, adata: Data, cells_type: type[Batch], chosen: Iterable[object] | None = None) -> Self:
+        """The same setup, for a model of the features that ``adata`` has; of the first matrix the ``chosen`` ones."""
+        there = {name: held(adata, f, self.keys) for name, f in cells_type.fields().items() if f.of_features}
+        features = {name: tuple(matrix.names) for name, matrix in there.items() if matrix is not None}
+        if chosen is not None:
+            features["x"] = tuple(map(str, chosen))
+        return dataclasses.replace(self, features=features)
 
-    def read(self, adata: AnnData, cells_type: type[Batch]) -> Columns:
+    def read(self, adata: Data, cells_type: type[Batch]) -> Columns:
         """All cells, as the model reads them: features aligned by name, categories as codes."""
         posterior, counts = noted(adata)
+        obs = obs_of(adata, self.keys)
         out: dict[str, Any] = {} if posterior is None else {"posterior": posterior}
         for name, declared in cells_type.fields().items():
             asked = columns_asked(self.keys, declared)
             match declared.kind:
+                case "counts" | "matrix" if name not in self.features:
+                    out[name] = None
+                case "counts" | "matrix" if not counts:
+                    out[name] = Gone()
                 case "counts":
-                    out[name] = self._counts(adata, asked[0] if asked else None, declared.part) if counts else Gone()
+                    out[name] = self._counts(adata, name, declared)
+                case "matrix":
+                    out[name] = self._matrix(adata, name, declared)
                 case "category" if declared.missing:
-                    text = _text(known(adata.obs, asked[0], declared, self.keys))
-                    out[name] = torch.from_numpy(pd.Categorical(text, self.categories[name]).codes.astype(np.int64))
+                    out[name] = codes(known(obs, asked[0], declared, self.keys), self.categories[name])
                 case "category":
-                    out[name] = self._codes(adata, name, asked[0] if asked else None)
+                    out[name] = all_known(obs, asked[0], self.categories[name]) if asked else torch.zeros(len(obs), dtype=torch.int64)
                 case "categories":
-                    out[name] = {c: self._codes(adata, f"{name}.{c}", c) for c in asked}
+                    out[name] = {c: all_known(obs, c, self.categories[f"{name}.{c}"]) for c in asked}
                 case _:
-                    values = [_column(adata, c).to_numpy(np.float32) for c in asked]
+                    values = [column(obs, c).to_numpy(np.float32) for c in asked]
                     out[name] = torch.from_numpy(np.stack(values, 1)) if values else None
         return Columns(cells_type, out, adata.n_obs)
 
-    def _counts(self, adata: AnnData, layer: str | None, part: bool) -> Counts | DiskCounts:
-        columns = self._columns_of(adata)
-        x = counts_of(adata, layer, columns, part)
+    def _counts(self, adata: Data, field: str, declared: Field) -> Counts | DiskCounts:
+        there = self._held(adata, declared)
+        if there is None:  # a query without this modality
+            return Counts.of(sparse.csr_matrix((adata.n_obs, len(self.features[field])), dtype=np.float32))
+        columns = self.places(field, there)
+        x = counts_of(there.matrix, columns, declared.part)
+        if columns is None or declared.may_lack:
+            return x  # set-up has looked
         empty = np.flatnonzero(x.size[:, 0].numpy() == 0)
-        if columns is not None and len(empty):  # else set-up has looked
-            where = "" if part else f" in the model's {self.n_vars:,} features"
+        if len(empty):
+            where = "" if declared.part else f" in the model's {len(self.features[field]):,} features"
             raise DataError(
                 f"{len(empty):,} cells have no counts{where}, e.g. {adata.obs_names[empty[0]]}.",
                 "Leave them out: no model can say anything about them.",
             )
         return x
 
-    def _columns_of(self, adata: AnnData) -> np.ndarray | None:
-        """Where the model's features stand in ``adata``; None if they already stand in order."""
-        names = adata.var_names.astype(str)
-        if not self.var_names or tuple(names) == self.var_names:
-            return None
-        at = names.get_indexer(pd.Index(self.var_names))
-        absent = set(np.asarray(self.var_names)[at < 0]) - set(self.absent)
-        if absent:
-            raise self._missing([v for v in self.var_names if v in absent])
-        return at
+    def _matrix(self, adata: Data, field: str, declared: Field) -> Tensor:
+        """A dense matrix; zeros where a query did not measure a feature."""
+        there, names = self._held(adata, declared), self.features[field]
+        out = np.zeros((adata.n_obs, len(names)), np.float32)
+        if there is not None:
+            at = self.places(field, there)
+            dense = there.matrix.toarray() if sparse.issparse(there.matrix) else np.asarray(there.matrix)
+            at = np.arange(len(names)) if at is None else at
+            out[:, at >= 0] = dense[:, at[at >= 0]]
+        return torch.from_numpy(out)
 
-    def _missing(self, absent: Sequence[str]) -> DataError:
+    def matched(self, adata: Data, cells_type: type[Batch]) -> None:
+        """Raise where ``adata`` lacks features that the model reads."""
+        for field in self.features:
+            there = self._held(adata, cells_type.fields()[field])
+            if there is not None:
+                self.places(field, there)
+
+    def places(self, field: str, there: Held) -> np.ndarray | None:
+        """Where the model's features stand in a matrix (-1: absent); None if they stand there in order, and nothing else does."""
+        names = self.features.get(field, ())
+        if not names or (tuple(there.names) == names and there.columns is None):
+            return None
+        at = there.names.get_indexer(pd.Index(names))
+        absent = set(np.asarray(names)[at < 0]) - set(self.absent.get(field, ()))
+        if absent:
+            raise self._missing(field, [v for v in names if v in absent])
+        return at if there.columns is None else np.where(at < 0, -1, there.columns[at])
+
+    def _missing(self, field: str, absent: Sequence[str]) -> DataError:
         shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
         return DataError(
-            f"{len(absent):,} of the model's {self.n_vars:,} features are not in adata.var_names: {shown}.",
+            f"{len(absent):,} of the model's {len(self.features[field]):,} features are not in adata.var_names: {shown}.",
             "Features are matched by name: give the same kind of names (symbols or identifiers) that the model was trained on. "
             "load_query_data() maps cells where up to half of the features were not measured.",
         )
-
-    def _codes(self, adata: AnnData, covariate: str, column: str | None) -> Tensor:
-        if column is None:
-            return torch.zeros(adata.n_obs, dtype=torch.int64)
-        values = _column(adata, column)
-        codes = pd.Categorical(_text(values), categories=self.categories[covariate]).codes
-        if (codes < 0).any():
-            unseen = sorted(set(values[codes < 0].astype(str)))
-            raise DataError(
-                f"adata.obs[{column!r}] has categories that the model has not seen: {', '.join(unseen[:8])}.",
-                f"It knows {', '.join(self.categories[covariate][:12])}. Map cells of new categories with load_query_data(adata, model).",
-            )
-        return torch.from_numpy(codes.astype(np.int64))
 
     # ------------------------------------------------------------------ as JSON
     def to_dict(self) -> dict[str, Any]:
@@ -201,47 +241,22 @@ class Setup:
     @classmethod
     def from_dict(cls, about: dict[str, Any]) -> Setup:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{**about, **{name: tuple(about.get(name, ())) for name in ("var_names", "absent")}})
+        named = {part: {field: tuple(names) for field, names in about[part].items()} for part in ("features", "absent")}
+        return cls(**{**about, **named})
 
-    def store(self, adata: AnnData, owner: str) -> None:
+    def store(self, adata: Data, owner: str) -> None:
         """Note it in ``adata.uns["scelbo"]``, the one thing that is written into the user's object."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ImplicitModificationWarning)  # a view becomes a copy of itself: nothing is lost
             adata.uns[UNS] = {**adata.uns.get(UNS, {}), owner: json.dumps(self.to_dict())}
 
     @classmethod
-    def stored(cls, adata: AnnData, owner: str) -> Setup:
+    def stored(cls, adata: Data, owner: str) -> Setup:
         """What :meth:`store` noted for the model class ``owner``."""
-        if not isinstance(adata, AnnData):
-            raise SetupError(f"{owner} needs an AnnData, not {type(adata).__name__}.")
+        if not isinstance(adata, AnnData | MuData):
+            raise SetupError(f"{owner} needs an AnnData or a MuData, not {type(adata).__name__}.")
         noted = adata.uns.get(UNS, {}).get(owner)
         if noted is None:
-            raise SetupError(f"This AnnData was not set up for {owner}.", f"Call {owner}.setup_anndata(adata, ...) first.")
+            call = "setup_anndata(adata, ...)" if isinstance(adata, AnnData) else "setup_mudata(mdata, ...)"
+            raise SetupError(f"This {type(adata).__name__} was not set up for {owner}.", f"Call {owner}.{call} first.")
         return cls.from_dict(json.loads(noted))
-
-
-def _categories(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any]) -> Any:
-    for name, declared in cells_type.fields().items():
-        asked = columns_asked(keys, declared)
-        if declared.kind == "category":
-            yield name, _levels(known(adata.obs, asked[0], declared, keys).dropna()) if asked else ["all"]
-        elif declared.kind == "categories":
-            yield from ((f"{name}.{c}", _levels(adata.obs[c])) for c in asked)
-
-
-def _text(values: pd.Series) -> pd.Series:
-    """As text, and NaN where there is no value."""
-    return values.astype(str).where(values.notna())
-
-
-def _levels(column: pd.Series) -> list[str]:
-    """The categories in use: in a categorical's own order, else sorted (numbers as numbers)."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return [str(c) for c in column.cat.remove_unused_categories().cat.categories]
-    return [str(c) for c in sorted(column.unique(), key=lambda v: (isinstance(v, str), v))]
-
-
-def _column(adata: AnnData, key: str) -> pd.Series:
-    if key not in adata.obs:
-        raise SetupError(unknown("obs column", key, adata.obs.columns), "The model was set up with this column.")
-    return adata.obs[key]

@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
 
-from scelbo.data.fields import Batch, Field
-from scelbo.data.matrix import matrix_of, row_blocks
+from scelbo.data.categories import columns_asked, known
+from scelbo.data.fields import Batch
+from scelbo.data.matrix import on_disk, row_blocks
+from scelbo.data.modalities import MODALITIES, Data, Held, held, obs_of
 from scelbo.errors import ArgumentError, DataError, DataWarning, ScelboError, SetupError, nearest, unknown
 
 FEW = 3
@@ -56,92 +60,100 @@ class Findings:
             warnings.warn("Look at this before training:\n" + "\n".join(f"  - {c}" for c in self.concerns), DataWarning, stacklevel=4)
 
 
-def columns_asked(keys: dict[str, Any], declared: Field) -> list[str]:
-    """The obs columns that a field reads: none, one, or several."""
-    key = keys.get(declared.argument)
-    return [] if key is None else [key] if isinstance(key, str) else list(key)
-
-
-def examine(adata: AnnData, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool, query: bool = False) -> Findings:
+def examine(adata: Data, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool, query: bool = False) -> Findings:
     """Look at every field of ``cells_type``; raises only where the call itself is wrong, not where the data are.
 
     Of a query's cells no category that may be missing has to be known.
     """
-    if not isinstance(adata, AnnData):
+    if not isinstance(adata, AnnData | MuData):
         raise SetupError(f"setup_anndata() needs an AnnData, not {type(adata).__name__}.")
-    arguments = [argument for f in cells_type.fields().values() for argument in f.arguments]
+    arguments = [MODALITIES, *(argument for f in cells_type.fields().values() for argument in f.arguments)]
     for key in keys:
         if key not in arguments:
-            raise ArgumentError(unknown("setup_anndata() argument", key, arguments))
+            raise ArgumentError(unknown("setup_anndata() argument", key, arguments[1:]))
     for declared in cells_type.fields().values():
-        if declared.required and keys.get(declared.argument) is None:
+        if declared.required and declared.argument not in {**keys, **(keys.get(MODALITIES) or {})}:
             raise ArgumentError(f"{declared.argument} is needed.", f"Name it: setup_anndata(adata, {declared.argument}=...).")
-    found = Findings()
-    if not adata.var_names.is_unique:
-        twice = adata.var_names[adata.var_names.duplicated()].unique()
-        found.problem(f"{len(twice)} feature names occur more than once, e.g. {some(twice)}", "Call adata.var_names_make_unique().")
+    found, obs = Findings(), obs_of(adata, keys)
     if 0 in adata.shape:
         found.problem(f"adata has {adata.n_obs} cells and {adata.n_vars} features", "Look at the filter that came before.")
+    matrices(adata, cells_type, keys, found, allow_non_counts, query)
     for declared in cells_type.fields().values():
-        if declared.kind == "counts":
-            _counts(adata, keys.get(declared.argument), found, allow_non_counts)
-            continue
-        for column in columns_asked(keys, declared):
+        for column in () if declared.of_features else columns_asked(keys, declared):
             where = f"{declared.argument}: adata.obs[{column!r}]"
             if query and declared.missing:
                 continue
-            if column not in adata.obs:
-                what = f"{declared.argument}: " + unknown("obs column", column, adata.obs.columns)
+            if column not in obs:
+                what = f"{declared.argument}: " + unknown("obs column", column, obs.columns)
                 found.problem(what, "Name a column of adata.obs.")
             elif declared.kind in ("category", "categories"):
-                values = known(adata.obs, column, declared, keys)
+                values = known(obs, column, declared, keys)
                 _category(values, where, found, may_miss=declared.missing is not None)
                 if declared.missing:
-                    _missing(values, adata.obs[column], keys.get(declared.missing), f"{where}, {declared.missing}", found)
+                    _missing(values, obs[column], keys.get(declared.missing), f"{where}, {declared.missing}", found)
             else:
-                _numbers(adata.obs[column], where, found, positive=declared.kind == "number")
+                _numbers(obs[column], where, found, positive=declared.kind == "number")
     return found
 
 
-def _counts(adata: AnnData, layer: str | None, found: Findings, allow_non_counts: bool) -> None:
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+def matrices(adata: Data, cells_type: type[Batch], keys: dict[str, Any], found: Findings, allow_non_counts: bool, query: bool) -> None:
+    """Look at every matrix; a query need not have those beside the counts."""
+    lacking, declared_so = np.ones(adata.n_obs, bool), False
+    for declared in (f for f in cells_type.fields().values() if f.of_features):
+        try:
+            there = held(adata, declared, keys)
+        except ScelboError as error:
+            if not (query and declared.kind == "matrix"):
+                found.problem(error.args[0], error.hint or "Name a layer of adata.layers.")
+            continue
+        declared_so = declared_so or declared.may_lack
+        if there is None:
+            continue
+        if not there.names.is_unique:
+            twice = there.names[there.names.duplicated()].unique()
+            fix = "Call adata.var_names_make_unique()." if declared.kind == "counts" else "Give each column a name of its own."
+            found.problem(f"{len(twice)} feature names occur more than once, e.g. {some(twice)}", fix)
+        empty = _values(adata, there, found, allow_non_counts and declared.kind == "counts")
+        lacking &= empty
+        if empty.any() and declared.kind == "counts" and not declared.may_lack:
+            what = f"{there.where}: {empty.sum():,} cells have no counts, e.g. {some(adata.obs_names[empty])}"
+            found.problem(what, "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1).")
+    if declared_so and lacking.any() and not found.problems:
+        what = f"{lacking.sum():,} cells have no counts in any modality, e.g. {some(adata.obs_names[lacking])}"
+        found.problem(what, "Remove them: no model can say anything about them.")
+
+
+def _values(adata: Data, there: Held, found: Findings, allow_non_counts: bool) -> np.ndarray:
+    """Look at the values; returns which cells have none."""
+    where, bad = there.where, {"NaN or infinite": 0, "negative": 0, "not a whole number": 0}
+    empty = np.zeros(adata.n_obs, bool)
     try:
-        matrix = matrix_of(adata, layer)
-    except ScelboError as error:
-        found.problem(error.args[0], error.hint or "Name a layer of adata.layers.")
-        return
-    names, bad, empty = adata.obs_names, {"NaN or infinite": 0, "negative": 0, "not a whole number": 0}, []
-    for start, block in row_blocks(matrix):
+        matrix = there.matrix if on_disk(there.matrix) else sparse.csr_matrix(there.matrix)
+    except (TypeError, ValueError):
+        found.problem(f"{where}: numbers are needed", "Give counts.")
+        return empty
+    for start, rows in row_blocks(matrix):
+        block = rows if there.columns is None else rows[:, there.columns]
         values = block.data
         finite = np.isfinite(values)
         bad["NaN or infinite"] += int((~finite).sum())
         bad["negative"] += int((values < 0).sum())
         bad["not a whole number"] += int((values[finite] != np.floor(values[finite])).sum())
-        empty += [names[start + i] for i in np.flatnonzero(np.asarray(abs(block).sum(1)).ravel() == 0)]
-    found.whole = not any(bad.values())
+        empty[start : start + block.shape[0]] = np.asarray(abs(block).sum(1)).ravel() == 0
+    found.whole = found.whole and not any(bad.values())
     for what, n in bad.items():
         if n and not (allow_non_counts and what != "NaN or infinite"):
-            found.problem(f"{where}: {n:,} stored values are {what}", _advice(adata, layer))
-    if empty:
-        what = f"{where}: {len(empty):,} cells have no counts, e.g. {some(empty)}"
-        found.problem(what, "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1).")
+            found.problem(f"{where}: {n:,} stored values are {what}", _advice(adata, where))
+    return empty
 
 
-def _advice(adata: AnnData, layer: str | None) -> str:
-    others = [k for k in adata.layers if k != layer]
+def _advice(adata: Data, where: str) -> str:
+    others = [k for k in getattr(adata, "layers", ()) if repr(k) not in where]
     point = f"Other layers: {', '.join(others)}." if others else "scelbo.data.counts_from_log gets counts back from log-normalised values."
     return (
         f"Models of counts need raw counts: name their layer, setup_anndata(adata, layer=...). {point} "
         "For values that are not counts: allow_non_counts=True and gene_likelihood='normal'."
     )
-
-
-def known(obs: pd.DataFrame, column: str, declared: Field, keys: dict[str, Any]) -> pd.Series:
-    """A column of categories, with NaN where the category is not known; nowhere, if a category may be missing and the column is."""
-    if declared.missing is None:
-        return obs[column]
-    values = obs[column] if column in obs else pd.Series(None, obs.index, dtype=object)
-    return values.mask(values.astype(str) == str(keys.get(declared.missing)))
 
 
 def _missing(values: pd.Series, column: pd.Series, stands_for_unknown: Any, where: str, found: Findings) -> None:

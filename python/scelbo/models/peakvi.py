@@ -81,14 +81,14 @@ class PEAKVIModule(CountsVAE):
         return torch.ones_like(self.input_mean) if self.r is None else self.r["all"].sigmoid()
 
     def generative(self, z: Any, cells: Cells) -> Explained:
-        return self.generative_of(slice(None), z, cells)
+        return Explained(self.generative_of(slice(None), z, cells))
 
-    def generative_of(self, features: Tensor | slice, z: Any, cells: Cells) -> Explained:
+    def generative_of(self, features: Tensor | slice, z: Any, cells: Cells, of: str = "x") -> Accessibility:
         hidden = self.decoder(self.embed(z.z), cells, cells.numbers)
         h = affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
         region = self.certain.expand(h.shape[-1]) if self.r is None else self.r["all"][features]
         depth = z.depth[0] if z.depth.dim() > 2 else z.depth  # it has no draws
-        return Explained(Accessibility(h, depth, region))
+        return Accessibility(h, depth, region)
 
 
 class PEAKVI(Model):

@@ -28,7 +28,6 @@ import torch
 import torch.nn.functional as F
 from anndata import AnnData
 from jaxtyping import Float
-from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from torch import Tensor
 
@@ -92,8 +91,7 @@ class SOLOModule(Module):
         self.lane_depth = torch.stack([log_size[lane == b].mean() for b in range(len(self.rate))]).nan_to_num(float(log_size.mean()))
         rows = at_most(np.arange(len(data)), REFERENCE, rng)
         x = self.normalised(data.take(rows))
-        matrix = sparse.csr_matrix((x.val, x.col, x.crow), (len(x), x.n_vars))
-        svd = TruncatedSVD(min(AXES, x.n_vars - 1, len(x) - 1), random_state=self.seed).fit(matrix)
+        svd = TruncatedSVD(min(AXES, x.n_vars - 1, len(x) - 1), random_state=self.seed).fit(x.scipy())
         self.axes = torch.from_numpy(svd.components_.T.astype(np.float32))
         self.center, self.scale = torch.zeros(1), torch.ones(1)
         u = self.positions(data, rows)

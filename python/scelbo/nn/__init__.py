@@ -16,6 +16,7 @@ from scelbo.nn.mlp import (
     Where,
     norms_of,
 )
+from scelbo.nn.proteins import ProteinDecoder
 from scelbo.nn.neighbours import SCALES, odds_nearby
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "NormalisedLinear",
     "PerCategory",
     "PointEncoder",
+    "ProteinDecoder",
     "Where",
     "affine",
     "logistic_normal",

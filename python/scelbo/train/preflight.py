@@ -14,7 +14,8 @@ from anndata import AnnData
 from scelbo import settings
 from scelbo.data import Loader, Setup, split
 from scelbo.data.concerns import examine_closely
-from scelbo.data.matrix import matrix_of, on_disk
+from scelbo.data.matrix import on_disk
+from scelbo.data.modalities import held
 from scelbo.data.validate import Finding
 from scelbo.errors import DataError
 
@@ -181,11 +182,15 @@ def _forecast(cls: type[Model], adata: AnnData, setup: Setup, model_kwargs: dict
         loader = Loader(model.read(), rows if adata.isbacked else np.arange(len(rows)), options.batch_size, rng)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         wall, cpu = _timed(model, loader, device)
-    matrix = matrix_of(adata, setup.keys.get("layer"))  # type: ignore[arg-type]
-    stored = 0 if on_disk(matrix) else matrix.nnz if hasattr(matrix, "nnz") else np.count_nonzero(matrix)
+    matrices = [there.matrix for f in cls.Cells.fields().values() if f.of_features and (there := held(adata, f, setup.keys)) is not None]
+    stored = sum(0 if on_disk(m) else m.nnz if hasattr(m, "nnz") else np.count_nonzero(m) for m in matrices)
     weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
     cells = min(options.batch_size, len(train))
-    memory = {"matrix": 8 * int(stored), "weights": WEIGHT_COPIES * weights, "minibatch": DENSE * 4 * cells * setup.n_vars}
+    memory = {
+        "matrix": 8 * int(stored),
+        "weights": WEIGHT_COPIES * weights,
+        "minibatch": DENSE * 4 * cells * sum(map(len, setup.features.values())),
+    }
     minibatches = len(Loader(model.read(), train, options.batch_size))
     return Forecast(options.epochs(n), minibatches, cells, wall, cpu, memory, device, torch.get_num_threads())
 
