@@ -2,10 +2,11 @@
 
 from scelbo.likelihoods.accessibility import Accessibility
 from scelbo.likelihoods.counts import Likelihood, NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
+from scelbo.likelihoods.proteins import ProteinMixture, log_nb
 from scelbo.likelihoods.sparse import Kernel, Mean, Rows, log_prob
 from scelbo.likelihoods.topics import BagOfWords
 
 __all__ = [
-    "Accessibility", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "Rows",
-    "ZeroInflatedNegativeBinomial", "log_prob",
+    "Accessibility", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "ProteinMixture", "Rows",
+    "ZeroInflatedNegativeBinomial", "log_nb", "log_prob",
 ]  # fmt: skip

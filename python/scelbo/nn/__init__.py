@@ -16,8 +16,8 @@ from scelbo.nn.mlp import (
     Where,
     norms_of,
 )
-from scelbo.nn.proteins import ProteinDecoder
 from scelbo.nn.neighbours import SCALES, odds_nearby
+from scelbo.nn.proteins import ProteinDecoder
 
 __all__ = [
     "MLP",
