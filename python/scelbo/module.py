@@ -81,7 +81,7 @@ class VAE(Module):
         """q(latents | cells) as questions take it: noted in minified cells (``Model.minify``), else by ``inference``."""
         if cells.posterior is None:
             return self.inference(cells)
-        latents, kinds = typing.get_type_hints(self.inference)["return"], self.shared()
+        latents, kinds = typing.get_type_hints(self.inference)["return"], {**self.shared(), **self.noise(len(cells))}
         for name, values in cells.posterior.items():
             loc, *scale = values.chunk(2, -1) if values.shape[-1] > 1 else (values,)
             kinds[name] = Normal(loc, scale[0], validate_args=False) if scale else Known(loc)
@@ -99,14 +99,25 @@ class VAE(Module):
         """Latents that all cells have in common (topics, which genes are zero-inflated) -> their q, which ``inference`` repeats."""
         return {}
 
+    def noise(self, n: int) -> dict[str, Normal]:
+        """Standard normals that ``generative`` turns into draws of what it finds uncertain itself, for n cells; ``inference`` adds them.
+
+        So a latent whose q depends on others (the background of a protein, given z) is decoded like anything else, also as if the cells
+        had other covariates. Models add its KL to their loss.
+        """
+        return {}
+
     def embed(self, z: Tensor) -> Tensor:
         """From the normal z to the latent space that users see (the same, unless a model says otherwise)."""
         return z
 
     def prior(self, q: Any, cells: Any) -> Any:
-        """p(latents): a NamedTuple like q. Standard normal by default; None for what is known, and for what is shared, which models add."""
-        shared = self.shared()
-        return type(q)(**{name: None if name in shared or isinstance(d, Known) else _standard(d) for name, d in q._asdict().items()})
+        """p(latents): a NamedTuple like q. Standard normal by default; None for what is known, for noise, and for what is shared.
+
+        (Models that share latents add their prior.)
+        """
+        without = {*self.shared(), *self.noise(1)}
+        return type(q)(**{name: None if name in without or isinstance(d, Known) else _standard(d) for name, d in q._asdict().items()})
 
     def of_cells(self, q: Any, cells: Any) -> dict[str, tuple[Any, Any]]:
         """Latent that each cell has of its own, and that is not known -> (its q, its prior)."""
@@ -160,13 +171,13 @@ class CountsVAE(VAE):
         self.input_mean: Tensor
         self.register_buffer("input_mean", torch.zeros(n_vars))
 
-    def seen_as(self, x: Tensor) -> Tensor:
-        """Stored counts as the encoders read them (0 stays 0)."""
+    def seen_as(self, x: Counts) -> Counts:
+        """Counts as the encoders read them (0 stays 0)."""
         return x
 
     def seen(self, cells: Any) -> Counts:
         """What the encoders read."""
-        return cells.x.map(self.seen_as).filled(self.input_mean)
+        return self.seen_as(cells.x).filled(self.input_mean)
 
     def observe(self, data: Columns) -> None:
         if not self.input_mean.any():  # a query's model keeps its reference's

@@ -26,7 +26,7 @@ def posterior_parameters(
     parts: dict[str, list[np.ndarray]] = {}
     for cells in model.batches(adata, indices, batch_size):
         for name, q in module.posterior(cells)._asdict().items():
-            if name in module.shared():
+            if name in module.shared() or name in module.noise(1):
                 continue
             values = [q.mean, q.stddev] if hasattr(q, "stddev") else [q.mean]
             parts.setdefault(name, []).append(torch.cat(values, -1).cpu().numpy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -154,9 +154,9 @@ class Counts:
         out.row = self.row
         return out
 
-    def column_means(self, fn: Callable[[Tensor], Tensor]) -> Float[Tensor, " n_vars"]:
-        """Mean of ``fn`` of every column, for ``fn(0) == 0``."""
-        sums = torch.zeros(self.n_vars, dtype=torch.float64).index_add(0, self.col.long(), fn(self.val).double())
+    def column_means(self, fn: Callable[[Counts], Counts]) -> Float[Tensor, " n_vars"]:
+        """Mean of every column of ``fn`` of these counts, which works row by row."""
+        sums = torch.zeros(self.n_vars, dtype=torch.float64).index_add(0, self.col.long(), fn(self).val.double())
         return (sums / len(self)).to(self.val.dtype)
 
     def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
@@ -181,3 +181,29 @@ class Counts:
             if made is not None:
                 setattr(out, name, made.to(*args, **kwargs) if made.is_floating_point() else made.to(val.device))
         return out
+
+
+class Beside:
+    """Counts, and further columns beside them, as encoders read both: a product is that with the whole matrix.
+
+    Parameters
+    ----------
+    counts
+        (rows, n_vars), sparse.
+    more
+        (rows, k), dense.
+    """
+
+    def __init__(self, counts: Counts, more: Float[Tensor, "rows k"]):
+        self.counts, self.more = counts, more
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __matmul__(self, weight: Float[Tensor, "n k"]) -> Float[Tensor, "rows k"]:
+        n = self.counts.n_vars
+        return torch.addmm(self.counts @ weight[:n], self.more, weight[n:])
+
+
+Input: TypeAlias = Tensor | Counts | Beside
+"""What a first layer reads."""

@@ -69,7 +69,7 @@ class DiskCounts:
         """Library size of every cell, (cells, 1), from one pass over the file."""
         return torch.cat([block.size for block in self._blocks()])
 
-    def column_means(self, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    def column_means(self, fn: Callable[[Counts], Counts]) -> Tensor:
         """As :meth:`Counts.column_means`, from one pass over the file."""
         return torch.stack([block.column_means(fn) * len(block) for block in self._blocks()]).sum(0) / len(self)
 

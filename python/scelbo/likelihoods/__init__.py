@@ -1,12 +1,12 @@
 """Count likelihoods with analytic gradients on sparse data."""
 
 from scelbo.likelihoods.accessibility import Accessibility
-from scelbo.likelihoods.counts import Likelihood, NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
+from scelbo.likelihoods.counts import Likelihood, NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial, of_counts
 from scelbo.likelihoods.proteins import ProteinMixture, log_nb
 from scelbo.likelihoods.sparse import Kernel, Mean, Rows, log_prob
 from scelbo.likelihoods.topics import BagOfWords
 
 __all__ = [
     "Accessibility", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "ProteinMixture", "Rows",
-    "ZeroInflatedNegativeBinomial", "log_nb", "log_prob",
+    "ZeroInflatedNegativeBinomial", "log_nb", "log_prob", "of_counts",
 ]  # fmt: skip

@@ -115,3 +115,18 @@ class Normal(Likelihood):
 
     def sample(self) -> Tensor:
         return torch.normal(self.mean, self.variance.sqrt())
+
+
+def of_counts(
+    kind: str, rate: Mean, log_dispersion: Float[Tensor, "*#s #cells genes"], zi_logits: Float[Tensor, "*s cells genes"] | None = None
+) -> Likelihood:
+    """The likelihood that models call ``kind``: ``"zinb"``, ``"nb"``, ``"poisson"`` or ``"normal"``."""
+    match kind:
+        case "zinb":
+            assert zi_logits is not None
+            return ZeroInflatedNegativeBinomial(rate, log_dispersion, zi_logits)
+        case "nb":
+            return NegativeBinomial(rate, log_dispersion)
+        case "poisson":
+            return Poisson(rate)
+    return Normal(rate, log_dispersion)

@@ -1,6 +1,8 @@
 r"""The likelihood of antibody counts: background, or background times a foreground factor (Gayoso et al., Nature Methods 18:272, 2021).
 
-.. math:: y_{np} \sim \pi_{np}\, \mathrm{NB}(\beta_{np}, \phi_p) + (1 - \pi_{np})\, \mathrm{NB}(\alpha_{np} \beta_{np}, \phi_p), \quad \alpha > 1.
+.. math::
+    y_{np} \sim \pi_{np}\, \mathrm{NB}(\beta_{np}, \phi_p) + (1 - \pi_{np})\, \mathrm{NB}(\alpha_{np}\, \beta_{np}, \phi_p),
+    \qquad \alpha \ge 1.
 """
 
 from __future__ import annotations

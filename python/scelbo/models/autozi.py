@@ -27,8 +27,8 @@ from scelbo import analysis
 from scelbo.data import Setup, SizedCells
 from scelbo.errors import ArgumentError
 from scelbo.likelihoods.sparse import exp
-from scelbo.models.scvi import SCVI, Explained, SCVIModule, per_gene
-from scelbo.nn import Fraction, Known, PerCategory
+from scelbo.models.scvi import SCVI, Explained, SCVIModule
+from scelbo.nn import Fraction, Known, PerCategory, per_feature
 from scelbo.train.options import PlanOptions
 
 LOWEST = -40.0
@@ -49,7 +49,9 @@ class AUTOZIModule(SCVIModule):
     def __init__(self, model: AUTOZI, setup: Setup):
         super().__init__(model, setup)
         self.floor = model.minimal_dropout
-        self.posterior_logits = nn.ModuleDict({name: per_gene(model.zero_inflation, setup, spread=0.0) for name in ("alpha", "beta")})
+        self.posterior_logits = nn.ModuleDict(
+            {name: per_feature(model.zero_inflation, setup.n_vars, setup, spread=0.0) for name in ("alpha", "beta")}
+        )
         self.given = {"alpha": model.alpha_prior, "beta": model.beta_prior}
         learnt = {name: nn.Parameter(torch.zeros(1)) for name, value in self.given.items() if value is None}
         self.prior_logits = nn.ParameterDict(learnt)

@@ -23,13 +23,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis, transfer
-from scelbo.data import Columns, Setup, SizedCells
+from scelbo.data import Columns, Counts, Setup, SizedCells
 from scelbo.errors import ArgumentError, DataError
-from scelbo.likelihoods import Likelihood, Mean, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from scelbo.likelihoods import Normal as NormalLikelihood
+from scelbo.likelihoods import Likelihood, Mean, of_counts
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
-from scelbo.nn import MLP, Activation, GaussianEncoder, Known, PerCategory, Where, norms_of
+from scelbo.nn import MLP, Activation, GaussianEncoder, Known, LibraryPrior, PerCategory, Where, for_cells, norms_of, per_feature
 
 
 class Latents(NamedTuple):
@@ -81,10 +80,10 @@ class SCVIModule(CountsVAE):
         self.size_given = setup.keys.get("size_factor_key") is not None
         known = model.use_observed_lib_size or self.size_given
         self.l = None if known else GaussianEncoder(genes, 1, n_layers=1, var_activation=model.var_activation, **encoder)
-        self.l_prior = None if known else PerCategory("batch", batches["batch"], 2, learns=False)  # mean, variance of log library size
+        self.l_prior = None if known else LibraryPrior(batches["batch"])
         self.encode_covariates = model.encode_covariates
         n_hidden = self.build_decoder(model, genes, seen, {**net, **norms["decoder"]})
-        self.log_theta = _dispersion(model, setup, n_hidden)
+        self.log_theta = per_feature(model.dispersion, genes, setup, n_hidden)
 
     def build_decoder(self, model: SCVI, genes: int, seen: dict[str, Any], net: dict[str, Any]) -> int:
         """The layers that :meth:`decode` runs through; returns the width of the last hidden one."""
@@ -112,62 +111,34 @@ class SCVIModule(CountsVAE):
             log_l = Known(cells.x.size.log()) if self.l is None else self.l(x, cells, t)
         return Latents(self.z(x, cells, t), log_l)
 
-    def seen_as(self, x: Tensor) -> Tensor:
-        return torch.log1p(x) if self.log_variational else x
+    def seen_as(self, x: Counts) -> Counts:
+        return x.map(torch.log1p) if self.log_variational else x
 
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
 
     def observe(self, data: Columns) -> None:
         super().observe(data)
-        if self.l_prior is None:
-            return
-        log_l = data["x"].size.log().squeeze(-1)
-        for b in data["batch"].unique():
-            here = log_l[data["batch"] == b]
-            self.l_prior.set_row(int(b), torch.stack([here.mean(), here.var(unbiased=False)]))
+        if self.l_prior is not None:
+            self.l_prior.take(data["x"].size, data["batch"])
 
     def prior(self, q: Latents, cells: SizedCells) -> Latents:
         p = super().prior(q, cells)
-        if self.l_prior is None:
-            return p
-        mean, var = self.l_prior(cells).split(1, -1)
-        return p._replace(log_l=Normal(mean, var.clamp_min(1e-8).sqrt(), validate_args=False))
+        return p if self.l_prior is None else p._replace(log_l=self.l_prior.of(cells))
 
     def generative(self, z: Any, cells: SizedCells) -> Explained:
         decoded = self.decode(self.embed(z.z), cells)
         rate = Mean(decoded.rho, z.log_l, "softplus" if self.size_given else "softmax")
-        match self.likelihood:
-            case "zinb":
-                return Explained(ZeroInflatedNegativeBinomial(rate, self.dispersion(decoded, z, cells), decoded.pi))  # type: ignore[arg-type]
-            case "nb":
-                return Explained(NegativeBinomial(rate, self.dispersion(decoded, z, cells)))
-            case "poisson":
-                return Explained(Poisson(rate))
-        return Explained(NormalLikelihood(rate, self.dispersion(decoded, z, cells)))
+        return Explained(of_counts(self.likelihood, rate, self.dispersion(decoded, z, cells), decoded.pi))
 
     def dispersion(self, decoded: Decoded, z: Any, cells: SizedCells) -> Float[Tensor, "*s #cells genes"]:
         """log theta (or log sigma): one a gene, a gene and batch, a gene and label, or a gene and cell."""
-        if isinstance(self.log_theta, PerCategory):
-            return self.log_theta(cells)
-        return self.log_theta(decoded.hidden) if isinstance(self.log_theta, nn.Linear) else self.log_theta["all"][None]  # type: ignore[index]
+        return for_cells(self.log_theta, cells, decoded.hidden)
 
     def loss(self, cells: SizedCells, q: Latents, z: Any, p: Explained) -> Loss:
         """Minus the ELBO; the KL of the library size is never annealed, as its prior comes from the data."""
         whole = super().loss(cells, q, z, p)
         return replace(whole, kl={"z": whole.kl["z"]}, kl_fixed={k: v for k, v in whole.kl.items() if k != "z"})
-
-
-def _dispersion(model: SCVI, setup: Setup, n_hidden: int) -> nn.Module:
-    return nn.Linear(n_hidden, setup.n_vars) if model.dispersion == "gene-cell" else per_gene(model.dispersion, setup)
-
-
-def per_gene(how: str, setup: Setup, spread: float = 1.0) -> nn.ParameterDict | PerCategory:
-    """A number for each gene (``"gene"``), or for each gene in each category (``"gene-batch"``), that start at random around zero."""
-    if how == "gene":
-        return nn.ParameterDict({"all": nn.Parameter(spread * torch.randn(setup.n_vars))})
-    covariate = how.removeprefix("gene-")
-    return PerCategory(covariate, setup.n_categories(covariate)[covariate], setup.n_vars, bound=spread)
 
 
 class SCVI(Model):

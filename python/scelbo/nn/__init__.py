@@ -2,7 +2,9 @@
 
 from scelbo.nn.adversary import Adversary
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
+from scelbo.nn.dispersion import for_cells, per_feature
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
+from scelbo.nn.library import LibraryPrior
 from scelbo.nn.mlp import (
     MLP,
     Activation,
@@ -32,13 +34,16 @@ __all__ = [
     "GaussianEncoder",
     "GaussianMLP",
     "Known",
+    "LibraryPrior",
     "NormalisedLinear",
     "PerCategory",
     "PointEncoder",
     "ProteinDecoder",
     "Where",
     "affine",
+    "for_cells",
     "logistic_normal",
     "norms_of",
     "odds_nearby",
+    "per_feature",
 ]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scelbo.data import Batch, Counts
+from scelbo.data import Batch, Input
 
 
 class PerCategory(nn.Module):
@@ -86,14 +86,14 @@ class ConditionalLinear(nn.Module):
         self.shifts = nn.ModuleList(PerCategory(name, n, n_out, bound=bound, shift=True) for name, n in categories.items())
         self.slope = nn.Parameter(torch.empty(n_continuous, n_out).uniform_(-bound, bound)) if n_continuous else None
 
-    def forward(self, h: Tensor | Counts, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:
+    def forward(self, h: Input, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:
         y = affine(h, self.weight, self.bias)
         for shift in self.shifts:
             y = y + shift(cells)
         return y if self.slope is None or t is None else y + t @ self.slope
 
 
-def affine(h: Tensor | Counts, weight: Float[Tensor, "n_in n_out"], bias: Float[Tensor, " n_out"] | None) -> Float[Tensor, "*s n_out"]:
+def affine(h: Input, weight: Float[Tensor, "n_in n_out"], bias: Float[Tensor, " n_out"] | None) -> Float[Tensor, "*s n_out"]:
     """:math:`h W + b`, in one pass where h is one dense matrix."""
     if bias is None:
         return h @ weight

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from scelbo.data import Batch, Counts
+from scelbo.data import Batch, Input
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
@@ -88,7 +88,7 @@ class MLP(nn.Module):
         self.norm = nn.ModuleList(norm() for _ in range(n_layers))
         self.dropout, self.activation = nn.Dropout(dropout), ACTIVATIONS[activation]
 
-    def forward(self, h: Tensor | Counts, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "*s cells n_hidden"]:
+    def forward(self, h: Input, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "*s cells n_hidden"]:
         for linear, norm in zip(self.linear, self.norm, strict=True):
             y: Tensor = linear(h, cells, t)
             y = norm(y.flatten(0, -2)).view_as(y)  # sample axes are just more rows
@@ -184,7 +184,7 @@ class PointEncoder(Encoder):
         self.body = MLP(n_in, n_hidden, n_layers, **mlp)  # type: ignore[arg-type]
         self.value = nn.Linear(n_hidden, n_out)
 
-    def forward(self, x: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "cells n_out"]:
+    def forward(self, x: Input, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "cells n_out"]:
         return self.value(self.body(x, cells, t))
 
 
@@ -200,7 +200,7 @@ class GaussianMLP(nn.Module):
         self.mean, self.var = nn.Linear(n_hidden, n_latent), nn.Linear(n_hidden, n_latent)
         self.positive, self.floor = torch.exp if var_activation == "exp" else F.softplus, floor
 
-    def forward(self, x: Tensor | Counts, cells: Batch, t: Tensor | None = None) -> Normal:
+    def forward(self, x: Input, cells: Batch, t: Tensor | None = None) -> Normal:
         h = self.body(x, cells, t)
         return Normal(self.mean(h), (self.positive(self.var(h)) + self.floor).sqrt(), validate_args=False)
 
