@@ -5,7 +5,7 @@ from typing import Any
 
 from scelbo import data, errors, settings
 from scelbo.model import MODELS, Model
-from scelbo.models import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo.models import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
 
 __version__ = "0.1.0"
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "SCANVI",
     "SCVI",
     "SOLO",
+    "TOTALVI",
     "AmortizedLDA",
     "CellAssign",
     "LinearSCVI",

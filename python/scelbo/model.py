@@ -43,6 +43,8 @@ class Model:
     adata: AnnData | None
     setup: Setup = field(default=None, kw_only=True)  # type: ignore[assignment]  # __post_init__ finds it
     Cells: ClassVar[type[Batch]] = Cells
+    modalities: ClassVar[dict[str, str]] = {"rna": "x"}
+    """What users call the matrices that the model explains -> their fields."""
     regions: ClassVar[str] = "x"
     """The field whose features are regions of the genome, in models that have some."""
     plan: ClassVar[PlanOptions] = PlanOptions()

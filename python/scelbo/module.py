@@ -99,6 +99,14 @@ class VAE(Module):
         """Latents that all cells have in common (topics, which genes are zero-inflated) -> their q, which ``inference`` repeats."""
         return {}
 
+    def likelihood_of(self, of: str, z: Any, cells: Any) -> Any:
+        """The likelihood of one field, for models that need not decode the others, or know better what was not measured."""
+        return getattr(self.generative(z, cells), of)
+
+    def measured_in(self, cells: Any, of: str = "x") -> Float[Tensor, "cells features"] | None:
+        """1 where a feature of a field was measured in a cell, else 0; None where all were."""
+        return None
+
     def noise(self, n: int) -> dict[str, Normal]:
         """Standard normals that ``generative`` turns into draws of what it finds uncertain itself, for n cells; ``inference`` adds them.
 

@@ -21,7 +21,7 @@ from scelbo import settings
 from scelbo.data import Setup
 from scelbo.errors import SetupError
 from scelbo.module import Module
-from scelbo.nn import MLP, BatchNorm, ConditionalLinear, Encoder, PerCategory
+from scelbo.nn import MLP, Adversary, BatchNorm, ConditionalLinear, Encoder, PerCategory
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -46,8 +46,14 @@ def _first_layers(module: nn.Module) -> Iterator[ConditionalLinear]:
 
 
 def grow(module: Module, setup: Setup) -> None:
-    """Room for the categories that ``setup`` has beyond its reference's: in every table, and in every encoder's first layer."""
+    """Room for the categories that ``setup`` has beyond its reference's: in every table, and in every encoder's first layer.
+
+    An adversary stays behind: it knows the reference's batches only, and what z means is fixed.
+    """
     assert setup.reference is not None
+    for name, part in list(module.named_children()):
+        if isinstance(part, Adversary):
+            setattr(module, name, None)
     for layer in _first_layers(module):
         seen = {shift.covariate for shift in layer.shifts}
         for covariate in setup.n_categories("batch", "extra"):
@@ -67,7 +73,7 @@ def adopt(module: Module, reference: Module) -> None:
     theirs = {name: part for name, part in reference.named_modules() if isinstance(part, PerCategory)}
     own = {f"{name}.{part}" for name in {*tables, *theirs} for part in ("fixed", "table")}
     state = module.state_dict()
-    state.update({k: v for k, v in reference.state_dict().items() if k not in own})
+    state.update({k: v for k, v in reference.state_dict().items() if k in state and k not in own})
     module.load_state_dict(state)
     for name, table in tables.items():
         if name in theirs:

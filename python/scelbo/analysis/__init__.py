@@ -14,6 +14,12 @@ from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
+from scelbo.analysis.proteins import (
+    differential_rna_and_protein,
+    normalized_rna_and_protein,
+    protein_background_mean,
+    protein_foreground_probability,
+)
 from scelbo.analysis.report import report
 from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
 from scelbo.analysis.zero_inflation import alphas_betas, zero_inflation
@@ -26,6 +32,7 @@ __all__ = [
     "differential_abundance",
     "differential_accessibility",
     "differential_expression",
+    "differential_rna_and_protein",
     "doublet_calls",
     "elbo",
     "feature_by_topic",
@@ -41,12 +48,15 @@ __all__ = [
     "minify",
     "normalized_accessibility",
     "normalized_expression",
+    "normalized_rna_and_protein",
     "perplexity",
     "posterior_predictive_check",
     "posterior_predictive_sample",
     "predict",
     "predict_doublets",
     "predict_sets",
+    "protein_background_mean",
+    "protein_foreground_probability",
     "reconstruction_error",
     "region_factors",
     "report",

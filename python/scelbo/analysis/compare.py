@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 
 from scelbo import settings
@@ -51,9 +52,11 @@ def compare(
     seed: int | None,
     progress: bool | None,
     of: str = "x",
+    read: Callable[[Any], torch.Tensor] | None = None,
 ) -> pd.DataFrame:
-    """What ``test`` says of every feature of the field ``of``, in every comparison asked for; adapters name the table's columns.
+    """What ``test`` says of every feature, in every comparison asked for: the table that the adapters name the columns of.
 
+    ``of``: the field whose features these are; ``read``: what is compared of their likelihood (None: its scale).
     The other arguments are those of :func:`~scelbo.analysis.differential_expression`, whose defaults are everybody's.
     """
     model.require_trained()
@@ -71,7 +74,7 @@ def compare(
 
     def tabulate(asked: Design, stream: int) -> tuple[list[dict[str, np.ndarray]], RawSums]:
         kept = without_outliers(model, adata, asked) if filter_outlier_cells else asked
-        draws = Draws(model, adata, kept, n_samples_overall, batches, settings.fresh_seed(seed) + stream, anchors, pairs, of)
+        draws = Draws(model, adata, kept, n_samples_overall, batches, settings.fresh_seed(seed) + stream, anchors, pairs, of, read)
         raw = RawSums(model, adata, kept, of)
         return _tables(draws, asked.comparisons, raw, test, threshold_counts, progress), raw
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,13 +26,14 @@ def decode(
     library_size: float | Literal["latent"] = 1,
     genes: np.ndarray | None = None,
     of: str = "x",
+    read: Callable[[Any], Tensor] | None = None,
 ) -> Tensor:
     """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes).
 
-    ``of``: the field whose features are asked for.
+    ``of``: the field whose features are asked for; ``read``: what is read of their likelihood, instead of its scale.
     """
     module: Any = model.module
-    return decode_at(model, draw(module.posterior(cells), draws, mean=draws is None), cells, views, library_size, genes, of)
+    return decode_at(model, draw(module.posterior(cells), draws, mean=draws is None), cells, views, library_size, genes, of, read)
 
 
 def decode_at(
@@ -43,17 +44,18 @@ def decode_at(
     library_size: float | Literal["latent"] = 1,
     genes: np.ndarray | None = None,
     of: str = "x",
+    read: Callable[[Any], Tensor] | None = None,
 ) -> Tensor:
     """The same at these latents."""
     module: Any = model.module
     total: Tensor | None = None
-    some = slice(None) if genes is None else _positions(genes, model.device)
+    some = None if genes is None else _positions(genes, model.device)
     for view in views:
         seen = cells.replace(view)
-        only = module.generative_of(some, z, seen, of)
-        explained = getattr(module.generative(z, seen), of) if only is None else only
-        values = explained.mean if library_size == "latent" else explained.scale
-        values = values if only is not None else values[..., some]
+        only = None if some is None else module.generative_of(some, z, seen, of)
+        explained = module.likelihood_of(of, z, seen) if only is None else only
+        values = read(explained) if read else explained.mean if library_size == "latent" else explained.scale
+        values = values if some is None or only is not None else values[..., some]
         total = values if total is None else total + values
     assert total is not None
     if len(views) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,8 +50,8 @@ class Draws:
         None: all draws count the same.
     pairs
         Compare so many pairs of draws chosen at random; None: each draw of one side with one of the other.
-    of
-        The field whose features are decoded.
+    of, read
+        The field whose features are decoded, and what is read of their likelihood (None: its scale).
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class Draws:
         anchors: int | None = None,
         pairs: int | None = None,
         of: str = "x",
+        read: Callable[[Any], torch.Tensor] | None = None,
     ):
+        self.read = read
         self.of, self.n_features = of, len(model.setup.features[of])
         self.model, self.design, self.n, self.pairs, self.seed = model, design, n, pairs, settings.fresh_seed(seed)
         rng = np.random.default_rng(self.seed)
@@ -105,7 +107,7 @@ class Draws:
             for cells in Loader(self.data, self.rows, CELLS_AT_ONCE):
                 here = slice(start, start + len(cells))
                 view: dict[str, Any] = {} if self.batches is None else {"batch": torch.from_numpy(self.batches[here])}
-                values = decode(self.model, cells.to(self.model.device), [view], 1, genes=some, of=self.of)[0]
+                values = decode(self.model, cells.to(self.model.device), [view], 1, genes=some, of=self.of, read=self.read)[0]
                 out[here] = values.cpu().numpy()
                 start = here.stop
                 work.step(len(cells))
@@ -173,24 +175,26 @@ class RawSums:
     @torch.inference_mode()
     def __init__(self, model: Model, adata: AnnData | None, design: Design, of: str = "x"):
         data, pools = model.read(adata), design.pools
+        module: Any = model.module
         cells = np.unique(np.concatenate(pools))
         member = sparse.csr_matrix(np.stack([np.isin(cells, pool) for pool in pools]).astype(np.float64))
-        self.n = np.array([len(np.unique(pool)) for pool in pools])
         shape = (len(pools), len(model.setup.features[of]))
-        self.counts, self.present, self.shares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self.counts, self.present, self.shares, self.n = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
         start = 0
         self.gone = isinstance(data[of], Gone)
         if self.gone:
             for batch in Loader(data, cells, CELLS_AT_ONCE):
                 expected = decode(model, batch.to(model.device), [{}], None, "latent", of=of).cpu().numpy()
                 self.counts += member[:, start : start + len(batch)] @ expected
+                self.n += member[:, start : start + len(batch)].sum(1)
                 start += len(batch)
             return
         for batch in Loader(data, cells, 4096):
             x = getattr(batch, of)
             rows = x.scipy() if isinstance(x, Counts) else sparse.csr_matrix(x.numpy())
             size = x.size.numpy()[:, 0] if isinstance(x, Counts) else x.sum(1).numpy()
-            here = member[:, start : start + len(size)]
+            here, measured = member[:, start : start + len(size)], module.measured_in(batch, of)
+            self.n += here.sum(1) if measured is None else here @ measured.numpy()
             self.counts += (here @ rows).toarray()
             self.shares += (here @ sparse.diags(1 / np.maximum(size, 1e-12)) @ rows).toarray()
             rows.data = (rows.data > 0).astype(np.float64)
@@ -216,4 +220,4 @@ class RawSums:
         return out
 
     def _over(self, sums: np.ndarray, pools: tuple[int, ...]) -> np.ndarray:
-        return sums[list(pools)].sum(0) / self.n[list(pools)].sum()
+        return sums[list(pools)].sum(0) / np.maximum(self.n[list(pools)].sum(0), 1)

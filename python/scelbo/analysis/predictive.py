@@ -13,24 +13,36 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from scelbo import settings
-from scelbo.analysis.decode import counterfactuals, genes_of, names_of
-from scelbo.errors import one_of
+from scelbo.analysis.decode import counterfactuals, genes_of
+from scelbo.errors import ArgumentError, one_of
 from scelbo.module import draw
 
 if TYPE_CHECKING:
-    from scelbo.likelihoods import Likelihood
     from scelbo.model import Model
 
 
 def _explained(
-    model: Model, adata: AnnData | None, indices: Any, batch_size: int | None, draws: int | None, transform_batch: Any = None
-) -> Iterator[Likelihood]:
-    """The likelihood of each minibatch's counts, at ``draws`` draws of the latents (None: at their means)."""
+    model: Model, adata: AnnData | None, indices: Any, batch_size: int | None, draws: int | None, view: Any = None
+) -> Iterator[dict[str, Any]]:
+    """What users call a matrix -> its likelihood, of each minibatch, at ``draws`` draws of the latents (None: at their means)."""
     module: Any = model.module
-    view = counterfactuals(model, transform_batch)[0]
     for cells in model.batches(adata, indices, batch_size):
         z = draw(module.posterior(cells), draws, mean=draws is None)
-        yield module.generative(z, cells.replace(view)).x
+        yield {name: module.likelihood_of(of, z, cells.replace(view or {})) for name, of in explained_fields(model).items()}
+
+
+def explained_fields(model: Model) -> dict[str, str]:
+    """What users call the matrices that these data have -> their fields."""
+    return {name: of for name, of in model.modalities.items() if of in model.setup.features}
+
+
+def _chosen(model: Model, gene_list: Sequence[str] | None, protein_list: Sequence[str] | None) -> dict[str, np.ndarray | slice]:
+    """What users call a matrix -> the features asked for."""
+    if protein_list is not None and "protein" not in model.setup.features:
+        raise ArgumentError("protein_list: these data have no proteins.")
+    asked = {"x": gene_list, "protein": protein_list}
+    found = {name: genes_of(model, asked.get(of), of) for name, of in explained_fields(model).items()}
+    return {name: slice(None) if at is None else at for name, at in found.items()}
 
 
 @torch.inference_mode()
@@ -41,10 +53,11 @@ def posterior_predictive_sample(
     *,
     n_samples: int = 1,
     gene_list: Sequence[str] | None = None,
+    protein_list: Sequence[str] | None = None,
     transform_batch: Any = None,
     batch_size: int | None = None,
     seed: int | None = None,
-) -> sparse.csr_matrix | list[sparse.csr_matrix]:
+) -> Any:
     r"""Counts that the model would have produced: :math:`z \sim q(z \mid x)`, then :math:`\tilde x \sim p(x \mid z)`.
 
     Parameters
@@ -53,8 +66,8 @@ def posterior_predictive_sample(
         Which cells, how many at once.
     n_samples
         Draws a cell.
-    gene_list
-        Names of genes.
+    gene_list, protein_list
+        Names of genes, of proteins.
     transform_batch
         Draw as if the cells were from this batch.
     seed
@@ -62,17 +75,19 @@ def posterior_predictive_sample(
 
     Returns
     -------
-    Sparse cells x genes; a list of these for several samples.
+    Sparse cells x genes; a list of these for several samples. Of a model of several matrices a dict of such, ``"rna"``, ``"protein"``, ...
     """
     self.require_trained()
-    genes = genes_of(self, gene_list)
-    parts: list[list[sparse.csr_matrix]] = [[] for _ in range(n_samples)]
+    chosen, view = _chosen(self, gene_list, protein_list), counterfactuals(self, transform_batch)[0]
+    parts: dict[str, list[list[sparse.csr_matrix]]] = {name: [[] for _ in range(n_samples)] for name in chosen}
     with settings.private_seed(seed):
-        for explained in _explained(self, adata, indices, batch_size, n_samples, transform_batch):
-            for kept, x in zip(parts, explained.sample(), strict=True):
-                kept.append(sparse.csr_matrix((x if genes is None else x[:, genes]).cpu().numpy()))
-    drawn = [sparse.vstack(kept, format="csr") for kept in parts]
-    return drawn[0] if n_samples == 1 else drawn
+        for explained in _explained(self, adata, indices, batch_size, n_samples, view):
+            for name, likelihood in explained.items():
+                for kept, x in zip(parts[name], likelihood.sample(), strict=True):
+                    kept.append(sparse.csr_matrix(x[:, chosen[name]].cpu().numpy()))
+    drawn = {name: [sparse.vstack(kept, format="csr") for kept in samples] for name, samples in parts.items()}
+    out = {name: samples[0] if n_samples == 1 else samples for name, samples in drawn.items()}
+    return out if len(self.modalities) > 1 else out["rna"]
 
 
 @torch.inference_mode()
@@ -102,25 +117,20 @@ def likelihood_parameters(
     Returns
     -------
     Those that the likelihood has, each (cells, genes): ``mean`` (counts), ``dispersions`` (inverse dispersion theta; for normal
-    values the standard deviation), ``dropout`` (logit of a structural zero).
+    values the standard deviation), ``dropout`` (logit of a structural zero); of proteins, where there are some, ``protein_background,
+    protein_foreground`` (means), ``protein_mixing`` (probability of the background) and ``protein_dispersions``.
     """
     self.require_trained()
-    names = {"mean": lambda p: p.mean, "dispersions": _dispersion, "dropout": lambda p: getattr(p, "zi_logits", None)}
     out: dict[str, list[np.ndarray]] = {}
     with settings.private_seed(seed):
         for explained in _explained(self, adata, indices, batch_size, None if n_samples == 1 else n_samples):
-            for name, get in names.items():
-                value = get(explained)
-                if value is not None:
-                    value = value.expand_as(explained.rate.h)
-                    value = value.mean(0) if give_mean and n_samples > 1 else value
-                    out.setdefault(name, []).append(value.cpu().numpy())
+            for modality, likelihood in explained.items():
+                for name, parameter in likelihood.parameters.items():
+                    value = parameter.expand_as(likelihood.scale)
+                    if give_mean and n_samples > 1:
+                        value = value.mean(0)
+                    out.setdefault(name if modality == "rna" else f"{modality}_{name}", []).append(value.cpu().numpy())
     return {name: np.concatenate(values, axis=-2) for name, values in out.items()}
-
-
-def _dispersion(explained: Any) -> torch.Tensor | None:
-    log_scale = getattr(explained, "log_theta", getattr(explained, "log_sigma", None))
-    return None if log_scale is None else log_scale.exp()
 
 
 @torch.inference_mode()
@@ -131,15 +141,18 @@ def feature_correlation_matrix(
     *,
     n_samples: int = 10,
     gene_list: Sequence[str] | None = None,
+    protein_list: Sequence[str] | None = None,
     transform_batch: Any = None,
     rna_size_factor: float = 1000,
     correlation_type: Literal["spearman", "pearson"] = "spearman",
+    log_transform: bool = False,
     batch_size: int | None = 64,
     seed: int | None = None,
 ) -> pd.DataFrame:
     r"""Correlation of genes over cells and posterior draws, without counting noise and depth.
 
-    Of :math:`\mathrm{Gamma}(\theta, \theta / (L \rho))` draws, the negative binomial's own rate at one depth L.
+    Of :math:`\mathrm{Gamma}(\theta, \theta / (L \rho))` draws, the negative binomial's own rate at one depth L; of proteins of their
+    foreground's.
 
     Parameters
     ----------
@@ -147,39 +160,35 @@ def feature_correlation_matrix(
         Which cells, how many at once.
     n_samples
         Draws a cell.
-    gene_list
-        Names of genes (memory grows with their square).
+    gene_list, protein_list
+        Names of genes, of proteins (memory grows with the square of their number).
     transform_batch
         A batch, or several: the matrices are averaged.
     rna_size_factor
         L: the depth of every cell.
     correlation_type
         ``"spearman"`` or ``"pearson"``.
+    log_transform
+        Of log(1 + values).
     seed
         Of the draws.
 
     Returns
     -------
-    Genes x genes.
+    Features x features: genes, then proteins.
     """
     self.require_trained()
     one_of("correlation_type", correlation_type, ("spearman", "pearson"))
-    genes = genes_of(self, gene_list)
-    names = names_of(self, genes)
+    chosen = _chosen(self, gene_list, protein_list)
+    names = np.concatenate([np.asarray(self.setup.features[of])[chosen[name]] for name, of in explained_fields(self).items()])
     total = np.zeros((len(names), len(names)))
     views = counterfactuals(self, transform_batch)
     for view in views:
         with settings.private_seed(seed):
-            batches = self.batches(adata, indices, batch_size)
-            values = np.concatenate([_denoised(self, cells.replace(view), n_samples, rna_size_factor, genes) for cells in batches])
+            parts = []
+            for explained in _explained(self, adata, indices, batch_size, n_samples, view):
+                drawn = [p.denoised(float(rna_size_factor)).flatten(0, 1)[:, chosen[name]] for name, p in explained.items()]
+                parts.append(torch.cat(drawn, 1).cpu().numpy())
+        values = np.log1p(np.concatenate(parts)) if log_transform else np.concatenate(parts)
         total += np.corrcoef(rankdata(values, axis=0) if correlation_type == "spearman" else values, rowvar=False)
     return pd.DataFrame(total / len(views), index=names, columns=names)
-
-
-def _denoised(model: Model, cells: Any, n: int, size: float, genes: np.ndarray | None) -> np.ndarray:
-    """Rates without counting noise, (draws * cells, genes)."""
-    module: Any = model.module
-    explained = module.generative(draw(module.posterior(cells), n), cells).x
-    mean, theta = explained.scale * size, _dispersion(explained)
-    rate = mean if theta is None or not hasattr(explained, "log_theta") else torch._standard_gamma(theta.expand_as(mean)) * (mean / theta)
-    return (rate if genes is None else rate[..., genes]).flatten(0, 1).cpu().numpy()

@@ -12,9 +12,9 @@ from scelbo.data.fields import (
     categories,
     category,
     counts,
-    matrix,
     number,
     numbers,
+    table,
 )
 from scelbo.data.loaders import Loader, at_most, index_of, split
 from scelbo.data.readers import counts_from_log, pbmc68k, reads_to_fragments
@@ -23,6 +23,6 @@ from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 
 __all__ = [
     "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "Setup", "SizedCells",
-    "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "matrix", "number", "numbers", "pbmc68k",
-    "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split",
+    "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "number", "numbers", "pbmc68k",
+    "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split", "table",
 ]  # fmt: skip

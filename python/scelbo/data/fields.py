@@ -51,7 +51,7 @@ def counts(argument: str, *, part: bool = False, mudata: str | None = None, type
     return Field("counts", argument, part=part, mudata=mudata, types=tuple(types), may_lack=may_lack)
 
 
-def matrix(argument: str, *, names: str | None = None, mudata: str | None = None, required: bool = False, may_lack: bool = False) -> Any:
+def table(argument: str, *, names: str | None = None, mudata: str | None = None, required: bool = False, may_lack: bool = False) -> Any:
     """Counts of a few features in ``obsm`` (a data frame, or an array with names in ``uns``) -> (cells, features), or None."""
     return Field("matrix", argument, required, names=names, mudata=mudata, may_lack=may_lack)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -69,3 +71,38 @@ def counts(
         index=[f"cell{i}" for i in range(n_cells)],
     )
     return AnnData(x, obs=obs, var=pd.DataFrame(index=[f"gene{g}" for g in range(n_genes)]))
+
+
+def cite(n_cells: int = 500, n_genes: int = 200, n_proteins: int = 6, *, missing: str | None = None, seed: int = 0, **more: Any) -> AnnData:
+    r"""The cells of :func:`counts` with proteins in ``obsm["protein_expression"]``.
+
+    Each protein marks one type (in turn): :math:`y \sim \mathrm{NB}(\beta \alpha^{m}, \phi)` with background :math:`\beta`, 8 to 30 times
+    that in cells of its type (m = 1).
+
+    Parameters
+    ----------
+    n_cells, n_genes, n_proteins
+        Sizes.
+    missing
+        A batch in which no protein was measured: zeros.
+    seed
+        Of the draws.
+    **more
+        Further arguments of :func:`counts`.
+
+    Returns
+    -------
+    AnnData as of :func:`counts`; ``uns["foreground"]`` is the truth, (cells, proteins).
+    """
+    adata, rng = counts(n_cells, n_genes, seed=seed, **more), np.random.default_rng([seed, 1])
+    kinds = adata.obs["cell_type"].cat.codes.to_numpy()
+    marks = np.arange(n_proteins) % (kinds.max() + 1)
+    there = kinds[:, None] == marks
+    back, times = rng.uniform(2, 8, n_proteins), rng.uniform(8, 30, n_proteins)
+    mu = rng.lognormal(np.log(back), 0.3, (n_cells, n_proteins)) * np.where(there, times, 1)
+    y = rng.poisson(rng.gamma(5, mu / 5)).astype(np.float32)
+    if missing is not None:
+        y[(adata.obs["batch"] == missing).to_numpy()] = 0
+    adata.obsm["protein_expression"] = pd.DataFrame(y, adata.obs_names, [f"protein{p}" for p in range(n_proteins)])
+    adata.uns["foreground"] = there
+    return adata

@@ -32,6 +32,15 @@ class Likelihood:
         """Expected counts."""
         return self.rate.value
 
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """By the names that users know: ``mean``, and ``dispersions``, ``dropout`` where there are such."""
+        return {"mean": self.mean}
+
+    def denoised(self, size: float) -> Float[Tensor, "*s cells genes"]:
+        """The mean at a library of this size, drawn without counting noise."""
+        return self.scale * size
+
     def log_prob(self, x: Counts) -> Float[Tensor, "*s cells"]:
         """Log probability of each cell's counts, summed over genes."""
         raise TypeError(f"{type(self).__name__} must say its log_prob")
@@ -71,6 +80,14 @@ class NegativeBinomial(Likelihood):
     log_theta: Float[Tensor, "*#s #cells genes"]
 
     @property
+    def parameters(self) -> dict[str, Tensor]:
+        return {**super().parameters, "dispersions": self.log_theta.exp()}
+
+    def denoised(self, size: float) -> Tensor:
+        mean, theta = super().denoised(size), self.log_theta.exp()
+        return torch._standard_gamma(theta.expand_as(mean)) * (mean / theta)
+
+    @property
     def variance(self) -> Tensor:
         return self.mean + self.mean**2 / self.log_theta.exp()
 
@@ -89,6 +106,10 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     zi_logits: Float[Tensor, "*s cells genes"]
 
     @property
+    def parameters(self) -> dict[str, Tensor]:
+        return {**super().parameters, "dropout": self.zi_logits}
+
+    @property
     def variance(self) -> Tensor:
         pi = self.zi_logits.sigmoid()
         return (1 - pi) * self.mean * (1 + self.mean * (pi + 1 / self.log_theta.exp()))
@@ -105,6 +126,10 @@ class Normal(Likelihood):
     r"""Normal(:math:`\mu, \sigma`), for values that are not counts."""
 
     log_sigma: Float[Tensor, "*#s #cells genes"]
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        return {**super().parameters, "dispersions": self.log_sigma.exp()}
 
     @property
     def variance(self) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.distributions import Normal
 from torch.nn.functional import logsigmoid
 
 
@@ -39,6 +40,8 @@ class ProteinMixture:
         (1 or cells, proteins) log of the inverse dispersion.
     measured
         (cells, proteins) which were measured at all: the others say nothing. None for all.
+    q_back
+        What :math:`\log \beta` was drawn from.
     """
 
     log_back: Float[Tensor, "*s cells proteins"]
@@ -46,6 +49,7 @@ class ProteinMixture:
     mixing: Float[Tensor, "*s cells proteins"]
     log_phi: Float[Tensor, "*#s #cells proteins"]
     measured: Bool[Tensor, "cells proteins"] | None = None
+    q_back: Normal | None = None
 
     @property
     def background(self) -> Float[Tensor, "*s cells proteins"]:
@@ -71,6 +75,17 @@ class ProteinMixture:
     def mean(self) -> Float[Tensor, "*s cells proteins"]:
         """Expected counts."""
         return self.scale + (1 - self.probability) * self.background
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """``background``, ``foreground`` (means), ``mixing`` (probability of the background), ``dispersions``."""
+        mixing = self.mixing.sigmoid()
+        return {"background": self.background, "foreground": self.foreground, "mixing": mixing, "dispersions": self.log_phi.exp()}
+
+    def denoised(self, size: float) -> Tensor:
+        """The foreground's counts, drawn without counting noise (proteins have no library size)."""
+        mean, phi = self.scale, self.log_phi.exp()
+        return torch._standard_gamma(phi.expand_as(mean)) * (mean / phi)
 
     @property
     def variance(self) -> Float[Tensor, "*s cells proteins"]:

@@ -8,5 +8,6 @@ from scelbo.models.peakvi import PEAKVI
 from scelbo.models.scanvi import SCANVI
 from scelbo.models.scvi import SCVI
 from scelbo.models.solo import SOLO
+from scelbo.models.totalvi import TOTALVI
 
-__all__ = ["AUTOZI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "AmortizedLDA", "CellAssign", "LinearSCVI"]
+__all__ = ["AUTOZI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "TOTALVI", "AmortizedLDA", "CellAssign", "LinearSCVI"]
