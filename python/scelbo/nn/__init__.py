@@ -16,11 +16,10 @@ from scelbo.nn.mlp import (
     Where,
     norms_of,
 )
-from scelbo.nn.neighbours import SCALES, odds_nearby
+from scelbo.nn.neighbours import Neighbours, odds_nearby
 
 __all__ = [
     "MLP",
-    "SCALES",
     "Activation",
     "Adversary",
     "BatchNorm",
@@ -31,6 +30,7 @@ __all__ = [
     "GaussianEncoder",
     "GaussianMLP",
     "Known",
+    "Neighbours",
     "NormalisedLinear",
     "PerCategory",
     "PointEncoder",
