@@ -59,7 +59,7 @@ def predict_doublets(
 
     Returns
     -------
-    Cells x ``doublet, singlet``; without ``soft`` a series.
+    Data frame cells x ``doublet, singlet``; without ``soft`` a series of these two words. The index are the cells' names.
     """
     names, _, odds, logits = _answers(self, adata, indices, batch_size)
     if include_simulated_doublets:
