@@ -166,7 +166,7 @@ as_markers <- function(markers, call = caller_env()) {
 #' @param doublet_ratio Sums for each cell.
 #' @param seed Of the random pairs.
 #' @param classifier_reads What the network reads: `"neighbours"`, the log-odds of sums among the cell's neighbours; or
-#'   `"latent"`, \eqn{z} and the log library size, as published and in scvi-tools (with `train(plan = "scvi-tools")`).
+#'   `"latent"`, \eqn{z} and the depth, as published and in scvi-tools (with `train(plan = "scvi-tools")`).
 #' @param n_hidden,n_layers,dropout_rate The network's.
 #' @inherit scvi return
 #' @section Errors: `scelbo_argument_error` where the model is no scVI, or there is no such lane or rate;

@@ -2,7 +2,8 @@ r"""SOLO: doublets (Bernstein et al., Cell Systems 11:95, 2020, doi:10.1016/j.ce
 
 Droplets that hold two cells are imitated by the sums of random pairs of cells of the same lane, and a network learns to tell them from
 cells. Of cell n it reads :math:`u_n`, the log-odds of sums among the neighbours, at three scales (:class:`~scelbo.nn.Neighbours`); or, as
-in the paper, :math:`u_n = (E[z_n \mid x_n], \log l_n)`. Either way z is by the encoder of a trained scVI, which does not learn on.
+in the paper, :math:`u_n = (E[z_n \mid x_n], \log l_n - m_{b(n)})` (m: the lane's mean). Either way z is by the encoder of a trained scVI,
+which does not learn on.
 
 Cells hold a share :math:`\pi` of doublets themselves, so with densities d of doublets and s of singlets, and r sums a cell,
 
@@ -56,8 +57,10 @@ class SOLOModule(Module):
         self.ratio, self.seed = model.doublet_ratio, model.seed
         known = [(model.expected_doublet_rate or {}).get(lane) for lane in setup.categories["batch"]]
         self.register_buffer("rate", torch.tensor([math.nan if rate is None else rate for rate in known]), persistent=False)
+        self.register_buffer("lane_depth", torch.zeros(len(known)))
 
     rate: Tensor  # (lanes,) of doublets; NaN where cells are taken for singlets
+    lane_depth: Tensor  # (lanes,) mean log library size
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -66,19 +69,27 @@ class SOLOModule(Module):
 
     # ------------------------------------------------------------------ what the classifier reads
     def observe(self, data: Columns) -> None:
+        """Take the lanes' depths from the data, and the reference of neighbours."""
+        log_size, lane = data["x"].size[:, 0].log(), data["batch"]
+        means = torch.stack([log_size[lane == b].mean() for b in range(len(self.rate))])
+        self.lane_depth.copy_(means.nan_to_num(float(log_size.mean())))
         if self.neighbours is not None:
             with torch.no_grad():
-                self.neighbours.observe(data, len(self.rate), self.latent, self.ratio, self.seed)
+                self.neighbours.observe(data, self, self.ratio, self.seed)
 
     def latent(self, cells: Any) -> Float[Tensor, "cells latents"]:
         """E[z | x]."""
         return self.vae.inference(cells).z.mean
 
+    def depth(self, cells: Any) -> Float[Tensor, "cells 1"]:
+        """Log library size about the lane's mean."""  # far from 0 batch norm's running mean would lag, and training stop too early
+        return cells.x.size.log() - self.lane_depth[cells.batch][:, None]
+
     def inputs(self, cells: Any) -> Float[Tensor, "cells inputs"]:
         """u of a minibatch of cells, or sums."""
         if self.neighbours is not None:
-            return self.neighbours(cells, self.latent)
-        return torch.cat([self.latent(cells), cells.x.size.log()], 1)
+            return self.neighbours(cells, self)
+        return torch.cat([self.latent(cells), self.depth(cells)], 1)
 
     @torch.no_grad()
     def evidence(self, data: Columns, sums: bool) -> Columns:
@@ -116,7 +127,7 @@ class SOLO(Model):
     scvi
         Arguments of the SCVI whose encoder it is.
     classifier_reads
-        ``"neighbours"``: what is near a cell. ``"latent"``: z and the log library size, as published.
+        ``"neighbours"``: what is near a cell. ``"latent"``: z and the depth, as published.
     expected_doublet_rate
         Share of doublets expected in each lane; None where its cells are taken for singlets.
     doublet_ratio

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,17 @@ ITSELF = 0.01
 """The nearest cell, if it is nearer than this, is the cell itself (others are some 0.3 apart, where the total variance is about 1)."""
 
 
+@runtime_checkable
+class Seen(Protocol):
+    """How a minibatch is seen."""
+
+    def latent(self, cells: Any) -> Tensor:
+        """E[z | x], (cells, latents)."""
+
+    def depth(self, cells: Any) -> Tensor:
+        """Log library size about the lane's mean, (cells, 1)."""
+
+
 class Neighbours(nn.Module):
     r"""A reference of cells and of their sums with others, and how many of either lie near a cell.
 
@@ -33,8 +44,8 @@ class Neighbours(nn.Module):
 
     .. math:: u_n = (P^\top \log(1 + 10^4 x_n / l_n),\; \tfrac12\, E[z_n \mid x_n],\; \tfrac14 (\log l_n - m_{b(n)}))
 
-    (P: principal axes; z: at the median depth, by a function ``latent`` of a minibatch; m: the lane's mean; each of the three blocks has
-    unit total variance before its factor). Nothing here learns: :meth:`observe` takes all from the data.
+    (P: principal axes; z: at the median depth; m: the lane's mean; each of the three blocks has unit total variance before its
+    factor). Nothing here learns: :meth:`observe` takes all from the data.
     """
 
     n_out = len(SCALES)
@@ -44,12 +55,11 @@ class Neighbours(nn.Module):
         for name in self.SIZED_BY_DATA:
             self.register_buffer(name, torch.empty(0))
 
-    SIZED_BY_DATA = ("axes", "center", "scale", "lane_depth", "depth", "cells", "sums")
+    SIZED_BY_DATA = ("axes", "center", "scale", "size", "cells", "sums")
     axes: Tensor  # (genes, axes)
     center: Tensor  # (dimensions,)
     scale: Tensor  # (dimensions,)
-    lane_depth: Tensor  # (lanes,) mean log library size
-    depth: Tensor  # () median library size
+    size: Tensor  # () median library size
     cells: Tensor  # (cells, dimensions) the reference
     sums: Tensor  # (sums, dimensions)
 
@@ -58,19 +68,17 @@ class Neighbours(nn.Module):
             setattr(self, name, torch.empty_like(state[prefix + name], device=self.axes.device))
         super()._load_from_state_dict(state, prefix, *rest)
 
-    def observe(self, data: Columns, n_lanes: int, latent: Callable[[Any], Tensor], ratio: int, seed: Any) -> None:
-        """Take axes, depths and scales from the data, and place the reference: some cells, each with ``ratio`` sums."""
+    def observe(self, data: Columns, seen: Seen, ratio: int, seed: Any) -> None:
+        """Take axes, size and scales from the data, and place the reference: some cells, each with ``ratio`` sums."""
         rng, lane = np.random.default_rng([seed, 0]), data["batch"]
-        size = data["x"].size[:, 0]
-        self.depth, log_size = size.median(), size.log()
-        self.lane_depth = torch.stack([log_size[lane == b].mean() for b in range(n_lanes)]).nan_to_num(float(log_size.mean()))
+        self.size = data["x"].size.median()
         rows = at_most(np.arange(len(data)), REFERENCE, rng)
         x = self.normalised(data.take(rows))
         matrix = sparse.csr_matrix((x.val, x.col, x.crow), (len(x), x.n_vars))
         svd = TruncatedSVD(min(AXES, x.n_vars - 1, len(x) - 1), random_state=seed).fit(matrix)
         self.axes = torch.from_numpy(svd.components_.T.astype(np.float32))
         self.center, self.scale = torch.zeros(1), torch.ones(1)
-        place = lambda others=None: torch.cat([self.position(c, latent) for c in added(data, rows, others)])  # noqa: E731
+        place = lambda others=None: torch.cat([self.position(c, seen) for c in added(data, rows, others)])  # noqa: E731
         u = place()
         parts = u.split([self.axes.shape[1], u.shape[1] - self.axes.shape[1] - 1, 1], 1)
         spread = [part.var(0).sum().sqrt().clamp_min(1e-6).div(w).expand(part.shape[1]) for part, w in zip(parts, WEIGHTS, strict=True)]
@@ -82,15 +90,14 @@ class Neighbours(nn.Module):
         """log(1 + counts per 10,000)."""
         return cells.x.scaled(1e4 / cells.x.size).map(torch.log1p)
 
-    def position(self, cells: Any, latent: Callable[[Any], Tensor]) -> Float[Tensor, "cells dimensions"]:
+    def position(self, cells: Any, seen: Seen) -> Float[Tensor, "cells dimensions"]:
         """u of a minibatch."""
-        alike = type(cells)(**{**cells.__dict__, "x": cells.x.scaled(self.depth / cells.x.size)})
-        depth = cells.x.size.log() - self.lane_depth[cells.batch][:, None]
-        return (torch.cat([self.normalised(cells) @ self.axes, latent(alike), depth], 1) - self.center) / self.scale
+        alike = type(cells)(**{**cells.__dict__, "x": cells.x.scaled(self.size / cells.x.size)})
+        return (torch.cat([self.normalised(cells) @ self.axes, seen.latent(alike), seen.depth(cells)], 1) - self.center) / self.scale
 
-    def forward(self, cells: Any, latent: Callable[[Any], Tensor]) -> Float[Tensor, "cells scales"]:
+    def forward(self, cells: Any, seen: Seen) -> Float[Tensor, "cells scales"]:
         """Log-odds of sums nearby."""
-        return torch.cat([odds_nearby(u, self.cells, self.sums) for u in self.position(cells, latent).split(AT_ONCE)])
+        return torch.cat([odds_nearby(u, self.cells, self.sums) for u in self.position(cells, seen).split(AT_ONCE)])
 
 
 def odds_nearby(
