@@ -110,6 +110,7 @@ CASES = [
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
     OfSCVI(SOLO),
+    OfSCVI(SOLO, {"classifier_reads": "latent"}),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
     Case(AmortizedLDA, **TOPICS),
     Case(

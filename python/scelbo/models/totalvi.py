@@ -109,14 +109,16 @@ class TOTALVIModule(CountsVAE):
 
     # ------------------------------------------------------------------ q and p
     def seen_as(self, x: Counts) -> Counts:
-        return _relative(x) if self.log_variational else x
+        relative = x.scaled(1 / (1 + x.size / x.n_vars))
+        return relative.map(torch.log1p) if self.log_variational else relative
 
     def noise(self, n: int) -> dict[str, Normal]:
         return {"noise": self.proteins.noise(n)}
 
     def inference(self, cells: ProteinCells) -> Latents:
-        y = torch.log1p(cells.protein / (1 + cells.protein.mean(-1, keepdim=True))) if self.log_variational else cells.protein
-        read, t = Beside(self.seen(cells), y), cells.numbers if self.encode_covariates else None
+        y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True))
+        read = Beside(self.seen(cells), torch.log1p(y) if self.log_variational else y)
+        t = cells.numbers if self.encode_covariates else None
         if self.size_given:
             log_l: Normal | Known = Known(cells.size.log())  # type: ignore[union-attr]
         else:
@@ -164,11 +166,6 @@ class TOTALVIModule(CountsVAE):
         return super().log_ratio(q, z, cells) + self.proteins.log_ratio(self.embed(z.z), z.noise, cells)
 
 
-def _relative(x: Counts) -> Counts:
-    """log(1 + x / (1 + the cell's mean))."""
-    return x.scaled(1 / (1 + x.size / x.n_vars)).map(torch.log1p)
-
-
 class TOTALVI(Model):
     """Joint latent space of RNA and surface proteins: denoised and imputed proteins free of background, differential tests of both.
 
@@ -202,7 +199,7 @@ class TOTALVI(Model):
     use_observed_lib_size
         Whether the library size is the cell's total RNA count (else a latent variable with a prior for each batch).
     log_variational
-        Whether the encoder reads log(1 + x / (1 + mean of the cell)), of genes and of proteins.
+        Whether the encoder reads log(1 + r) of r = x / (1 + mean of the cell), for genes and for proteins (else r).
     encode_covariates
         Whether the encoder sees the covariates.
     deeply_inject_covariates

@@ -18,12 +18,11 @@ from scelbo.nn.mlp import (
     Where,
     norms_of,
 )
-from scelbo.nn.neighbours import SCALES, odds_nearby
+from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.proteins import ProteinDecoder
 
 __all__ = [
     "MLP",
-    "SCALES",
     "Activation",
     "Adversary",
     "BatchNorm",
@@ -35,6 +34,7 @@ __all__ = [
     "GaussianMLP",
     "Known",
     "LibraryPrior",
+    "Neighbours",
     "NormalisedLinear",
     "PerCategory",
     "PointEncoder",
