@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import scelbo
-from scelbo import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ COVARIATES = {
 }
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
+PROTEINS = {"protein_expression_obsm_key": "protein_expression"}
 MARKERS = {"A": ["gene0", "gene3", "gene9"], "B": ["gene9", "gene12"], "C": ["gene5", "gene30"], "other": []}
 
 CASES = [
@@ -112,6 +113,17 @@ CASES = [
     OfSCVI(SOLO),
     OfSCVI(SOLO, {"classifier_reads": "latent"}),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
+    Case(TOTALVI, keys={"batch_key": "batch", **PROTEINS}),
+    Case(
+        TOTALVI,
+        {"gene_likelihood": "zinb", "gene_dispersion": "gene-label", "protein_dispersion": "protein-batch", "protein_efficiency": True},
+        {**COVARIATES, **PROTEINS, "panel_key": "donor"},
+    ),
+    Case(
+        TOTALVI,
+        {"gene_likelihood": "poisson", "latent_distribution": "ln", "use_observed_lib_size": False, "adversarial_classifier": True},
+        {"batch_key": "batch", **PROTEINS},
+    ),
     Case(AmortizedLDA, **TOPICS),
     Case(
         AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS
