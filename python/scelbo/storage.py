@@ -118,9 +118,9 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
         adata = read_h5ad(folder / DATA)
     try:
         setup = Setup.from_dict(said["setup"])
-        if adata is not None:
-            setup._columns_of(adata)  # features are matched by name here, before anything else is made
         model = models[name](adata, setup=setup, **said["arguments"])
+        if model.adata is not None:
+            setup._columns_of(model.adata)  # features are matched by name here, before any question
         model.freeze = said.get("freeze")
         if model.freeze is not None and model.freeze["unfrozen"]:
             transfer.freeze(model.module, **model.freeze)  # changes the tables' shapes, so before the weights

@@ -133,6 +133,14 @@ class Cells(Batch):
     numbers: Tensor | None = numbers("continuous_covariate_keys")
 
 
+class PlainCells(Batch):
+    """Cells of which nothing but a batch and a label is known."""
+
+    x: Counts = counts("layer")
+    batch: Tensor = category("batch_key")
+    label: Tensor = category("labels_key")
+
+
 class SizedCells(Cells):
     """Cells whose size factors may be given."""
 

@@ -27,6 +27,33 @@ UNS = "scelbo"
 
 
 @dataclass(frozen=True)
+class Source:
+    """One of several data sets that a model reads side by side (:mod:`scelbo.data.joint`).
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    keys
+        Argument of ``setup_anndata`` -> key, in its own AnnData.
+    batches
+        Its own categories of batch -> what they are called beside the others'.
+    features
+        What it measured.
+    """
+
+    name: str
+    keys: dict[str, str | list[str] | None]
+    batches: dict[str, str]
+    features: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, about: dict[str, Any]) -> Source:
+        """From plain data."""
+        return cls(**{**about, "features": tuple(about["features"])})
+
+
+@dataclass(frozen=True)
 class Setup:
     """Which keys hold what, and which categories there are.
 
@@ -44,6 +71,8 @@ class Setup:
         Features that a query need not have measured: they are left out of encoder and likelihood where they are missing.
     reference
         Covariate -> how many of its categories came with a reference, whose weights for them are fixed; None without one.
+    sources
+        The data sets that it was put together from, where these are several.
     """
 
     keys: dict[str, str | list[str] | None]
@@ -52,6 +81,7 @@ class Setup:
     var_names: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     reference: dict[str, int] | None = None
+    sources: tuple[Source, ...] = ()
 
     @classmethod
     def of(
@@ -201,7 +231,8 @@ class Setup:
     @classmethod
     def from_dict(cls, about: dict[str, Any]) -> Setup:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{**about, **{name: tuple(about.get(name, ())) for name in ("var_names", "absent")}})
+        sources = tuple(Source.from_dict(source) for source in about.get("sources", ()))
+        return cls(**{**about, **{name: tuple(about.get(name, ())) for name in ("var_names", "absent")}, "sources": sources})
 
     def store(self, adata: AnnData, owner: str) -> None:
         """Note it in ``adata.uns["scelbo"]``, the one thing that is written into the user's object."""

@@ -3,10 +3,11 @@
 from scelbo.models.amortized_lda import AmortizedLDA
 from scelbo.models.autozi import AUTOZI
 from scelbo.models.cellassign import CellAssign
+from scelbo.models.gimvi import GIMVI
 from scelbo.models.linear_scvi import LinearSCVI
 from scelbo.models.peakvi import PEAKVI
 from scelbo.models.scanvi import SCANVI
 from scelbo.models.scvi import SCVI
 from scelbo.models.solo import SOLO
 
-__all__ = ["AUTOZI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "AmortizedLDA", "CellAssign", "LinearSCVI"]
+__all__ = ["AUTOZI", "GIMVI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "AmortizedLDA", "CellAssign", "LinearSCVI"]

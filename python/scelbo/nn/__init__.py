@@ -3,6 +3,7 @@
 from scelbo.nn.adversary import Adversary
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
+from scelbo.nn.grouped import GroupedMLP, GroupedNorm
 from scelbo.nn.mlp import (
     MLP,
     Activation,
@@ -30,6 +31,8 @@ __all__ = [
     "Fraction",
     "GaussianEncoder",
     "GaussianMLP",
+    "GroupedMLP",
+    "GroupedNorm",
     "Known",
     "NormalisedLinear",
     "PerCategory",
