@@ -102,21 +102,21 @@ def tensors(theirs: Any, adata: AnnData | None, n: int) -> list[dict[str, Tensor
 
 
 def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a GIMVI module; our two rows of running statistics are both its one."""
-    for d, (head, mirror) in enumerate(zip(ours.heads, theirs.z_encoder.encoders, strict=True)):
+    """Every learnt number of a GIMVI module; our rows of running statistics are all its one."""
+    for d, (head, mirror) in enumerate(zip(ours.encoder.heads, theirs.z_encoder.encoders, strict=True)):
         yield from blocks.mlp(f"head {d}", head, mirror)
-    yield from blocks.mlp("shared layers", ours.shared_layers, theirs.z_encoder.encoder_shared)
-    yield from blocks.same("z mean", ours.z_mean, theirs.z_encoder.mean_encoder)
-    yield from blocks.same("z var", ours.z_var, theirs.z_encoder.var_encoder)
+    yield from blocks.mlp("shared layers", ours.encoder.body, theirs.z_encoder.encoder_shared)
+    yield from blocks.same("z mean", ours.encoder.mean, theirs.z_encoder.mean_encoder)
+    yield from blocks.same("z var", ours.encoder.var, theirs.z_encoder.var_encoder)
     for d, encoder in ours.l.items():
         yield from blocks.encoder(f"l {d}", encoder, theirs.l_encoders[int(d)])
         own = ours.origin == int(d)
         first, last = int(own.nonzero()[0]), int(own.nonzero()[-1]) + 1
         prior = torch.cat([getattr(theirs, f"library_log_{what}_{d}") for what in ("means", "vars")]).T
         yield Pair(f"l prior {d}", ours.l_prior.table[first:last], prior[first:last])
-    yield from blocks.linear("rho", ours.rho, theirs.decoder.px_scale_decoder[0])
+    yield from blocks.same("rho", ours.rho, theirs.decoder.px_scale_decoder[0])
     if ours.pi is not None:
-        yield from blocks.linear("pi", ours.pi, theirs.decoder.px_dropout_decoder)
+        yield from blocks.same("pi", ours.pi, theirs.decoder.px_dropout_decoder)
     if isinstance(ours.log_theta, nn.ParameterDict):
         yield Pair("log_theta", ours.log_theta["all"], theirs.px_r)
     else:
@@ -211,6 +211,6 @@ TWINS = twins.Twins(
     start=start,
     cells=cells,
     from_data=("l prior 0", "l prior 1"),
-    only_ours={"batch_factors": False, "n_layers_decoder": None},
+    only_ours={"batch_factors": False, "panel_view": False, "encoder_reads": "counts"},
     questions=questions,
 )

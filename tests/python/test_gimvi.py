@@ -47,38 +47,37 @@ def test_the_likelihood_is_that_of_the_measured_genes(pair):
     model = made(*pair, dispersion="gene", n_layers_decoder=1)
     module, rows = model.module.double(), [3, 150, 7, 200, 119, 120]
     with torch.no_grad():
-        module.rho.bias.normal_(generator=torch.Generator().manual_seed(0))
+        module.factors.table.normal_(generator=torch.Generator().manual_seed(0))
         cells = next(model.batches(indices=rows)).to(torch.float64)
         q = module.inference(cells)
         z = type(q)(*(d.mean for d in q))
         p = module.generative(z, cells).x
-        hidden = module.decoder(z.z, cells, module.origin[cells.batch])
-        h, pi = ((hidden @ layer.weight + layer.bias).numpy() for layer in (module.rho, module.pi))
-        if model.batch_factors:
-            h = h + module.rho.shifts[0](cells).numpy()
-        theta, found = module.log_theta["all"].exp().numpy(), p.log_prob(cells.x).numpy()
+        hidden = torch.cat([module.decoder(z.z[[i]], cells.take(torch.tensor([i])), int(row >= 120)) for i, row in enumerate(rows)])
+        h, pi = module.rho(hidden) + module.factors(cells), module.pi(hidden)
+        theta, found = module.log_theta["all"].detach().exp().numpy(), p.log_prob(cells.x)
+        scale = p.scale
     x, panel = cells.x.dense().numpy(), np.isin(model.setup.var_names, PANEL)
     for i, row in enumerate(rows):
         measured = panel if row >= 120 else np.ones(60, bool)
-        rho = np.exp(h[i]) / np.exp(h[i][measured]).sum()
-        np.testing.assert_allclose(p.scale[i], rho, rtol=1e-6)
+        rho = (h[i].exp() / h[i][measured].exp().sum()).numpy()
+        np.testing.assert_allclose(scale[i], rho, rtol=1e-6)
         mu = rho * np.exp(z.log_l[i].item())
         nb = stats.nbinom.pmf(x[i], theta, theta / (theta + mu))
-        structural = expit(pi[i]) if row < 120 else 0
-        np.testing.assert_allclose(found[i], np.log(structural * (x[i] == 0) + (1 - structural) * nb)[measured].sum(), rtol=1e-5)
+        structural = expit(pi[i].numpy()) if row < 120 else 0
+        np.testing.assert_allclose(found[i].item(), np.log(structural * (x[i] == 0) + (1 - structural) * nb)[measured].sum(), rtol=1e-5)
     assert x[1][~panel].sum() == 0
     assert np.exp(z.log_l[1].item()) == pytest.approx(x[1].sum())  # observed; that of dissociated cells is latent
 
 
 def test_each_group_has_statistics_of_its_own():
     """A grouped norm is a batch norm for each group with one scale and shift, in training and after it."""
-    group, rng = torch.arange(20) % 3, torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     grouped, alone = GroupedNorm(5, 3, momentum=0.1), [BatchNorm(5, momentum=0.1) for _ in range(3)]
-    for training in (True, False):
-        y = torch.randn(20, 5, generator=rng) * (1 + group[:, None])
-        out = grouped.train(training)(y, group)
+    for training in (True, True, False):
         for g, norm in enumerate(alone):
-            torch.testing.assert_close(out[group == g], norm.train(training)(y[group == g]))
+            y = (1 + g) * torch.randn(2, 10, 5, generator=rng) + g
+            torch.testing.assert_close(grouped.train(training)(y, g), norm.train(training)(y.flatten(0, 1)).view_as(y))
+    assert not torch.allclose(grouped.running_mean[0], grouped.running_mean[2])
 
 
 def test_minibatches_have_as_many_of_each_stream(pair):
@@ -143,11 +142,10 @@ def test_imputation_comes_with_uncertainty(pair, model):
     assert (found.std > 0).all(axis=None)
     wider = model.impute(["gene1"], n_samples=200, interval=0.95, seed=0)
     assert (wider.upper >= found.upper[["gene1"]]).all(axis=None)
-    z = model.get_imputed_values(pair[1], decode_mode="seq")
-    by_panel = z / z[:, np.isin(model.setup.var_names, PANEL)].sum(1, keepdims=True)
-    few = model.impute(PANEL, n_samples=30)
-    np.testing.assert_allclose(few.mean.sum(axis=1), 1, rtol=1e-4)  # in units of the whole panel
-    np.testing.assert_allclose(few.mean.to_numpy().mean(0), by_panel[:, [list(model.setup.var_names).index(g) for g in PANEL]].mean(0), rtol=0.2)
+    drawn = model.get_normalized_expression(pair[1], gene_list=["gene1", *PANEL], n_samples=200, seed=1)
+    np.testing.assert_allclose(found.mean["gene1"].mean(), drawn["gene1"].mean(), rtol=0.05)
+    for of in (None, "seq", 1):
+        np.testing.assert_allclose(model.impute(PANEL, measured_by=of, n_samples=5).mean.sum(axis=1), 1, rtol=1e-4)  # units of the panel
     assert list(model.impute(n_samples=2).mean) == [g for g in model.setup.var_names if g not in PANEL]
     sized = model.impute(["gene1"], adata=pair[1], indices=[4, 2], library_size="latent", n_samples=200, seed=0)
     assert list(sized.mean.index) == list(pair[1].obs_names[[4, 2]])
@@ -156,25 +154,36 @@ def test_imputation_comes_with_uncertainty(pair, model):
 
 
 def test_unmeasured_genes_follow_the_truth():
-    """Genes that were struck from the spatial data are found again, better than by the dissociated cells' mean, which knows no cell."""
+    """Genes that were struck from the spatial data are found again, a good part of the way to the means of their types."""
     whole = counts(700, 60, n_types=3, n_batches=1, stored=0.7, seed=3)
     seq, spatial = whole[:300].copy(), whole[300:].copy()
-    held = [g for g in spatial.var_names if g not in PANEL and spatial[:, g].X.mean() > 3][:12]
-    model = made(seq, spatial[:, PANEL].copy(), keys=())
-    model.train(max_epochs=60, seed=0, plan_kwargs={"lr": 5e-3})
+    held = [g for g in spatial.var_names if g not in PANEL and spatial[:, g].X.mean() > 3]
+    model = made(seq, spatial[:, PANEL].copy(), keys=(), n_hidden=64)
+    model.train(max_epochs=150, seed=0)
+    size = np.asarray(spatial.X.sum(1))
+    truth = pd.DataFrame(spatial[:, held].X.toarray() / size, columns=held, index=spatial.obs["cell_type"].to_numpy())
+    of_type = truth.groupby(level=0).mean().loc[truth.index]
+    best = {g: stats.spearmanr(of_type[g], truth[g]).statistic for g in held}  # by who knows the types and their means
+    differ = [g for g in held if best[g] > 0.4]
+    assert len(differ) >= 5
+    model = made(seq, spatial[:, PANEL].copy(), keys=(), n_hidden=64)
+    model.train(max_epochs=150, seed=0)
     size = np.asarray(spatial.X.sum(1))
     truth = pd.DataFrame(spatial[:, held].X.toarray() / size, columns=held)
     between = truth.groupby(spatial.obs["cell_type"].to_numpy()).mean().std() / truth.mean()
     differ = list(between.index[between > 0.3])
-    assert len(differ) >= 3
     found = model.impute(differ, n_samples=30).mean
-    assert np.median([stats.spearmanr(found[g], truth[g]).statistic for g in differ]) > 0.4
+    assert np.median([stats.spearmanr(found[g], truth[g]).statistic / best[g] for g in differ]) > 0.4
 
 
 def test_a_model_opens_with_both_data_sets_or_the_saved_ones(pair, model, tmp_path):
     model.save(tmp_path / "a", save_anndata=True)
     model.save(tmp_path / "b")
-    for again in (GIMVI.load(tmp_path / "a"), GIMVI.load(tmp_path / "b", *pair), GIMVI.load(tmp_path / "b", adata_seq=pair[0], adata_spatial=pair[1])):
+    for again in (
+        GIMVI.load(tmp_path / "a"),
+        GIMVI.load(tmp_path / "b", *pair),
+        GIMVI.load(tmp_path / "b", adata_seq=pair[0], adata_spatial=pair[1]),
+    ):
         assert again.get_elbo(seed=1) == model.get_elbo(seed=1)
         np.testing.assert_array_equal(again.train_indices, model.train_indices)
         again.train(max_epochs=1)
@@ -197,17 +206,32 @@ def test_as_scvi_tools_trains():
     assert GIMVI.plans["scvi-tools"] == PlanOptions(n_epochs_kl_warmup=400, scale_adversarial_loss=5.0)
 
 
-def test_the_adversary_mixes_the_data_sets(pair):
-    """How much less than by chance the classifier errs: with the game on it has less to go by."""
-    seq, spatial = two(seed=5)
-    spatial.X = (spatial.X * 3).tocsr()
-    told = []
-    for weight in (0.0, 10.0):
-        model = made(seq, spatial)
-        model.train(max_epochs=30, seed=0, plan_kwargs={"lr": 5e-3, "scale_adversarial_loss": weight})
-        z = model.get_latent_representation()
-        told.append(np.linalg.norm(z[0].mean(0) - z[1].mean(0)) / np.concatenate(z).std())
-    assert told[1] < told[0]
+def test_dissociated_cells_are_seen_through_the_panel(pair):
+    """As a part of what is minimised in training, and nowhere else: the spatial head learns from them, the ELBO is that of the paper."""
+    found = {}
+    for seen in (True, False):
+        model = made(*pair, panel_view=seen)
+        cells = next(model.batches(indices=np.arange(40)))  # dissociated
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            assert "panel" not in model.module(cells).penalty
+            model.module.train()(cells).total().backward()
+        grad = model.module.encoder.heads[1].linear[0].weight.grad
+        found[seen] = 0.0 if grad is None else float(grad.abs().sum())
+        assert len(model.module.encoder.standard[0].running_mean) == 2 + seen
+    assert found[True] > 0 and found[False] == 0
+
+
+def test_the_panels_genes_are_read_at_one_scale(pair):
+    """A gene that one technology counts ten times better makes no difference to where its cells are, once the norms know it."""
+    model = made(*pair)
+    encoder = model.module.encoder.train()
+    x = next(model.batches(indices=np.arange(120, 200))).x.only(model.module.measured[1])
+    read = encoder.standard[0](x.scaled(x.n_vars / x.size).map(torch.log1p).dense(), 1)
+    counted = x.dense().std(0) > 0
+    assert counted.sum() >= 15
+    torch.testing.assert_close(read.mean(0), torch.zeros(19), atol=1e-5, rtol=0)
+    torch.testing.assert_close(read.std(0, unbiased=False)[counted], torch.ones(int(counted.sum())), atol=1e-2, rtol=0)
 
 
 # ------------------------------------------------------------------ what is refused
@@ -215,7 +239,9 @@ def test_genes_that_were_not_dissociated_are_named(pair):
     seq, spatial = pair
     strange = spatial.copy()
     strange.var_names = ["Blank1", "Blank2", *spatial.var_names[2:]]
-    with pytest.raises(errors.DataError, match=r"(?s)2 of the 19 features of the spatial data are not in the seq data: Blank1, Blank2.*Leave them out"):
+    with pytest.raises(
+        errors.DataError, match=r"(?s)2 of the 19 features of the spatial data are not in the seq data: Blank1, Blank2.*Leave them out"
+    ):
         made(seq, strange)
 
 
@@ -249,7 +275,7 @@ def test_cells_that_cannot_be_read(pair, model):
         GIMVI(seq)
     with pytest.raises(errors.SetupError, match="the same object"):
         GIMVI(seq, seq)
-    with pytest.raises(errors.SetupError, match="GIMVI.setup_anndata"):
+    with pytest.raises(errors.SetupError, match=r"GIMVI\.setup_anndata"):
         GIMVI(counts(20, 10), spatial)
     with pytest.raises(errors.DataError, match=r"(?s)lack features of every data set.*spatial: 1 are missing, e.g. gene57"):
         model.get_elbo(spatial[:, 1:].copy())
@@ -263,7 +289,7 @@ def test_cells_that_cannot_be_read(pair, model):
         model.get_elbo(empty)
     with pytest.raises(errors.ArgumentError, match="Did you mean 'gene30'"):
         model.impute(["gene300"])
-    with pytest.raises(errors.ArgumentError, match="data set 'spacial' is unknown. Did you mean 'spatial'"):
+    with pytest.raises(errors.ArgumentError, match=r"data set 'spacial' is unknown\. Did you mean 'spatial'"):
         model.get_imputed_values(decode_mode="spacial")
     with pytest.raises(errors.ArgumentError, match="interval=90"):
         model.impute(["gene1"], interval=90)

@@ -20,7 +20,6 @@ from scelbo.errors import ArgumentError, unknown
 from scelbo.module import draw
 
 if TYPE_CHECKING:
-    from scelbo.data import Source
     from scelbo.model import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,15 +52,17 @@ def by_source(question: F) -> F:
 latent_by_source = by_source(latent_representation)
 
 
-def source_of(model: Model, which: str | int) -> Source:
-    """A data set by name or number."""
+def _batches(model: Model, which: str | int | None) -> list[str] | None:
+    """Of a data set, by name or number; None for each cell's own."""
+    if which is None:
+        return None
     sources = model.setup.sources
     names = [s.name for s in sources]
     if isinstance(which, int | np.integer) and not isinstance(which, bool) and 0 <= which < len(sources):
-        return sources[int(which)]
+        return list(sources[int(which)].batches.values())
     if which not in names:
         raise ArgumentError(unknown("data set", which, [*names, *range(len(names))]))
-    return sources[names.index(str(which))]
+    return list(sources[names.index(str(which))].batches.values())
 
 
 @by_source
@@ -96,9 +97,8 @@ def imputed_values(
     -------
     A list of arrays (cells, genes), one for each data set; of ``indices``, or of an AnnData of one kind, one array.
     """
-    batches = None if decode_mode is None else list(source_of(self, decode_mode).batches.values())
     values = normalized_expression(
-        self, adata, indices, transform_batch=batches, library_size=1 if normalized else "latent",
+        self, adata, indices, transform_batch=_batches(self, decode_mode), library_size=1 if normalized else "latent",
         n_samples_overall=None, n_samples=1 if deterministic else 2, return_mean=deterministic, return_numpy=True, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     return values if deterministic else values[0]  # type: ignore[return-value]
@@ -111,7 +111,7 @@ def impute(
     adata: Any = None,
     indices: Any = None,
     *,
-    measured_by: str | int = "seq",
+    measured_by: str | int | None = None,
     library_size: float | str = 1,
     interval: float = 0.9,
     n_samples: int = 100,
@@ -119,12 +119,12 @@ def impute(
     seed: int | None = None,
     progress: bool | None = False,
 ) -> Imputed:
-    r"""Expression of genes in the spatial cells, as the dissociated data would have shown it, with how sure the model is of it.
+    r"""Expression of genes in the spatial cells, measured or not, with how sure the model is of it.
 
-    .. math:: y_{ng} = \rho_{ng} / \textstyle\sum_{k \in G} \rho_{nk}, \qquad \rho_n = \mathrm{softmax} f(z_n, s), \quad z_n \sim q(z \mid x_n)
+    .. math:: y_{ng} = \rho_{ng} / \textstyle\sum_{k \in G} \rho_{nk}, \qquad \log \rho_n = f(z_n, s) + \text{const}, \quad z_n \sim q(z \mid x_n)
 
-    with the genes G of the spatial panel and the batches s of the dissociated data: a gene's expression in units of all of the panel's,
-    which compares to counts over the cell's total. The interval is of this expectation, given the model; counts scatter around it.
+    with the genes G of the spatial panel: a gene's expression in units of all of the panel's, which compares to counts over the cell's
+    total. The interval is of this expectation, given the model; counts scatter around it.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def impute(
     adata, indices
         Which spatial cells; by default the model's own.
     measured_by
-        The data set whose measurement is imagined.
+        The data set whose measurement is imagined, the mean over its batches; None: the cells' own.
     library_size
         What the proportions are multiplied by: a number, or ``"latent"`` for each cell's own total (expected counts).
     interval
@@ -167,7 +167,7 @@ def impute(
     source = self.source(adata)
     if indices is None and adata is None:
         indices = np.flatnonzero(source.obs[SOURCE] == self.setup.sources[-1].name)
-    views = counterfactuals(self, list(source_of(self, measured_by).batches.values()))
+    views = counterfactuals(self, _batches(self, measured_by))
     parts: list[list[np.ndarray]] = []
     index = self.cell_names(source, indices)
     module: Any = self.module

@@ -3,7 +3,18 @@
 from scelbo.data.columns import Columns
 from scelbo.data.counts import Counts
 from scelbo.data.fields import (
-    Batch, Cells, Field, LabelledCells, MarkerCells, PlainCells, SizedCells, categories, category, counts, number, numbers,
+    Batch,
+    Cells,
+    Field,
+    LabelledCells,
+    MarkerCells,
+    PlainCells,
+    SizedCells,
+    categories,
+    category,
+    counts,
+    number,
+    numbers,
 )  # fmt: skip
 from scelbo.data.joint import join, joined, kind_of
 from scelbo.data.loaders import Loader, at_most, index_of, split

@@ -48,8 +48,7 @@ class Parts:
             if bool(part.measured.all()):
                 found.append(part.of(slice(None)).log_prob(here))
                 continue
-            here.measured = part.measured
-            found.append(part.of(part.measured.nonzero()[:, 0]).log_prob(here.kept()))
+            found.append(part.of(part.measured.nonzero()[:, 0]).log_prob(here.only(part.measured)))
         return self._together(found, -1)
 
     @cached_property

@@ -10,12 +10,14 @@ For cell n of data set d and batch :math:`s_n`
     x_{ng} &\sim p_d(l_n \rho_{ng},\, \theta_g,\, \pi_{ng}), \quad g \in G_d \qquad\text{ZINB of dissociated, NB of spatial cells}
 
 with :math:`q(z \mid x)` from a first layer of each data set and further layers that both share, and an adversary that learns to tell from
-z which data set a cell is from, which the encoder learns to prevent. What was not measured is :math:`f(z_n, s)`, s a dissociated batch.
+z which data set a cell is from, which the encoder learns to prevent. Beyond the paper, dissociated cells are also seen through the panel:
+z is then encoded from the genes of :math:`G_2` alone, and explains all genes, as imputation asks of spatial cells.
 """
 
 from __future__ import annotations
 
 from dataclasses import InitVar, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -24,17 +26,17 @@ import torch
 from anndata import AnnData
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
 from scelbo import analysis
-from scelbo.data import Columns, PlainCells, Setup, join, joined, kind_of
+from scelbo.data import Columns, Counts, PlainCells, Setup, join, joined, kind_of
 from scelbo.data.joint import BATCH
 from scelbo.errors import ArgumentError, DataError, SetupError
 from scelbo.likelihoods import Likelihood, Mean, NegativeBinomial, Part, Parts, Poisson, ZeroInflatedNegativeBinomial
 from scelbo.model import Model
 from scelbo.models.scvi import per_gene
 from scelbo.module import VAE, Loss
-from scelbo.nn import MLP, Adversary, ConditionalLinear, GaussianEncoder, GroupedMLP, Known, PerCategory, affine
+from scelbo.nn import Adversary, GaussianEncoder, GroupedMLP, HeadedEncoder, Known, PerCategory, affine
 from scelbo.train.options import PlanOptions, TrainOptions
 
 NAMES = ("seq", "spatial")
@@ -57,118 +59,112 @@ class Explained(NamedTuple):
 
 
 class GIMVIModule(VAE):
-    """An encoder with a head for each data set, one decoder, and the adversary."""
+    """An encoder with a head for each data set, one decoder, and the adversary. Cells of one data set go through at a time."""
 
     measured: Bool[Tensor, "sources genes"]
     origin: Int[Tensor, " batches"]
 
     def __init__(self, model: GIMVI, setup: Setup):
         super().__init__()
-        self.likelihoods, self.n_sources = model.generative_distributions, len(setup.sources)
-        batches, features = setup.categories["batch"], set
-        self.register_buffer("measured", torch.tensor([[v in panel for v in setup.var_names] for panel in map(features, _panels(setup))]))
-        of = {b: i for i, source in enumerate(setup.sources) for b in source.batches.values()}
-        self.register_buffer("origin", torch.tensor([of[b] for b in batches]))
-        net: dict[str, Any] = {"n_hidden": model.n_hidden, "dropout": model.dropout_rate}
-        sizes = self.measured.sum(1).tolist()
-        self.heads = nn.ModuleList(MLP(n, n_layers=model.n_layers_encoder, **net) for n in sizes)
-        self.shared_layers = GroupedMLP(model.n_hidden, n_layers=model.n_layers_shared, groups=self.n_sources, **net)
-        self.z_mean, self.z_var = (nn.Linear(model.n_hidden, model.n_latent) for _ in range(2))
-        self.l = nn.ModuleDict(
-            {
-                str(d): GaussianEncoder(n, 1, n_hidden=128, n_layers=1, dropout=model.dropout_rate)
-                for d, n in enumerate(sizes)
-                if model.model_library_size[d]
-            }
-        )
-        self.l_prior = PerCategory("batch", len(batches), 2, learns=False) if self.l else None
-        seen = {"categories": setup.n_categories("batch")}
-        depth = model.n_layers_decoder or 0
-        self.decoder = GroupedMLP(model.n_latent, model.n_hidden, depth, self.n_sources, dropout=model.dropout_rate, **seen)
+        self.likelihoods, self.panel_view, n_sources = model.generative_distributions, model.panel_view, len(setup.sources)
+        of = {b: d for d, source in enumerate(setup.sources) for b in source.batches.values()}
+        self.register_buffer("origin", torch.tensor([of[b] for b in setup.categories["batch"]]))
+        panels = [frozenset(source.features) for source in setup.sources]
+        self.register_buffer("measured", torch.tensor([[v in panel for v in setup.var_names] for panel in panels]))
+        sizes, hidden = self.measured.sum(1).tolist(), {"n_hidden": model.n_hidden, "dropout": model.dropout_rate}
+        self.encoder = HeadedEncoder(
+            sizes, model.n_latent, n_layers=model.n_layers_encoder, n_layers_shared=model.n_layers_shared,
+            views=n_sources + model.panel_view, shares=model.encoder_reads == "shares", **hidden,
+        )  # fmt: skip
+        latent = [d for d in range(n_sources) if model.model_library_size[d]]
+        self.l = nn.ModuleDict({str(d): GaussianEncoder(sizes[d], 1, n_hidden=128, n_layers=1, dropout=model.dropout_rate) for d in latent})
+        batches = setup.n_categories("batch")
+        self.l_prior = PerCategory("batch", batches["batch"], 2, learns=False) if latent else None
+        depth, genes = model.n_layers_decoder or 0, setup.n_vars
+        self.decoder = GroupedMLP(model.n_latent, n_layers=depth, groups=n_sources, categories=batches, **hidden)
         width = model.n_hidden if depth else model.n_latent
-        self.rho = ConditionalLinear(width, setup.n_vars, seen["categories"] if model.batch_factors else None)
-        if model.batch_factors:
-            for shift in self.rho.shifts:
-                shift.table.data.zero_()
-        self.pi = ConditionalLinear(width, setup.n_vars) if "zinb" in self.likelihoods else None
+        self.rho = nn.Linear(width, genes)
+        self.factors = PerCategory("batch", batches["batch"], genes, bound=0.0) if model.batch_factors else None
+        self.pi = nn.Linear(width, genes) if "zinb" in self.likelihoods else None
         self.log_theta = per_gene(model.dispersion, setup)
-        self.adversary = Adversary(model.n_latent, self.n_sources, n_hidden=32, n_layers=3)
+        self.adversary = Adversary(model.n_latent, n_sources, n_hidden=32, n_layers=3)
 
-    def rows(self, cells: PlainCells) -> list[tuple[int, Tensor]]:
-        """Data set -> which cells are of it, where any are."""
+    def parts(self, cells: PlainCells) -> list[tuple[int, Tensor, PlainCells]]:
+        """(data set, which rows are of it, these cells), where there are any."""
         origin = self.origin[cells.batch]
-        found = [(d, (origin == d).nonzero()[:, 0]) for d in range(self.n_sources)]
-        return [(d, rows) for d, rows in found if len(rows)]
+        found = [(d, (origin == d).nonzero()[:, 0]) for d in range(len(self.measured))]
+        return [(d, rows, cells.take(rows)) for d, rows in found if len(rows)]
+
+    def counted(self, x: Counts, d: int) -> Counts:
+        """The genes that data set d measures."""
+        return x if bool(self.measured[d].all()) else x.only(self.measured[d])
 
     def inference(self, cells: PlainCells) -> Latents:
-        hidden, log_l, scale, order = [], [], [], []
-        for d, rows in self.rows(cells):
-            x = cells.x.take(rows)
-            x.measured = self.measured[d]
-            x = x.kept()
-            seen = x.map(torch.log1p)
-            hidden.append(self.heads[d](seen))
-            l = self.l[str(d)](seen, cells) if str(d) in self.l else Normal(x.size.log(), x.size.new_full((1, 1), CERTAIN).expand_as(x.size))
-            log_l.append(l.loc)
-            scale.append(l.scale)
-            order.append(rows)
-        back = torch.cat(order).argsort()
-        h = self.shared_layers(torch.cat(hidden)[back], cells, self.origin[cells.batch])
-        q = Normal(self.z_mean(h), self.z_var(h).exp().sqrt(), validate_args=False)
-        loc = torch.cat(log_l)[back]
-        return Latents(q, Normal(loc, torch.cat(scale)[back], validate_args=False) if self.l else Known(loc))
+        parts = self.parts(cells)
+        seen = [self.counted(part.x, d) for d, _, part in parts]
+        back = torch.cat([rows for _, rows, _ in parts]).argsort()
+        together = lambda of, name: torch.cat([getattr(q, name) for q in of])[back]  # noqa: E731
+        z = [self.encoder(x, d, d) for x, (d, _, _) in zip(seen, parts, strict=True)]
+        log_l = [self.library(x, d) for x, (d, _, _) in zip(seen, parts, strict=True)]
+        loc, scale = together(log_l, "loc"), together(log_l, "scale")
+        l = Normal(loc, scale, validate_args=False) if self.l else Known(loc)
+        return Latents(Normal(together(z, "loc"), together(z, "scale"), validate_args=False), l)
+
+    def library(self, x: Counts, d: int) -> Normal:
+        """q(log l | x); what is observed is certain."""
+        if str(d) in self.l:
+            return self.l[str(d)](x.map(torch.log1p))
+        return Normal(x.size.log(), torch.full_like(x.size, CERTAIN), validate_args=False)
 
     def prior(self, q: Latents, cells: PlainCells) -> Latents:
         p = super().prior(q, cells)
         if self.l_prior is None:
             return p
+        assert isinstance(q.log_l, Normal)
         mean, var = self.l_prior(cells).split(1, -1)
-        latent = torch.tensor([str(d) in self.l for d in range(self.n_sources)], device=mean.device)[self.origin[cells.batch]][:, None]
-        own = q.log_l
-        assert isinstance(own, Normal)
-        scale = torch.where(latent, var.clamp_min(1e-8).sqrt(), own.scale.detach())
-        return p._replace(log_l=Normal(torch.where(latent, mean, own.loc), scale, validate_args=False))
+        known = (q.log_l.scale <= CERTAIN).detach()  # prior and posterior are the same, and cost nothing
+        scale = torch.where(known, q.log_l.scale, var.clamp_min(1e-8).sqrt())
+        return p._replace(log_l=Normal(torch.where(known, q.log_l.loc, mean), scale, validate_args=False))
 
     def observe(self, data: Columns) -> None:
-        if self.l_prior is None:
-            return
-        for b in data["batch"].unique():
-            x = data["x"].take((data["batch"] == b).nonzero()[:, 0])
-            log_l = x.size.log()
-            self.l_prior.set_row(int(b), torch.cat([log_l.mean(0), log_l.var(0, unbiased=False)]))
+        for b in data["batch"].unique() if self.l_prior is not None else ():
+            log_l = data["x"].take((data["batch"] == b).nonzero()[:, 0]).size.log()
+            self.l_prior.set_row(int(b), torch.cat([log_l.mean(0), log_l.var(0, unbiased=False)]))  # type: ignore[union-attr]
 
     def generative(self, z: Any, cells: PlainCells) -> Explained:
-        hidden = self.decoder(z.z, cells, self.origin[cells.batch])
-        return Explained(Parts([Part(rows, self.measured[d], self._of(d, rows, hidden, z.log_l, cells)) for d, rows in self.rows(cells)]))
+        parts = []
+        for d, rows, part in self.parts(cells):
+            hidden = self.decoder(z.z.index_select(-2, rows), part, d)
+            parts.append(Part(rows, self.measured[d], partial(self.likelihood, hidden, z.log_l.index_select(-2, rows), part, d)))
+        return Explained(Parts(parts))
 
-    def _of(self, d: int, rows: Tensor, hidden: Tensor, log_l: Tensor, cells: PlainCells) -> Any:
-        """The likelihood of some genes in the cells ``rows``, all of data set d."""
-        h, l, batch = hidden.index_select(-2, rows), log_l.index_select(-2, rows), cells.batch[rows]
-
-        def likelihood(genes: Tensor | slice) -> Likelihood:
-            out = affine(h, self.rho.weight[:, genes], self.rho.bias[genes])  # type: ignore[index]
-            for shift in self.rho.shifts:
-                out = out + shift.rows()[:, genes][batch]  # type: ignore[operator]
-            among = self.measured[d].nonzero()[:, 0] if isinstance(genes, slice) and not self.measured[d].all() else None
-            rate = Mean(out, l, among=among)
-            if self.likelihoods[d] == "poisson":
-                return Poisson(rate)
-            rows_of = self.log_theta.rows()[cells.codes(self.log_theta.covariate)[rows]] if isinstance(self.log_theta, PerCategory) else None
-            log_theta = (self.log_theta["all"][None] if rows_of is None else rows_of)[..., genes]  # type: ignore[index]
-            if self.likelihoods[d] == "nb":
-                return NegativeBinomial(rate, log_theta)
-            assert self.pi is not None
-            return ZeroInflatedNegativeBinomial(rate, log_theta, affine(h, self.pi.weight[:, genes], self.pi.bias[genes]))  # type: ignore[index]
-
-        return likelihood
+    def likelihood(self, hidden: Tensor, log_l: Tensor, cells: PlainCells, d: int, genes: Tensor | slice) -> Likelihood:
+        """Of some genes, in cells of data set d."""
+        of = lambda layer: affine(hidden, layer.weight[genes].T, layer.bias[genes])  # noqa: E731
+        h = of(self.rho)
+        if self.factors is not None:
+            h = h + self.factors.rows()[:, genes][cells.batch]
+        whole = isinstance(genes, slice) and not bool(self.measured[d].all())
+        rate = Mean(h, log_l, among=self.measured[d].nonzero()[:, 0] if whole else None)
+        if self.likelihoods[d] == "poisson":
+            return Poisson(rate)
+        table = self.log_theta
+        log_theta = table.rows()[:, genes][cells.codes(table.covariate)] if isinstance(table, PerCategory) else table["all"][None, genes]
+        return (
+            NegativeBinomial(rate, log_theta) if self.likelihoods[d] == "nb" else ZeroInflatedNegativeBinomial(rate, log_theta, of(self.pi))
+        )
 
     def loss(self, cells: PlainCells, q: Latents, z: Any, p: Explained) -> Loss:  # type: ignore[override]
-        """Minus the ELBO, and what the two players of the adversary minimise."""
-        return replace(super().loss(cells, q, z, p), penalty=self.adversary.penalties(z.z, self.origin[cells.batch]))
-
-
-def _panels(setup: Setup) -> list[tuple[str, ...]]:
-    return [source.features for source in setup.sources]
+        """Minus the ELBO; what either player of the adversary minimises; and the dissociated cells seen through the panel."""
+        penalty, latent, origin = {}, z.z, self.origin[cells.batch]
+        if self.panel_view and self.training:
+            for part, rows in ((part, rows) for d, rows, part in self.parts(cells) if d == 0):
+                seen = self.encoder(self.counted(part.x, 1), 1, len(self.measured))
+                drawn = Latents(seen.rsample(), z.log_l[rows].detach())  # type: ignore[arg-type]
+                kl = kl_divergence(seen, Normal(torch.zeros_like(seen.loc), torch.ones_like(seen.loc))).sum(-1)
+                penalty["panel"] = (kl - self.generative(drawn, part).x.log_prob(part.x)).sum() / len(cells)
+                latent, origin = torch.cat([latent, drawn.z]), torch.cat([origin, origin[rows]])  # type: ignore[list-item]
+        return replace(super().loss(cells, q, z, p), penalty=penalty | self.adversary.penalties(latent, origin))
 
 
 class GIMVI(Model):
@@ -197,7 +193,12 @@ class GIMVI(Model):
     n_layers_decoder
         Hidden layers of the decoder; None: proportions are the softmax of a linear map of z.
     batch_factors
-        Whether each batch counts each gene with an efficiency of its own.
+        Whether each batch counts each gene with an efficiency of its own, a factor of its proportion.
+    panel_view
+        Whether dissociated cells are also trained as the panel shows them: z is then encoded from the panel's genes, by the spatial
+        head, and explains all genes. It is what imputation asks of spatial cells. (Not in the paper.)
+    encoder_reads
+        ``"shares"``: counts over the cell's mean, the panel's standardised gene by gene in each data set; or ``"counts"``.
     dropout_rate
         Share of hidden units dropped while training.
     dispersion
@@ -228,7 +229,9 @@ class GIMVI(Model):
     n_layers_encoder: int = 1
     n_layers_shared: int = 1
     n_layers_decoder: int | None = None
-    batch_factors: bool = False
+    batch_factors: bool = True
+    panel_view: bool = True
+    encoder_reads: Literal["counts", "shares"] = "shares"
     dropout_rate: float = 0.2
     dispersion: Literal["gene", "gene-batch", "gene-label"] = "gene-batch"
 
@@ -253,7 +256,11 @@ class GIMVI(Model):
 
     def build(self, setup: Setup) -> GIMVIModule:
         if not setup.whole:
-            raise DataError("GIMVI explains counts, and the data hold values that are not whole or are negative.", "Name the layer with raw counts.")
+            raise DataError(
+                "GIMVI explains counts, and the data hold values that are not whole or are negative.", "Name the layer with raw counts."
+            )
+        if self.dispersion == "gene-label" and setup.keys.get("labels_key") is None:
+            raise ArgumentError("dispersion='gene-label' needs labels.", "Name them: GIMVI.setup_anndata(adata, labels_key=...).")
         return GIMVIModule(self, setup)
 
     def source(self, adata: Any = None) -> AnnData:

@@ -3,7 +3,7 @@
 from scelbo.nn.adversary import Adversary
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
-from scelbo.nn.grouped import GroupedMLP, GroupedNorm
+from scelbo.nn.grouped import GroupedMLP, GroupedNorm, HeadedEncoder
 from scelbo.nn.mlp import (
     MLP,
     Activation,
@@ -33,6 +33,7 @@ __all__ = [
     "GaussianMLP",
     "GroupedMLP",
     "GroupedNorm",
+    "HeadedEncoder",
     "Known",
     "NormalisedLinear",
     "PerCategory",

@@ -63,7 +63,9 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             try:
                 trainer.fit(
                     plan,
-                    Loader(data, [s[0] for s in streams], options.batch_size, np.random.default_rng([seed, plan.start]), model.beside(train)),
+                    Loader(
+                        data, [s[0] for s in streams], options.batch_size, np.random.default_rng([seed, plan.start]), model.beside(train)
+                    ),
                     Loader(data, validation, options.batch_size) if every else None,
                 )
             except NonFinite as error:
