@@ -149,10 +149,8 @@ def main() -> int:
         seconds = np.mean([run["CPU s an epoch"].mean() for run in runs])
         found[method] = float(np.mean(medians)), float(seconds)
         each = ", ".join(f"{m:.3f}" for m in medians)
-        print(
-            f"| {method} | **{np.mean(medians):.3f}** ({each}) | {mean:.3f} | {pearson:.3f} | {'' if np.isnan(seconds) else f'{seconds:.2f}'} |",
-            flush=True,
-        )
+        cost = "" if np.isnan(seconds) else f"{seconds:.2f}"
+        print(f"| {method} | **{np.mean(medians):.3f}** ({each}) | {mean:.3f} | {pearson:.3f} | {cost} |", flush=True)
     wrong = [f"{name} finds more" for name, (median, _) in found.items() if OURS in found and median > found[OURS][0]]
     if OURS in found and PEER in found and found[PEER][1] < found[OURS][1]:
         wrong.append("an epoch of scvi-tools is faster")

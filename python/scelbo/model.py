@@ -98,7 +98,7 @@ class Model:
         return None
 
     def streams(self) -> list[np.ndarray]:
-        """Rows of the data sets that train side by side: each minibatch has as many cells of each. One stream, unless a model says otherwise."""
+        """Rows of the data sets that train side by side, as many of each in a minibatch: one, unless a model says otherwise."""
         return [np.arange(self.read().n_obs)]
 
     def conclude(self) -> None:

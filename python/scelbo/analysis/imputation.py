@@ -99,9 +99,9 @@ def imputed_values(
     """
     values = normalized_expression(
         self, adata, indices, transform_batch=_batches(self, decode_mode), library_size=1 if normalized else "latent",
-        n_samples_overall=None, n_samples=1 if deterministic else 2, return_mean=deterministic, return_numpy=True, batch_size=batch_size, seed=seed,
+        n_samples=1 if deterministic else 2, return_mean=deterministic, return_numpy=True, batch_size=batch_size, seed=seed,
     )  # fmt: skip
-    return values if deterministic else values[0]  # type: ignore[return-value]
+    return values if deterministic else values[0]
 
 
 @torch.inference_mode()
@@ -121,7 +121,7 @@ def impute(
 ) -> Imputed:
     r"""Expression of genes in the spatial cells, measured or not, with how sure the model is of it.
 
-    .. math:: y_{ng} = \rho_{ng} / \textstyle\sum_{k \in G} \rho_{nk}, \qquad \log \rho_n = f(z_n, s) + \text{const}, \quad z_n \sim q(z \mid x_n)
+    .. math:: y_{ng} = \rho_{ng} / \textstyle\sum_{k \in G} \rho_{nk}, \qquad \rho_n \propto e^{f(z_n, s_n)}, \quad z_n \sim q(z \mid x_n)
 
     with the genes G of the spatial panel: a gene's expression in units of all of the panel's, which compares to counts over the cell's
     total. The interval is of this expectation, given the model; counts scatter around it.

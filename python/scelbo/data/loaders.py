@@ -54,7 +54,7 @@ class Loader:
         self.longest = max(map(len, self.streams), default=0)
 
     def __len__(self) -> int:
-        return -(-self.longest // self.batch_size)
+        return max((len(chunks(stream, self.batch_size)) for stream in self.streams), default=0)
 
     def __iter__(self) -> Iterator[Batch]:
         streams = [chunks(self._order(stream), self.batch_size) for stream in self.streams]

@@ -71,7 +71,7 @@ class GIMVIModule(VAE):
         self.register_buffer("origin", torch.tensor([of[b] for b in setup.categories["batch"]]))
         panels = [frozenset(source.features) for source in setup.sources]
         self.register_buffer("measured", torch.tensor([[v in panel for v in setup.var_names] for panel in panels]))
-        sizes, hidden = self.measured.sum(1).tolist(), {"n_hidden": model.n_hidden, "dropout": model.dropout_rate}
+        sizes, hidden = self.measured.sum(1).tolist(), dict[str, Any](n_hidden=model.n_hidden, dropout=model.dropout_rate)
         self.encoder = HeadedEncoder(
             sizes, model.n_latent, n_layers=model.n_layers_encoder, n_layers_shared=model.n_layers_shared,
             views=n_sources + model.panel_view, shares=model.encoder_reads == "shares", **hidden,
@@ -107,8 +107,8 @@ class GIMVIModule(VAE):
         z = [self.encoder(x, d, d) for x, (d, _, _) in zip(seen, parts, strict=True)]
         log_l = [self.library(x, d) for x, (d, _, _) in zip(seen, parts, strict=True)]
         loc, scale = together(log_l, "loc"), together(log_l, "scale")
-        l = Normal(loc, scale, validate_args=False) if self.l else Known(loc)
-        return Latents(Normal(together(z, "loc"), together(z, "scale"), validate_args=False), l)
+        q = Normal(together(z, "loc"), together(z, "scale"), validate_args=False)
+        return Latents(q, Normal(loc, scale, validate_args=False) if self.l else Known(loc))
 
     def library(self, x: Counts, d: int) -> Normal:
         """q(log l | x); what is observed is certain."""
@@ -154,13 +154,13 @@ class GIMVIModule(VAE):
             NegativeBinomial(rate, log_theta) if self.likelihoods[d] == "nb" else ZeroInflatedNegativeBinomial(rate, log_theta, of(self.pi))
         )
 
-    def loss(self, cells: PlainCells, q: Latents, z: Any, p: Explained) -> Loss:  # type: ignore[override]
+    def loss(self, cells: PlainCells, q: Latents, z: Any, p: Explained) -> Loss:
         """Minus the ELBO; what either player of the adversary minimises; and the dissociated cells seen through the panel."""
         penalty, latent, origin = {}, z.z, self.origin[cells.batch]
         if self.panel_view and self.training:
             for part, rows in ((part, rows) for d, rows, part in self.parts(cells) if d == 0):
                 seen = self.encoder(self.counted(part.x, 1), 1, len(self.measured))
-                drawn = Latents(seen.rsample(), z.log_l[rows].detach())  # type: ignore[arg-type]
+                drawn = Latents(seen.rsample(), z.log_l[rows].detach())
                 kl = kl_divergence(seen, Normal(torch.zeros_like(seen.loc), torch.ones_like(seen.loc))).sum(-1)
                 penalty["panel"] = (kl - self.generative(drawn, part).x.log_prob(part.x)).sum() / len(cells)
                 latent, origin = torch.cat([latent, drawn.z]), torch.cat([origin, origin[rows]])  # type: ignore[list-item]
@@ -220,7 +220,7 @@ class GIMVI(Model):
     """
 
     adata: AnnData | None = field(init=False, default=None)
-    adata_seq: InitVar[AnnData | None] = field(kw_only=False)  # type: ignore[misc]
+    adata_seq: InitVar[AnnData | None] = field(kw_only=False)
     adata_spatial: InitVar[AnnData | None] = field(default=None, kw_only=False)
     generative_distributions: tuple[Distribution, ...] = ("zinb", "nb")
     model_library_size: tuple[bool, ...] = (True, False)
@@ -236,29 +236,27 @@ class GIMVI(Model):
     dispersion: Literal["gene", "gene-batch", "gene-label"] = "gene-batch"
 
     Cells = PlainCells
-    plan: ClassVar[PlanOptions] = PlanOptions(scale_adversarial_loss=5.0)
+    plan: ClassVar[PlanOptions] = PlanOptions(lr=5e-3, scale_adversarial_loss=5.0)
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(n_epochs_kl_warmup=400, scale_adversarial_loss=5.0)}
     training: ClassVar[TrainOptions] = TrainOptions(max_epochs=200)
 
-    def __post_init__(self, adata_seq: AnnData | None, adata_spatial: AnnData | None) -> None:  # type: ignore[override]
-        of_two = {"generative_distributions": self.generative_distributions, "model_library_size": self.model_library_size}
-        for name, values in of_two.items():
+    def __post_init__(self, adata_seq: AnnData | None, adata_spatial: AnnData | None) -> None:
+        for name in ("generative_distributions", "model_library_size"):
+            values = getattr(self, name)
             if not isinstance(values, list | tuple) or len(values) != len(NAMES):
                 raise ArgumentError(f"{name}={values!r} is not allowed: it is a pair, for dissociated and for spatial cells.")
             setattr(self, name, tuple(values))
         if self.setup is None:
             if adata_spatial is None:
                 raise SetupError("GIMVI reads two data sets.", "GIMVI(adata_seq, adata_spatial).")
-            self.adata = join({"seq": adata_seq, "spatial": adata_spatial}, PlainCells, type(self).__name__)  # type: ignore[dict-item]
+            self.adata = join({"seq": adata_seq, "spatial": adata_spatial}, PlainCells, type(self).__name__)
         else:
             self.adata = None if adata_seq is None else self.source(adata_seq)  # loaded
         super().__post_init__()
 
     def build(self, setup: Setup) -> GIMVIModule:
         if not setup.whole:
-            raise DataError(
-                "GIMVI explains counts, and the data hold values that are not whole or are negative.", "Name the layer with raw counts."
-            )
+            raise DataError("GIMVI explains counts, and some values are not whole or are negative.", "Name the layer with raw counts.")
         if self.dispersion == "gene-label" and setup.keys.get("labels_key") is None:
             raise ArgumentError("dispersion='gene-label' needs labels.", "Name them: GIMVI.setup_anndata(adata, labels_key=...).")
         return GIMVIModule(self, setup)
@@ -275,13 +273,14 @@ class GIMVI(Model):
 
     def streams(self) -> list[np.ndarray]:
         """As many dissociated as spatial cells in each minibatch."""
-        origin = self.module.origin.cpu()[self.read()["batch"]]  # type: ignore[operator,union-attr]
+        module: Any = self.module
+        origin = module.origin.cpu()[self.read()["batch"]]
         return [np.flatnonzero(origin == d) for d in range(len(NAMES))]
 
     @classmethod
-    def load(cls, folder: str | Path, adata_seq: AnnData | None = None, adata_spatial: AnnData | None = None) -> Self:  # type: ignore[override]
+    def load(cls, folder: str | Path, adata_seq: AnnData | None = None, adata_spatial: AnnData | None = None) -> Self:
         """Open a saved model, with its data (both data sets, or ``data.h5ad`` in the folder) or without. No code in the folder is run."""
-        return super().load(folder, adata_seq if adata_spatial is None else [adata_seq, adata_spatial])  # type: ignore[arg-type]
+        return super().load(folder, adata_seq if adata_spatial is None else [adata_seq, adata_spatial])
 
     get_latent_representation = analysis.latent_by_source
     get_imputed_values = analysis.imputed_values

@@ -49,7 +49,7 @@ class GroupedMLP(MLP):
 
     def forward(self, h: Tensor | Counts, cells: Batch | None, group: int) -> Float[Tensor, "*s cells n_hidden"]:  # type: ignore[override]
         for linear, norm in zip(self.linear, self.norm, strict=True):
-            h = self.dropout(self.activation(norm[0](linear(h, cells), group)))  # type: ignore[index,operator]
+            h = self.dropout(self.activation(norm[0](linear(h, cells), group)))  # type: ignore[index]
         assert isinstance(h, Tensor)
         return h
 
