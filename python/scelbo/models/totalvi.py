@@ -117,7 +117,7 @@ class TOTALVIModule(CountsVAE):
 
     def inference(self, cells: ProteinCells) -> Latents:
         y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True))
-        if self.training and self.hidden and self.proteins.some_missing:  # as if they had not been measured: they are explained all the same
+        if self.training and self.hidden and self.proteins.some_missing:  # but explained all the same
             y = y * (torch.rand_like(y[:, :1]) >= self.hidden)
         read = Beside(self.seen(cells), torch.log1p(y) if self.log_variational else y)
         t = cells.numbers if self.encode_covariates else None

@@ -4,6 +4,7 @@ from scelbo.nn.adversary import Adversary
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.dispersion import for_cells, per_feature
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
+from scelbo.nn.grouped import GroupedMLP, GroupedNorm, HeadedEncoder
 from scelbo.nn.library import LibraryPrior
 from scelbo.nn.mlp import (
     MLP,
@@ -32,6 +33,9 @@ __all__ = [
     "Fraction",
     "GaussianEncoder",
     "GaussianMLP",
+    "GroupedMLP",
+    "GroupedNorm",
+    "HeadedEncoder",
     "Known",
     "LibraryPrior",
     "Neighbours",
