@@ -5,7 +5,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 
 import scelbo
 from scelbo import AUTOZI, GIMVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
@@ -83,8 +85,16 @@ DIFFERENTIAL = ("differential_expression", "differential_accessibility")
 
 
 def decoded(model, *args, **kwargs):
-    """What the model says of every feature, whatever it is called there."""
-    return next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
+    """What the model says of every feature, whatever it is called there; of several modalities side by side."""
+    answer = next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
+    return pd.concat(answer, axis=1) if isinstance(answer, tuple) else answer
+
+
+def arrays(answer):
+    """An answer as a list of arrays: it may be one, or hold one for each modality."""
+    if isinstance(answer, dict | tuple | list):
+        return [a for part in (answer.values() if isinstance(answer, dict) else answer) for a in arrays(part)]
+    return [answer.toarray() if sparse.issparse(answer) else np.asarray(answer)]
 
 
 def differential(model, *args, **kwargs):
