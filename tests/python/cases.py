@@ -5,10 +5,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
+from scipy import sparse
 
 import scelbo
-from scelbo import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo import AUTOZI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class Case:
     def __str__(self) -> str:
         said = {**self.arguments, **{k: v for k, v in self.keys.items() if k != "batch_key"}}
         return "-".join([self.model.__name__, *(f"{k}={v}" for k, v in said.items())])
+
+    def data(self, adata):
+        """The simulated cells as this model reads them."""
+        return adata
 
     def make(self, adata, **more):
         self.owner.setup_anndata(adata, **self.keys)
@@ -47,6 +54,28 @@ class OfSCVI(Case):
         scvi = scelbo.SCVI(adata, **sizes)
         scvi.train(max_epochs=2, seed=0)
         return self.model.from_scvi_model(scvi, **self.arguments)
+
+
+@dataclass(frozen=True)
+class OfSeveral(Case):
+    """A model of several modalities, which some cells lack: the last features are regions, and there are proteins."""
+
+    __str__ = Case.__str__
+
+    def data(self, adata):
+        n, genes = adata.n_obs, adata.n_vars * 5 // 8
+        x, which = adata.X.toarray(), np.arange(n) % 5
+        has = [x[:, :genes].any(1), x[:, genes:].any(1)]
+        x[np.ix_((which == 0) & has[1], np.arange(genes))] = 0
+        x[np.ix_((which == 1) & has[0], np.arange(genes, adata.n_vars))] = 0
+        out = AnnData(sparse.csr_matrix(x), obs=adata.obs, var=adata.var.copy())
+        out.var["feature_types"] = ["Gene Expression"] * genes + ["Peaks"] * (adata.n_vars - genes)
+        proteins = np.random.default_rng(0).poisson(3, (n, 4)).astype(np.float32) * (which != 2)[:, None]
+        out.obsm["protein"] = pd.DataFrame(proteins, adata.obs_names, list("pqrs"))
+        return out
+
+    def make(self, adata, **more):
+        return super().make(adata if "feature_types" in adata.var else self.data(adata), **more)
 
 
 def having(*questions):
@@ -80,6 +109,7 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
+PROTEINS, PAIRED = {**COVARIATES, "protein_expression_obsm_key": "protein"}, {"adversarial_mixing": False}
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
 MARKERS = {"A": ["gene0", "gene3", "gene9"], "B": ["gene9", "gene12"], "C": ["gene5", "gene30"], "other": []}
@@ -109,6 +139,11 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
+    OfSeveral(MULTIVI, {"adversarial_mixing": False}),
+    OfSeveral(MULTIVI, {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED, PROTEINS),
+    OfSeveral(
+        MULTIVI, {"modality_weights": "universal", "modality_penalty": "MMD", "latent_distribution": "ln", "mixing": "scvi-tools"} | PAIRED
+    ),
     OfSCVI(SOLO),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
     Case(AmortizedLDA, **TOPICS),
