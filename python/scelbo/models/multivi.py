@@ -80,7 +80,6 @@ class MULTIVIModule(CountsVAE):
         self.fields = list(sizes)
         n_hidden = model.n_hidden or min(128, math.isqrt(sizes.get("atac", 128**2)))
         n_latent = model.n_latent or math.isqrt(n_hidden)
-        self.modality_dropout = model.modality_dropout
         self.log_variational, self.on_simplex = model.log_variational, model.latent_distribution == "ln"
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
         net: dict[str, Any] = {"n_hidden": n_hidden, "activation": "leaky_relu"}
@@ -159,18 +158,7 @@ class MULTIVIModule(CountsVAE):
         own = Normal(torch.where(has[..., None], mean, 0), torch.where(has[..., None], sd, 1), validate_args=False)
         log_l = self.genes.log_library(reads["x"], cells, t)
         depth = self.regions.depth(reads["atac"], cells, t) if self.regions is not None else torch.zeros_like(log_l)
-        return Latents(self.joint(own, self.hidden(has)), own, Known(log_l), Known(depth), **self.noise(len(cells)))
-
-    def hidden(self, has: Tensor) -> Tensor:
-        """Which modalities place the cells: all that they have; in training, for some cells one of them, chosen at random.
-
-        What a cell has is explained all the same: that bounds its likelihood too, and is what imputing needs.
-        """
-        if not self.training or not self.modality_dropout:
-            return has
-        alone = torch.rand(len(has), 1, device=has.device) < self.modality_dropout
-        order = torch.rand(has.shape, device=has.device).masked_fill(~has, -1)
-        return has & (~alone | (order == order.max(1, keepdim=True).values))
+        return Latents(self.joint(own, has), own, Known(log_l), Known(depth), **self.noise(len(cells)))
 
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
@@ -291,8 +279,6 @@ class MULTIVI(Model):
         Whether the RNA's library size is the cell's total count (else a network reads it).
     log_variational
         Whether the encoders read log(1 + x).
-    modality_dropout
-        Share of the cells that, in each step of the training, one of their modalities places alone.
     mixing
         How posteriors are mixed and compared: as above, or as scvi-tools does, whose variances are wider.
 
@@ -329,19 +315,21 @@ class MULTIVI(Model):
     use_observed_lib_size: bool = True
     log_variational: bool = True
     mixing: Literal["published", "scvi-tools"] = "published"
-    modality_dropout: float = 0.5
 
     Cells = MultiCells
     regions = "atac"
     modalities: ClassVar[dict[str, str]] = {"rna": "x", "atac": "atac", "protein": "protein"}
     plan: ClassVar[PlanOptions] = PlanOptions(
-        optimizer="AdamW", lr=2e-3, weight_decay=0.3, decay="matrices", n_epochs_kl_warmup=50, scale_adversarial_loss=1.0
-    )
+        optimizer="AdamW", lr=2e-3, weight_decay=0.3, eps=1e-8, decay="matrices", n_epochs_kl_warmup=50, max_kl_weight=0.1,
+        scale_adversarial_loss=1.0, scale_modality_penalty=0.1,
+    )  # fmt: skip
     plans: ClassVar[dict[str, PlanOptions]] = {
+        "elbo": replace(plan, max_kl_weight=1.0, scale_modality_penalty=1.0),
         "scvi-tools": PlanOptions(
             optimizer="AdamW", lr=1e-4, weight_decay=1e-3, eps=1e-8, n_epochs_kl_warmup=50, scale_adversarial_loss=1.0
-        )
+        ),
     }
+    """``"elbo"`` minimises the published objective; by default KL and penalty count a tenth, so that few counts place cells too."""
     training: ClassVar[TrainOptions] = TrainOptions(
         max_epochs=500, early_stopping=True, early_stopping_patience=50, early_stopping_monitor="reconstruction_loss_validation"
     )
