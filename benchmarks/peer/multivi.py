@@ -1,8 +1,9 @@
 """MultiVI in scvi-tools and in scelbo.
 
-scvi-tools 1.4.2 mixes variances with the square roots of weights, compares modalities by the fourth roots of their variances, and reads the RNA's library size with a network:
-``mixing="scvi-tools"``, ``use_observed_lib_size=False``. Its loss has no term for the background of proteins, which the
-evidence lower bound has, and its MMD is one number for all cells of a minibatch, where ours is a cell's own: both models' other terms are compared, with the gradients of their sum. Its dispersions by batch and by cell fail.
+scvi-tools 1.4.2 mixes variances with the square roots of weights, compares modalities by the fourth roots of their variances, and reads
+the RNA's library size with a network: ``mixing="scvi-tools"``, ``use_observed_lib_size=False``. Its loss has no term for the background of
+proteins, and its MMD is one number for all cells of a minibatch, where ours is a cell's own; neither is compared. Its dispersions by batch
+and by cell fail.
 """
 
 from __future__ import annotations
@@ -128,13 +129,14 @@ def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Number
     q = module.inference(cells)
     z = noise.latents(q)
     p = module.generative(z, cells)
-    loss, has = module.loss(cells, q, z, p), module.has(cells)
+    loss, has = module.loss(cells, q, z, p), module.measured(cells)
     apart = module.joint.apart(q.own, has) if module.joint.penalty != "None" else torch.zeros_like(loss.kl["z"])
     out = {"z mean": q.z.mean, "z variance": q.z.variance, "rho": p.x.scale, "y": p.atac.scale}
     for i, name in enumerate(("expression", "accessibility")):
         out |= {f"{name} mean": q.own.mean[has[:, i], i], f"{name} variance": q.own.variance[has[:, i], i]}
     return out | {
-        "mean": p.x.mean[has[:, 0]], "y l r": p.atac.mean[has[:, 1]], "reconstruction": loss.nll["x"], "reconstruction, regions": loss.nll["atac"],
+        "mean": p.x.mean[has[:, 0]], "y l r": p.atac.mean[has[:, 1]],
+        "reconstruction": loss.nll["x"], "reconstruction, regions": loss.nll["atac"],
         "KL z": loss.kl["z"], "penalty": apart, "loss": (loss.nll["x"] + loss.nll["atac"] + kl_weight * loss.kl["z"] + apart).mean(),
     }  # fmt: skip
 

@@ -195,8 +195,8 @@ class CountsVAE(VAE):
         super().__init__()
         self.input_mean: Tensor
         self.register_buffer("input_mean", torch.zeros(n_vars))
-        for field, n in others.items():
-            self.register_buffer(f"input_mean_{field}", torch.zeros(n))
+        for other, n in others.items():
+            self.register_buffer(_mean_of(other), torch.zeros(n))
 
     def seen_as(self, x: Counts) -> Counts:
         """Counts as the encoders read them (0 stays 0)."""

@@ -65,7 +65,7 @@ class OfSeveral(Case):
     def data(self, adata):
         n, genes = adata.n_obs, adata.n_vars * 5 // 8
         x, which = adata.X.toarray(), np.arange(n) % 5
-        has = [(part > 0).sum(1) > 4 for part in (x[:, :genes], x[:, genes:])]  # what is left is enough
+        has = [(part > 0).sum(1) > 8 for part in (x[:, :genes], x[:, genes:])]  # what is left is enough
         x[np.ix_((which == 0) & has[1], np.arange(genes))] = 0
         x[np.ix_((which == 1) & has[0], np.arange(genes, adata.n_vars))] = 0
         out = AnnData(sparse.csr_matrix(x), obs=adata.obs, var=adata.var.copy())

@@ -61,7 +61,7 @@ def test_mixed_cells_share_a_space_and_what_they_lack_is_imputed(model):
 def test_each_modality_costs_what_is_measured_in_a_cell(model):
     cells = next(model.batches(indices=np.arange(60)))
     with settings.private_seed(0):
-        loss, has = model.module(cells), model.module.has(cells)
+        loss, has = model.module(cells), model.module.measured(cells)
     for i, field in enumerate(("x", "atac", "protein")):
         np.testing.assert_array_equal(loss.nll[field].detach() != 0, has[:, i])
     assert has.all(1).any() and not has.all(1).all()
@@ -112,7 +112,7 @@ def test_a_mudata_says_what_an_anndata_says(tmp_path):
     adata = multiome(150, 30, 60, 3, lacking=0.3, seed=1)
     adata.obsm["protein_expression"].iloc[::4] = 0
     mdata = as_mudata(adata)
-    assert {name: part.n_obs for name, part in mdata.mod.items()} != {name: 150 for name in mdata.mod}
+    assert {name: part.n_obs for name, part in mdata.mod.items()} != dict.fromkeys(mdata.mod, 150)
     adata = adata[mdata.obs_names].copy()
     MULTIVI.setup_anndata(adata, batch_key="batch", **PROTEIN)
     MULTIVI.setup_mudata(mdata, batch_key="batch")

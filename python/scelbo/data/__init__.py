@@ -8,6 +8,7 @@ from scelbo.data.fields import (
     Field,
     LabelledCells,
     MarkerCells,
+    MultiCells,
     SizedCells,
     categories,
     category,
@@ -22,7 +23,8 @@ from scelbo.data.setup import Setup
 from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 
 __all__ = [
-    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "Setup", "SizedCells",
+    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells",
+    "MultiCells", "Setup", "SizedCells",
     "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "number", "numbers", "pbmc68k",
     "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split", "table",
 ]  # fmt: skip
