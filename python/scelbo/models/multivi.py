@@ -15,9 +15,8 @@ Each modality has an encoder :math:`q_m(z \mid x^m) = N(\mu_m, v_m)`. A cell's z
 .. math::
     q(z \mid x) = N\bigl(\textstyle\sum_m w_m \mu_m,\ \sum_m w_m^2 v_m\bigr).
 
-Minus the ELBO of what was measured is minimised, plus the divergence between what the modalities of one cell say (Jeffreys:
-:math:`KL(q_m \| q_k) + KL(q_k \| q_m)`), plus an adversary's success in telling from z which modalities a cell has. So a modality is
-imputed by decoding the z that others gave.
+Minus the ELBO of what was measured is minimised, plus the divergence of a cell's modalities (Jeffreys: both KL), plus an adversary's
+success in telling from z which modalities a cell has. What was not measured is decoded from the z that others gave.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ from scelbo.nn import Adversary, GaussianEncoder, Known, Where, norms_of
 from scelbo.proteins import Proteins
 from scelbo.train.options import PlanOptions, TrainOptions
 
-MODALITIES = {"expression": "x", "accessibility": "atac", "protein": "protein"}
-"""What users call a modality -> its field."""
+MODALITIES = {"expression": "x", "accessibility": "atac", "protein": "protein"}  # what users call a modality -> its field
 
 
 class Latents(NamedTuple):
@@ -75,9 +73,8 @@ class MULTIVIModule(CountsVAE):
         self.log_variational, self.on_simplex = model.log_variational, model.latent_distribution == "ln"
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
         net: dict[str, Any] = {"n_hidden": n_hidden, "activation": "leaky_relu"}
-        norms = norms_of(model)
+        norms, self.encode_covariates = norms_of(model), model.encode_covariates
         encoder = {**net, **(seen if model.encode_covariates else {}), "n_layers": model.n_layers_encoder}
-        self.encode_covariates = model.encode_covariates
         z = {**encoder, **norms["encoder"], "floor": 0.0, "dropout": model.dropout_rate}
         self.z = nn.ModuleDict({field: GaussianEncoder(n, n_latent, **z) for field, n in sizes.items()})
         reader = {**encoder, **norms["encoder"], "deep": model.deeply_inject_covariates}
@@ -89,10 +86,9 @@ class MULTIVIModule(CountsVAE):
         self.regions = Regions(setup, n_latent, decoder, seen, reader, model.region_factors) if "atac" in sizes else None
         of_proteins = {**of_counts, "deep": True, "dropout": model.dropout_rate}
         self.proteins = Proteins(setup, n_latent, of_proteins, seen, model.protein_dispersion) if "protein" in sizes else None
-        m = len(self.fields)
-        self.joint = Joint(m, n_latent, model.modality_weights, model.mixing, model.modality_penalty)
+        self.joint = Joint(len(sizes), n_latent, model.modality_weights, model.mixing, model.modality_penalty)
         self.measured = Measured(self.fields, len(setup.categories["batch"]))
-        self.adversary = Adversary(n_latent, 2**m - 1) if model.adversarial_mixing and not model.fully_paired else None
+        self.adversary = Adversary(n_latent, 2 ** len(sizes) - 1) if model.adversarial_mixing and not model.fully_paired else None
 
     def observe(self, data: Columns) -> None:
         super().observe(data)
@@ -106,9 +102,8 @@ class MULTIVIModule(CountsVAE):
         return x.map(torch.log1p) if self.log_variational else x
 
     def noise(self, n: int) -> dict[str, Normal]:
-        if self.proteins is not None:
-            return {"noise": self.proteins.noise(n)}
-        return {"noise": Normal(self.genes.typical.new_zeros(n, 0), 1.0, validate_args=False)}
+        none = Normal(self.genes.typical.new_zeros(n, 0), 1.0, validate_args=False)
+        return {"noise": none if self.proteins is None else self.proteins.noise(n)}
 
     def read(self, field: str, cells: Any) -> Any:
         """What the encoders of a modality read."""
@@ -148,9 +143,8 @@ class MULTIVIModule(CountsVAE):
         return Explained(self.genes(at, z.log_l, cells), atac, protein)
 
     def generative_of(self, features: Tensor | slice, z: Any, cells: MultiCells, of: str = "x") -> Any:
-        if of != "atac" or self.regions is None:
-            return None
-        return self.regions(self.embed(z.z), z.depth, self.measured.stand_in(of, cells), features)
+        there = self.regions if of == "atac" else None
+        return there and there(self.embed(z.z), z.depth, self.measured.stand_in(of, cells), features)
 
     def likelihood_of(self, of: str, z: Any, cells: MultiCells) -> Any:
         at = self.embed(z.z)
@@ -160,8 +154,7 @@ class MULTIVIModule(CountsVAE):
 
     def region_factors(self) -> Tensor:
         """r, (regions,)."""
-        assert self.regions is not None
-        return self.regions.factors.sigmoid()
+        return self.regions.factors.sigmoid()  # type: ignore[union-attr]
 
     def measured_in(self, cells: MultiCells, of: str = "x") -> Tensor | None:
         there = self.measured(cells)[:, [self.fields.index(of)]].float()
@@ -184,9 +177,9 @@ class MULTIVIModule(CountsVAE):
         return replace(whole, penalty=penalty)
 
     def log_ratio(self, q: Any, z: Any, cells: MultiCells) -> Tensor:
-        ratio = super().log_ratio(q, z, cells)
         if self.proteins is None:
-            return ratio
+            return super().log_ratio(q, z, cells)
+        ratio = super().log_ratio(q, z, cells)
         return ratio + torch.where(self.measured(cells)[:, -1], self.proteins.log_ratio(self.embed(z.z), z.noise, cells), 0)
 
 
@@ -210,10 +203,8 @@ class MULTIVI(Model):
         Sizes; by default the square root of the number of regions, at most 128, and the square root of that.
     n_layers_encoder, n_layers_decoder, dropout_rate
         Hidden layers; share of the encoders' hidden units dropped while training.
-    region_factors, gene_likelihood
-        Whether each region has a factor r of its own; distribution of the RNA counts.
-    dispersion, protein_dispersion
-        What the inverse dispersions theta and phi depend on.
+    region_factors, gene_likelihood, dispersion, protein_dispersion
+        Whether regions have factors r; distribution of RNA counts; what the inverse dispersions theta and phi depend on.
     use_batch_norm, use_layer_norm, latent_distribution
         Where the norms stand; ``"normal"``, or ``"ln"``: z is a point on the simplex.
     deeply_inject_covariates, encode_covariates
@@ -223,7 +214,7 @@ class MULTIVI(Model):
     use_observed_lib_size, log_variational
         Whether the RNA's library size is the cell's total count (else a network reads it); whether the encoders read log(1 + x).
     mixing
-        How posteriors are mixed and compared: as above, or as scvi-tools does, whose variances are wider.
+        How posteriors are mixed and compared: as published, or as scvi-tools does, whose variances are wider.
 
     Examples
     --------
