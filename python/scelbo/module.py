@@ -202,8 +202,12 @@ class CountsVAE(VAE):
         """Counts as the encoders read them (0 stays 0)."""
         return x
 
-    def seen(self, cells: Any, of: str = "x") -> Counts:
-        """What the encoders read of a matrix."""
+    def seen(self, cells: Any) -> Counts:
+        """What the encoders read."""
+        return self.seen_of(cells, "x")
+
+    def seen_of(self, cells: Any, of: str) -> Counts:
+        """The same, of one of several matrices."""
         return self.seen_as(getattr(cells, of)).filled(getattr(self, _mean_of(of)))
 
     def observe(self, data: Columns) -> None:

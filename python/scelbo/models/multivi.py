@@ -108,7 +108,7 @@ class MULTIVIModule(CountsVAE):
     def read(self, field: str, cells: Any) -> Any:
         """What the encoders of a modality read."""
         if field != "protein":
-            return self.seen(cells, field)
+            return self.seen_of(cells, field)
         return torch.log1p(cells.protein) if self.log_variational else cells.protein
 
     def inference(self, cells: MultiCells) -> Latents:
@@ -162,9 +162,8 @@ class MULTIVIModule(CountsVAE):
         return there if mask is None else there * mask
 
     def explained(self, cells: MultiCells, p: Explained) -> dict[str, Tensor]:
-        has = self.measured(cells)
-        logs = {name: getattr(p, name).log_prob(getattr(cells, name)) for name in self.fields}
-        return {name: torch.where(has[:, i], value, 0) for i, (name, value) in enumerate(logs.items())}
+        has = self.measured(cells).unbind(1)
+        return {name: torch.where(h, getattr(p, name).log_prob(getattr(cells, name)), 0) for name, h in zip(self.fields, has, strict=True)}
 
     def loss(self, cells: MultiCells, q: Latents, z: Any, p: Explained) -> Loss:
         whole, has = super().loss(cells, q, z, p), self.measured(cells)
@@ -177,10 +176,8 @@ class MULTIVIModule(CountsVAE):
         return replace(whole, penalty=penalty)
 
     def log_ratio(self, q: Any, z: Any, cells: MultiCells) -> Tensor:
-        if self.proteins is None:
-            return super().log_ratio(q, z, cells)
-        ratio = super().log_ratio(q, z, cells)
-        return ratio + torch.where(self.measured(cells)[:, -1], self.proteins.log_ratio(self.embed(z.z), z.noise, cells), 0)
+        ratio, y = super().log_ratio(q, z, cells), self.proteins
+        return ratio if y is None else ratio + torch.where(self.measured(cells)[:, -1], y.log_ratio(self.embed(z.z), z.noise, cells), 0)
 
 
 class MULTIVI(Model):
@@ -257,20 +254,19 @@ class MULTIVI(Model):
         optimizer="AdamW", lr=2e-3, weight_decay=0.3, eps=1e-8, decay="matrices", n_epochs_kl_warmup=50, max_kl_weight=0.1,
         scale_adversarial_loss=1.0, scale_modality_penalty=0.1,
     )  # fmt: skip
-    plans: ClassVar[dict[str, PlanOptions]] = {
+    plans: ClassVar[dict[str, PlanOptions]] = {  # "elbo" is the published objective; by default KL and penalty count a tenth
         "elbo": replace(plan, max_kl_weight=1.0, scale_modality_penalty=1.0),
         "scvi-tools": PlanOptions(
             optimizer="AdamW", lr=1e-4, weight_decay=1e-3, eps=1e-8, n_epochs_kl_warmup=50, scale_adversarial_loss=1.0
         ),
     }
-    """``"elbo"`` minimises the published objective; by default KL and penalty count a tenth, so that few counts place cells too."""
     training: ClassVar[TrainOptions] = TrainOptions(
         max_epochs=500, early_stopping=True, early_stopping_patience=50, early_stopping_monitor="reconstruction_loss_validation"
     )
 
     def build(self, setup: Setup) -> MULTIVIModule:
         if not {"x"} < set(setup.features):
-            there = " and ".join(setup.features) or "nothing"
+            there = ", ".join(setup.features) or "nothing"
             raise DataError(f"MULTIVI needs genes, and regions or proteins; the setup found {there}.", "SCVI takes genes, PEAKVI regions.")
         if not setup.whole:
             raise DataError("MULTIVI explains counts, and the data hold values that are not whole or are negative.", "Set up raw counts.")
