@@ -39,6 +39,7 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/differential.py
 	@$(peer) benchmarks/mapping.py
 	@$(peer) benchmarks/atac.py
+	@$(peer) benchmarks/multiome.py
 	@$(peer) benchmarks/labels.py
 	@$(peer) benchmarks/doublets.py
 	@$(peer) benchmarks/markers.py

@@ -31,7 +31,7 @@ def test_the_same_answers_from_a_fraction_of_the_data(case, adata, keep_counts, 
         ],
         "get_normalized_accessibility": lambda ask: [
             ask(transform_batch=model.setup.categories["batch"][0]),
-            ask(region_list=["gene3", "gene1"], normalize_cells=True),
+            ask(region_list=[model.setup.features[model.regions][i] for i in (3, 1)], normalize_cells=True),
         ],
         "get_latent_library_size": lambda ask: [ask()],
     }

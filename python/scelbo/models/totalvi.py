@@ -24,7 +24,7 @@ from torch.distributions import Normal
 
 from scelbo import analysis, transfer
 from scelbo.data import Beside, Columns, Counts, Setup, SizedCells, category, counts, table
-from scelbo.errors import ArgumentError, DataError
+from scelbo.errors import DataError
 from scelbo.likelihoods import Likelihood, Mean, ProteinMixture, of_counts
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
@@ -256,11 +256,6 @@ class TOTALVI(Model):
     def build(self, setup: Setup) -> TOTALVIModule:
         if not setup.whole:
             raise DataError("TOTALVI explains counts, and the data hold values that are not whole or are negative.", "Set up raw counts.")
-        for name in ("gene_dispersion", "protein_dispersion"):
-            if getattr(self, name).endswith("label") and setup.keys.get("labels_key") is None:
-                raise ArgumentError(
-                    f"{name}={getattr(self, name)!r} needs labels.", "Name them: setup_anndata(adata, ..., labels_key=...)."
-                )
         return TOTALVIModule(self, setup)
 
     get_latent_representation = analysis.latent_representation
