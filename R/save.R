@@ -25,14 +25,18 @@ save_model <- function(model, folder, overwrite = FALSE) {
 #' @param object The object that holds the model's cells, if the model is to have them. Or pass it to each question.
 #' @param assay,layer Where the counts are in that object, and in those that will be passed to questions: see
 #'   [as_anndata()].
+#' @param protein_assay,protein_layer The same of proteins, where the model reads them: see [totalvi()]. `NULL`: the name
+#'   that they had when the model was made.
 #' @export
-load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
+load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", protein_assay = NULL,
+                       protein_layer = "counts") {
   python <- with_python(core()$load(path.expand(folder)))
   about <- reticulate::py_to_r(with_python(bridge()$about(python)))
   features <- as.character(unlist(about$features))
   whole <- reticulate::py_to_r(bridge()$counts_all(python))
   recipe <- list(assay = assay, layer = layer, features = if (!whole) features, whole = whole,
-                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys))
+                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys),
+                 beside = beside_saved(about, protein_assay, protein_layer))
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = features, variable = character(),
                       has_data = FALSE)
   model$python <- python
@@ -51,7 +55,7 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
 # The inverse of python_keys().
 r_columns <- function(keys) {
   words <- c(batch_key = "batch", labels_key = "labels", categorical_covariate_keys = "categorical",
-             continuous_covariate_keys = "continuous", size_factor_key = "size_factor")
+             continuous_covariate_keys = "continuous", size_factor_key = "size_factor", panel_key = "panel")
   keys <- keys[names(keys) %in% names(words)]
   lapply(setNames(keys, words[names(keys)]), unlist)
 }
