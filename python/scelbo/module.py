@@ -95,6 +95,15 @@ class VAE(Module):
         """p(these features of a field | latents, covariates), its likelihood, for models that need not decode all else; else None."""
         return None
 
+    @property
+    def encoded(self) -> list[str]:
+        """Modalities that have an encoder each."""
+        return []
+
+    def by_modality(self, q: Any, modality: str) -> Any:
+        """q(z | one of them alone); ``"joint"``: given all that was measured."""
+        return q.z
+
     def shared(self) -> dict[str, Any]:
         """Latents that all cells have in common (topics, which genes are zero-inflated) -> their q, which ``inference`` repeats."""
         return {}
@@ -172,24 +181,41 @@ class VAE(Module):
 
 
 class CountsVAE(VAE):
-    """A VAE whose encoders read counts; for a feature that a query did not measure they read the mean of the training cells."""
+    """A VAE whose encoders read counts; for a feature that a query did not measure they read the mean of the training cells.
 
-    def __init__(self, n_vars: int):
+    Parameters
+    ----------
+    n_vars
+        Features of the first matrix, x.
+    **others
+        Further matrices of counts -> their features.
+    """
+
+    def __init__(self, n_vars: int, **others: int):
         super().__init__()
         self.input_mean: Tensor
         self.register_buffer("input_mean", torch.zeros(n_vars))
+        for field, n in others.items():
+            self.register_buffer(f"input_mean_{field}", torch.zeros(n))
 
     def seen_as(self, x: Counts) -> Counts:
         """Counts as the encoders read them (0 stays 0)."""
         return x
 
-    def seen(self, cells: Any) -> Counts:
-        """What the encoders read."""
-        return self.seen_as(cells.x).filled(self.input_mean)
+    def seen(self, cells: Any, of: str = "x") -> Counts:
+        """What the encoders read of a matrix."""
+        return self.seen_as(getattr(cells, of)).filled(getattr(self, _mean_of(of)))
 
     def observe(self, data: Columns) -> None:
-        if not self.input_mean.any():  # a query's model keeps its reference's
-            self.input_mean = data["x"].column_means(self.seen_as)
+        for name in [name for name, _ in self.named_buffers(recurse=False) if name.startswith("input_mean")]:
+            if not getattr(self, name).any():  # a query's model keeps its reference's
+                x = data[name.removeprefix("input_mean").removeprefix("_") or "x"]
+                there = (x.size > 0).float().mean()  # cells may lack a matrix
+                setattr(self, name, x.column_means(self.seen_as) / there.clamp_min(1e-12))
+
+
+def _mean_of(field: str) -> str:
+    return "input_mean" if field == "x" else f"input_mean_{field}"
 
 
 def _standard(d: Normal) -> Normal:

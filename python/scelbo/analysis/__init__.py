@@ -1,7 +1,13 @@
 """What one asks of a fitted model: plain functions whose first argument is the model. A model's class body lists those it offers."""
 
 from scelbo.analysis.abundance import differential_abundance
-from scelbo.analysis.accessibility import differential_accessibility, library_size_factors, normalized_accessibility, region_factors
+from scelbo.analysis.accessibility import (
+    differential_accessibility,
+    factors_by_modality,
+    library_size_factors,
+    normalized_accessibility,
+    region_factors,
+)
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.doublets import doublet_calls, predict_doublets
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
@@ -16,6 +22,7 @@ from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_pa
 from scelbo.analysis.predictive_check import posterior_predictive_check
 from scelbo.analysis.proteins import (
     differential_rna_and_protein,
+    normalized_protein,
     normalized_rna_and_protein,
     protein_background_mean,
     protein_foreground_probability,
@@ -35,6 +42,7 @@ __all__ = [
     "differential_rna_and_protein",
     "doublet_calls",
     "elbo",
+    "factors_by_modality",
     "feature_by_topic",
     "feature_correlation_matrix",
     "latent_kl",
@@ -48,6 +56,7 @@ __all__ = [
     "minify",
     "normalized_accessibility",
     "normalized_expression",
+    "normalized_protein",
     "normalized_rna_and_protein",
     "perplexity",
     "posterior_predictive_check",

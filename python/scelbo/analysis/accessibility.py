@@ -121,6 +121,25 @@ def library_size_factors(self: Model, adata: AnnData | None = None, indices: Any
 
 
 @torch.inference_mode()
+def factors_by_modality(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> pd.DataFrame:
+    """What depth did to each cell: ``expression``, its RNA's library size (counts), and ``accessibility``, its factor l; NaN where a
+    modality was not measured."""
+    self.require_trained()
+    module: Any = self.module
+    parts = []
+    for cells in self.batches(adata, indices, batch_size):
+        q = module.posterior(cells)
+        known = {"expression": q.log_l.mean.exp(), "accessibility": q.depth.mean.sigmoid()}
+        there = [
+            torch.where(module.by_modality(q, name).mean[:, :1].isnan(), torch.nan, known[name]) for name in known if name in module.encoded
+        ]
+        parts.append(torch.cat(there, 1).cpu().numpy())
+    return pd.DataFrame(
+        np.concatenate(parts), index=self.cell_names(adata, indices), columns=[name for name in known if name in module.encoded]
+    )
+
+
+@torch.inference_mode()
 def region_factors(self: Model) -> np.ndarray:
     """The regions' factors r, (regions,): how readily each is seen."""
     self.require_trained()

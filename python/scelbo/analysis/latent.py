@@ -10,7 +10,7 @@ from anndata import AnnData
 from torch.quasirandom import SobolEngine
 
 from scelbo import settings
-from scelbo.errors import ArgumentError
+from scelbo.errors import ArgumentError, one_of
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -24,6 +24,7 @@ def latent_representation(
     adata: AnnData | None = None,
     indices: Any = None,
     *,
+    modality: str = "joint",
     give_mean: bool = True,
     mc_samples: int = 5000,
     batch_size: int | None = None,
@@ -38,6 +39,9 @@ def latent_representation(
         Other data than the model's; features are matched by name.
     indices
         Row numbers (in any order) or a mask; default all.
+    modality
+        In models of several modalities with an encoder each, ``"expression", "accessibility"`` or ``"protein"`` asks one of them alone: not
+        a number for cells that lack it.
     give_mean
         The mean (True) or one draw.
     mc_samples
@@ -54,12 +58,13 @@ def latent_representation(
     (cells, n_latent), rows as asked for; with ``return_dist`` a pair of these.
     """
     self.require_trained()
+    one_of("modality", modality, ("joint", *self.module.encoded))  # type: ignore[arg-type,misc]
     if return_dist and not give_mean:
         raise ArgumentError("return_dist=True gives mean and variance, and give_mean=False one draw: ask for one of them.")
     out: list[tuple[torch.Tensor, ...]] = []
     with settings.private_seed(seed):
         for cells in self.batches(adata, indices, batch_size):
-            q = self.module.posterior(cells).z  # type: ignore[operator]
+            q = self.module.by_modality(self.module.posterior(cells), modality)  # type: ignore[operator]
             embed = self.module.embed
             if return_dist:
                 out.append((q.mean, q.variance))

@@ -134,6 +134,25 @@ def normalized_rna_and_protein(
 
 
 @takes_also(_table)
+def normalized_protein(
+    self: Model,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    *,
+    sample_protein_mixing: bool = False,
+    scale_protein: bool = False,
+    include_protein_background: bool = False,
+    **more: Any,
+) -> Any:
+    r"""Expected counts of proteins without background, :math:`(1 - \pi) \alpha \beta`, imputed where they were not measured.
+
+    Arguments as :func:`normalized_rna_and_protein`; a data frame cells x proteins.
+    """
+    read = counts_read(sample_protein_mixing, scale_protein, include_protein_background)
+    return _table(self, adata, indices, read, **more)
+
+
+@takes_also(_table)
 def protein_foreground_probability(self: Model, adata: AnnData | None = None, indices: Any = None, **more: Any) -> Any:
     r"""Probability :math:`1 - \pi` that each cell has each protein, beyond background.
 

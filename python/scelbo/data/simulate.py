@@ -106,3 +106,52 @@ def cite(n_cells: int = 500, n_genes: int = 200, n_proteins: int = 6, *, missing
     adata.obsm["protein_expression"] = pd.DataFrame(y, adata.obs_names, [f"protein{p}" for p in range(n_proteins)])
     adata.uns["foreground"] = there
     return adata
+
+
+def multiome(
+    n_cells: int = 500,
+    n_genes: int = 200,
+    n_regions: int = 400,
+    n_proteins: int = 0,
+    *,
+    lacking: float = 0.0,
+    seed: int = 0,
+    **more: Any,
+) -> AnnData:
+    """Cells of several types with genes and regions side by side, as ``var["feature_types"]`` says, and proteins in ``obsm``.
+
+    Genes as in :func:`counts`, proteins as in :func:`cite`, both of the same types in the same batches as the regions, which are seen or
+    not: each type opens 15 % of them.
+
+    Parameters
+    ----------
+    n_cells, n_genes, n_regions, n_proteins
+        Sizes; without proteins there is no ``obsm``.
+    lacking
+        Share of the cells that have no genes, and of those that have no regions (zeros).
+    seed
+        Of the draws.
+    **more
+        Further arguments of :func:`counts`.
+
+    Returns
+    -------
+    AnnData as of :func:`counts`, with ``obs["measured"]``: ``both, expression`` or ``accessibility``.
+    """
+    genes = cite(n_cells, n_genes, n_proteins, seed=seed, **more) if n_proteins else counts(n_cells, n_genes, seed=seed, **more)
+    rng = np.random.default_rng([seed, 2])
+    kinds, batches = (genes.obs[c].cat.codes.to_numpy() for c in ("cell_type", "batch"))
+    base = rng.normal(-2, 1, n_regions)
+    opened = rng.normal(0, 2, (kinds.max() + 1, n_regions)) * (rng.random((kinds.max() + 1, n_regions)) < 0.15)
+    shift = rng.normal(0, 0.3, (batches.max() + 1, n_regions))
+    seen = rng.uniform(0.5, 0.9, (n_cells, 1)) / (1 + np.exp(-(base + opened[kinds] + shift[batches])))
+    x = rng.poisson(seen)
+    x[x.sum(1) == 0, 0] = 1
+    has = rng.choice(["expression", "accessibility", "both"], n_cells, p=[lacking, lacking, 1 - 2 * lacking])
+    rows = sparse.csr_matrix(x.astype(np.float32)).multiply((has != "expression")[:, None])
+    both = sparse.hstack([genes.X.multiply((has != "accessibility")[:, None]), rows], format="csr")
+    var = pd.DataFrame(
+        {"feature_types": ["Gene Expression"] * n_genes + ["Peaks"] * n_regions},
+        index=[*genes.var_names, *(f"region{r}" for r in range(n_regions))],
+    )
+    return AnnData(both, obs=genes.obs.assign(measured=pd.Categorical(has)), var=var, obsm=dict(genes.obsm))

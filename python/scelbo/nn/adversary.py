@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
@@ -34,11 +35,17 @@ class Adversary(Classifier):
         super().__init__(n_latent, n_origins, n_hidden, n_layers, **{"batch_norm": False, "activation": "leaky_relu", **mlp})
         self.n_origins = n_origins
 
-    def penalties(self, z: Float[Tensor, "cells n_latent"], origin: Int[Tensor, " cells"]) -> dict[str, Float[Tensor, ""]]:
-        """Both players' means over the cells, by the names that the training plan weighs (``scale_adversarial_loss``)."""
-        told = self(z.detach()).log_softmax(-1)
+    def penalties(
+        self, z: Float[Tensor, "cells n_latent"], origin: Int[Tensor, " cells"], among: Bool[Tensor, " origins"] | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Both players' means over the cells, by the names that the training plan weighs (``scale_adversarial_loss``).
+
+        ``among``: the origins that there are (default all); the others are no possible answer.
+        """
+        among = torch.ones(self.n_origins, dtype=torch.bool, device=z.device) if among is None else among
+        own, n = (among.cumsum(0) - 1)[origin][:, None], int(among.sum())
+        told = self(z.detach())[:, among].log_softmax(-1)
         held = {name: p.detach() for name, p in self.named_parameters()}
-        doubt = functional_call(self, held, (z,)).log_softmax(-1)
-        own = origin[:, None]
+        doubt = functional_call(self, held, (z,))[:, among].log_softmax(-1)
         others = doubt.sum(-1, keepdim=True) - doubt.gather(-1, own)
-        return {"fooling": -others.mean() / max(1, self.n_origins - 1), "adversary": -told.gather(-1, own).mean()}
+        return {"fooling": -others.mean() / max(1, n - 1), "adversary": -told.gather(-1, own).mean()}

@@ -1,0 +1,153 @@
+r"""Genes and regions of a model that explains both: from a point of the latent space to their likelihoods.
+
+What :class:`~scelbo.proteins.Proteins` is for antibody counts, :class:`Genes` is for RNA (as in scVI) and :class:`Regions` for open
+chromatin (as in PeakVI).
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from scelbo.data import Counts, Setup
+from scelbo.likelihoods import Accessibility, Likelihood, Mean, of_counts
+from scelbo.nn import MLP, ConditionalLinear, PointEncoder, affine, for_cells, per_feature
+
+
+class Genes(nn.Module):
+    r"""p(x | z, l, s): counts with mean :math:`l\,\mathrm{softmax} f(z, s)`, or with size factors :math:`l\,\mathrm{softplus} f(z, s)`.
+
+    Parameters
+    ----------
+    setup
+        Of the data: the field ``x``.
+    n_latent, decoder, seen
+        Of the decoder: its input, further arguments of :class:`~scelbo.nn.MLP`, the covariates s.
+    likelihood, dispersion
+        ``"zinb", "nb", "poisson"``; what the inverse dispersion depends on.
+    reader
+        Arguments of the network that the library size l is read with; None where it is observed, or given.
+    """
+
+    def __init__(
+        self, setup: Setup, n_latent: int, decoder: dict[str, Any], seen: dict[str, Any], likelihood: str, dispersion: str,
+        reader: dict[str, Any] | None,
+    ):  # fmt: skip
+        super().__init__()
+        genes, n_hidden = len(setup.features["x"]), decoder["n_hidden"]
+        self.likelihood_name, self.size_given = likelihood, setup.keys.get("size_factor_key") is not None
+        self.l = None if reader is None or self.size_given else PointEncoder(genes, 1, **reader)
+        self.decoder = MLP(n_latent, **decoder, **seen)
+        self.rho = ConditionalLinear(n_hidden, genes)
+        self.pi = ConditionalLinear(n_hidden, genes) if likelihood == "zinb" else None
+        self.log_theta = per_feature(dispersion, genes, setup, n_hidden)
+        self.typical: Tensor
+        self.register_buffer("typical", torch.zeros(1, 1))  # mean log library size of cells that have RNA
+
+    def take(self, size: Tensor) -> None:
+        """Note the library sizes, (cells, 1), of cells that have RNA."""
+        if len(size):
+            self.typical = size.log().mean(0, keepdim=True)
+
+    def log_library(self, x: Counts, cells: Any, t: Tensor | None) -> Tensor:
+        """log l, (cells, 1): given, read from x, or observed; of a cell without RNA that of a typical one."""
+        if self.size_given:
+            return cells.size.log()
+        there = cells.x.size > 0
+        value = torch.where(there, cells.x.size, 1).log() if self.l is None else nn.functional.leaky_relu(self.l(x, cells, t))
+        return torch.where(there, value, self.typical)
+
+    def forward(self, z: Tensor, log_l: Tensor, cells: Any) -> Likelihood:
+        h = self.decoder(z, cells, cells.numbers)
+        rate = Mean(self.rho(h), log_l, "softplus" if self.size_given else "softmax")
+        return of_counts(self.likelihood_name, rate, for_cells(self.log_theta, cells, h), self.pi(h) if self.pi else None)
+
+
+class Regions(nn.Module):
+    r"""p(x | z, l, s): whether each region was seen, :math:`\mathrm{Bernoulli}(\sigma(g(z, s))\, l\, r)`.
+
+    Parameters
+    ----------
+    setup
+        Of the data: the field ``atac``.
+    n_latent, decoder, seen
+        As of :class:`Genes`.
+    reader
+        Arguments of the network that the cell factor l is read with.
+    factors
+        Whether regions have factors r of their own.
+    """
+
+    def __init__(
+        self, setup: Setup, n_latent: int, decoder: dict[str, Any], seen: dict[str, Any], reader: dict[str, Any], factors: bool
+    ):  # fmt: skip
+        super().__init__()
+        regions = len(setup.features["atac"])
+        self.depth = PointEncoder(regions, 1, **reader)
+        self.decoder = MLP(n_latent, **decoder, **seen)
+        self.y = ConditionalLinear(decoder["n_hidden"], regions)
+        self.r = nn.ParameterDict({"all": nn.Parameter(torch.zeros(regions))}) if factors else None
+        self.certain: Tensor
+        self.register_buffer("certain", torch.full((1,), torch.inf), persistent=False)  # logit of a factor of one
+
+    @property
+    def factors(self) -> Tensor:
+        """Logits of r, (regions,)."""
+        return self.certain.expand(self.y.weight.shape[1]) if self.r is None else self.r["all"]
+
+    def forward(self, z: Tensor, depth: Tensor, cells: Any, features: Tensor | slice = slice(None)) -> Accessibility:
+        """Of the ``features`` only; ``depth`` is the logit of l, which has no draws."""
+        hidden = self.decoder(z, cells, cells.numbers)
+        h = affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
+        return Accessibility(h, depth[0] if depth.dim() > 2 else depth, self.factors[features])
+
+
+class Joint(nn.Module):
+    r"""What several modalities say of a cell, in one: :math:`N(\sum_m w_m \mu_m, \sum_m w_m^2 v_m)`, the mean of their z.
+
+    The weights w add up to one over the modalities that the cell has.
+
+    Parameters
+    ----------
+    n_modalities, n_latent
+        Sizes.
+    weights
+        ``"equal"``, ``"universal"`` (learnt), or ``"cell"``: read from what the modalities say.
+    variance
+        ``"mean"``: as above; ``"scvi-tools"``: :math:`\sum_m \sqrt{w_m} v_m`.
+    penalty
+        What :meth:`apart` measures: ``"Jeffreys"``, ``"MMD"`` or ``"None"``.
+    """
+
+    def __init__(self, n_modalities: int, n_latent: int, weights: str, variance: str, penalty: str):
+        super().__init__()
+        self.variance, self.penalty = variance, penalty
+        self.w = nn.ParameterDict({"all": nn.Parameter(torch.ones(n_modalities))}) if weights == "universal" else None
+        self.of_cell = nn.ModuleList(nn.Linear(2 * n_latent, 1) for _ in range(n_modalities)) if weights == "cell" else None
+
+    def forward(self, own: Normal, has: Bool[Tensor, "cells modalities"]) -> Normal:
+        """q(z | x), of q by each modality, (cells, modalities, n_latent)."""
+        logits = torch.zeros_like(own.mean[..., 0]) if self.w is None else self.w["all"].expand(has.shape)
+        if self.of_cell is not None:
+            said = torch.cat([own.mean, own.stddev.log()], -1).unbind(1)
+            logits = torch.cat([weigh(s) for weigh, s in zip(self.of_cell, said, strict=True)], 1)
+        w = logits.masked_fill(~has, -torch.inf).softmax(1)[..., None]
+        share = w.sqrt() if self.variance == "scvi-tools" else w**2
+        return Normal((w * own.mean).sum(1), (share * own.variance).sum(1).sqrt(), validate_args=False)
+
+    def apart(self, own: Normal, has: Bool[Tensor, "cells modalities"]) -> Float[Tensor, " cells"]:
+        """How far each two modalities of a cell are apart."""
+        total = torch.zeros_like(own.mean[:, 0, 0])
+        each = [Normal(m, s, validate_args=False) for m, s in zip(own.mean.unbind(1), own.stddev.unbind(1), strict=True)]
+        for i, k in combinations(range(len(each)), 2):
+            if self.penalty == "Jeffreys":
+                value = (kl_divergence(each[i], each[k]) + kl_divergence(each[k], each[i])).sum(-1)
+            else:
+                value = (each[i].mean - each[k].mean).norm(dim=-1)
+            total = total + torch.where(has[:, i] & has[:, k], value, 0)
+        return total
