@@ -53,6 +53,12 @@ runTOTALVI <- function(object, batch = NULL, protein_assay = "ADT", ..., name = 
   run_model("totalvi", object, list(batch = batch, protein_assay = protein_assay, ...), name)
 }
 
+#' @rdname one_step
+#' @export
+runMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "MULTIVI") {
+  run_model("multivi", object, list(batch = batch, peak_assay = peak_assay, ...), name)
+}
+
 #' @rdname write_back
 #' @exportS3Method
 write_back.SingleCellExperiment <- function(model, object, name = model$class, features = NULL, foreground = FALSE,

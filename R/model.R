@@ -27,7 +27,7 @@ read_arguments <- function(class, arguments, call = caller_env()) {
   recipe$whole <- reticulate::py_to_r(bridge(call)$counts_all(python))
   fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
   data <- read_data(arguments$object, recipe, call)
-  data$keys <- c(python_keys(data$recipe$columns), beside_keys(recipe$beside), layer = data$layer, allow_non_counts = arguments$allow_non_counts,
+  data$keys <- c(python_keys(data$recipe$columns), beside_keys(recipe$beside, data$layer), allow_non_counts = arguments$allow_non_counts,
                  unlabeled_category = unknown_label(arguments))
   data$fields <- fields
   data
@@ -40,6 +40,8 @@ handle_of <- function(python, class, data) {
   model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
   model$python <- python
   model$features <- as.character(unlist(reticulate::py_to_r(python$setup$var_names)))
+  model$recipe$beside <- beside_known(model$recipe$beside, python)
+  if (!is.null(model$recipe$beside$atac)) model$recipe$features <- model$features # an AnnData's regions are among its var
   model
 }
 
@@ -172,7 +174,8 @@ print_head <- function(about) {
   state <- if (about$trained) paste("trained for", about$epochs, "epochs") else "not trained yet: call train()"
   cli::cat_line("<scelbo model> ", about$class, ", ", state)
   absent <- if (about$absent) paste0(", ", about$absent, " of them not measured")
-  beside <- paste0(" and ", about$beside, " ", names(about$beside), "s", recycle0 = TRUE)
+  words <- c(protein = " proteins", atac = " regions")
+  beside <- paste0(", ", about$beside, words[names(about$beside)], recycle0 = TRUE)
   cli::cat_line("  ", about$cells, " cells x ", about$features, " features", absent, beside)
   for (name in names(about$columns)) cli::cat_line("  ", name, ": ", paste(about$columns[[name]], collapse = ", "))
 }

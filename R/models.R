@@ -1,7 +1,8 @@
 # Each is named after its Python class, in lower case.
 constructors <- c(
   scvi = "SCVI", peakvi = "PEAKVI", linearscvi = "LinearSCVI", scanvi = "SCANVI", autozi = "AUTOZI",
-  amortizedlda = "AmortizedLDA", cellassign = "CellAssign", solo = "SOLO", totalvi = "TOTALVI"
+  amortizedlda = "AmortizedLDA", cellassign = "CellAssign", solo = "SOLO", totalvi = "TOTALVI",
+  multivi = "MULTIVI"
 )
 made_of_cells <- setdiff(names(constructors), "solo") # which is made of a trained model
 

@@ -64,3 +64,61 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     use_batch_norm = "both", use_layer_norm = "none") {
   new_model("TOTALVI", as.list(environment()))
 }
+
+#' MultiVI: RNA, open chromatin and proteins of cells that need not have them all
+#'
+#' [scvi()] and [peakvi()] with one latent space, and the proteins of [totalvi()] where there are some. Each modality has an
+#' encoder; a cell's \eqn{z} is the weighted mean of what those of its modalities say,
+#' \deqn{q(z \mid x) = N(\sum_m w_m \mu_m, \sum_m w_m^2 v_m)}{ q(z | x) = N(sum w mu, sum w^2 v)}
+#' and the encoders of one cell are kept together, so that what a cell lacks is imputed from what it has.
+#'
+#' Cells that lack a modality have zeros there, or are not in that assay at all. Give experiments with different
+#' modalities batches of their own.
+#'
+#' The arguments after `regions` are the model's hyper-parameters, with the same names and defaults as in Python.
+#'
+#' @inheritParams totalvi
+#' @param object A Seurat object with an assay of peaks, a SingleCellExperiment with peaks as an `altExp` (as
+#'   [read_10x_multiome()] gives them), a MultiAssayExperiment, an AnnData with both side by side (`var["feature_types"]`
+#'   says `"Gene Expression"` or `"Peaks"`) or the path of an h5ad file.
+#' @param peak_assay,peak_layer Where the peaks are: as `protein_assay` and `protein_layer`. (Of an AnnData not used.)
+#' @param protein_assay The same of proteins; `NULL`: there are none.
+#' @param regions Names of the peaks to model. `NULL`: the variable features of their assay where it has any, else all.
+#' @param modality_weights What each modality counts for a cell's position: `"equal"`, `"universal"` (learnt, one for all
+#'   cells) or `"cell"` (read from what its modalities say).
+#' @param modality_penalty What keeps the modalities of a cell together: `"Jeffreys"` (the divergence between their
+#'   posteriors), `"MMD"` (the distance of their means) or `"None"`.
+#' @param n_hidden,n_latent Width of the hidden layers; `NULL`: the square root of the number of regions, at most 128.
+#'   Dimensions of \eqn{z}; `NULL`: the square root of `n_hidden`.
+#' @param dropout_rate Share of the encoders' hidden units dropped at random while training.
+#' @param region_factors Whether regions have factors \eqn{r} (else 1).
+#' @param dispersion,protein_dispersion As [totalvi()]'s `gene_dispersion` and `protein_dispersion`.
+#' @param gene_likelihood `"zinb"`, `"nb"` or `"poisson"`.
+#' @param fully_paired Say that all cells have all modalities: then no adversary is made.
+#' @param adversarial_mixing Whether an adversary keeps \eqn{z} from telling which modalities a cell has.
+#' @param log_variational Feed the encoders `log(1 + x)`.
+#' @param joint_variance Of the weighted mean: `"mean"`, as above, or `"scvi-tools"`, which is wider.
+#' @inherit scvi return
+#' @inheritSection totalvi Errors
+#' @references Ashuach et al. (2023), MultiVI: deep generative model for the integration of multimodal data.
+#'   \doi{10.1038/s41592-023-01909-9}
+#' @seealso [RunMULTIVI()] and [runMULTIVI()], which go from object to object in one step; [accessibility], [proteins] and
+#'   [questions] for what to ask.
+#' @examples
+#' \dontrun{
+#' model <- multivi(seurat_object, batch = "donor", assay = "RNA", peak_assay = "peaks") |> train()
+#' get_latent_representation(model, modality = "expression") # by the RNA alone
+#' get_normalized_accessibility(model, regions = "chr2-232535623-232538141") # also of cells with RNA only
+#' }
+#' @export
+multivi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
+                    assay = NULL, layer = "counts", peak_assay = "peaks", peak_layer = "counts", protein_assay = NULL,
+                    protein_layer = "counts", features = NULL, regions = NULL, modality_weights = "equal",
+                    modality_penalty = "Jeffreys", n_hidden = NULL, n_latent = NULL, n_layers_encoder = 2,
+                    n_layers_decoder = 2, dropout_rate = 0.1, region_factors = TRUE, gene_likelihood = "zinb",
+                    dispersion = "gene", protein_dispersion = "protein", use_batch_norm = "none",
+                    use_layer_norm = "both", latent_distribution = "normal", deeply_inject_covariates = FALSE,
+                    encode_covariates = FALSE, fully_paired = FALSE, adversarial_mixing = TRUE,
+                    use_observed_lib_size = TRUE, log_variational = TRUE, joint_variance = "mean") {
+  new_model("MULTIVI", as.list(environment()))
+}

@@ -23,7 +23,8 @@ NULL
 
 #' @rdname predictive
 #' @details `posterior_predictive_sample()`: counts that the model would have produced, a `dgCMatrix` of features x
-#'   cells; for several samples a list of them. (Of a [totalvi()] model a list of `rna` and `protein`.)
+#'   cells; for several samples a list of them. (Of a [totalvi()] or [multivi()] model a list of such, `rna`,
+#'   `atac`, `protein`.)
 #' @export
 posterior_predictive_sample <- function(model, ...) UseMethod("posterior_predictive_sample")
 
@@ -40,8 +41,9 @@ posterior_predictive_sample.scelbo_model <- function(model, object = NULL, featu
     sparse <- function(sample) from_csr(sample, features, chosen(about$cells, at))
     if (n_samples == 1) sparse(drawn) else lapply(seq_len(n_samples), function(i) sparse(drawn[[i - 1L]]))
   }
-  if (!offers(model, "get_protein_foreground_probability")) return(of(drawn, features))
-  list(rna = of(drawn[["rna"]], features), protein = of(drawn[["protein"]], chosen_proteins(model, list(...)$protein_list)))
+  if (!length(model$recipe$beside)) return(of(drawn, features))
+  known <- list(rna = features, atac = regions_of(model), protein = chosen_proteins(model, list(...)$protein_list))
+  sapply(intersect(names(known), names(drawn)), function(name) of(drawn[[name]], known[[name]]), simplify = FALSE)
 }
 
 #' @rdname predictive

@@ -1,6 +1,7 @@
 #' Surface proteins, as a model sees them
 #'
-#' What a trained [totalvi()] model says of proteins, and of genes beside them. (Of its other questions, such as
+#' What a trained [totalvi()] model says of proteins, and of genes beside them; a [multivi()] model with proteins says some of
+#' it, too. (Of its other questions, such as
 #' [get_latent_representation()] or [differential_abundance()], nothing differs from other models.)
 #'
 #' @inheritParams questions
@@ -51,6 +52,26 @@ get_normalized_expression.scelbo_totalvi <- function(model, object = NULL, featu
 }
 
 #' @rdname proteins
+#' @details `get_normalized_protein()`: the latter alone, also of a [multivi()] model (whose `get_normalized_expression()` is
+#'   of genes only).
+#' @export
+get_normalized_protein <- function(model, ...) UseMethod("get_normalized_protein")
+
+#' @rdname proteins
+#' @export
+get_normalized_protein.scelbo_model <- function(model, object = NULL, proteins = NULL, cells = NULL,
+                                                transform_batch = NULL, transform = NULL, n_samples = 1, ...) {
+  ask_proteins(model, "get_normalized_protein", object, proteins, cells, transform_batch, transform,
+               n_samples = n_samples, ...)
+}
+
+#' @rdname proteins
+#' @export
+get_normalized_protein.scelbo_totalvi <- function(model, object = NULL, proteins = NULL, ...) {
+  get_normalized_expression(model, object, character(), proteins = proteins, ...)$protein
+}
+
+#' @rdname proteins
 #' @details `get_protein_foreground_probability()`: proteins x cells, the probability \eqn{1 - \pi}{1 - pi} that a cell has
 #'   the protein, beyond background.
 #' @export
@@ -92,8 +113,10 @@ ask_proteins <- function(handle, question, object, proteins, cells, transform_ba
 }
 
 # Names of the features that a model reads beside genes; none where these data do not have such.
-features_beside <- function(model, field) {
-  as.character(unlist(reticulate::py_to_r(with_python(bridge()$features_of(python_model(model), field)))))
+features_beside <- function(model, field) field_features(python_model(model), field)
+
+field_features <- function(python, field) {
+  as.character(unlist(reticulate::py_to_r(with_python(bridge()$features_of(python, field)))))
 }
 
 chosen_proteins <- function(model, proteins, call = caller_env()) {
@@ -129,7 +152,7 @@ plot_proteins <- function(model, object = NULL, proteins = NULL, cells = NULL, n
   measured <- reticulate::py_to_r(with_python(
     bridge()$observed(model$python, "protein", about$adata, as.array(at))
   ))[, match(proteins, known), drop = FALSE]
-  values <- get_normalized_expression(model, object, character(), at + 1L, proteins = proteins)$protein
+  values <- get_normalized_protein(model, object, proteins, cells = at + 1L)
   probability <- get_protein_foreground_probability(model, object, proteins, at + 1L)
   points <- data.frame(protein = factor(rep(proteins, each = length(at)), proteins), measured = as.vector(measured),
                        denoised = as.vector(t(values)), probability = as.vector(t(probability)))

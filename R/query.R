@@ -12,8 +12,8 @@
 #'   one (see [get_model()]).
 #' @param object The new cells: any object that the reference's constructor takes.
 #' @param assay,layer Where the new cells' counts are; `NULL`: where the reference's were. See [as_anndata()].
-#' @param protein_assay,protein_layer The same of proteins, where the reference reads them (see [totalvi()]). New cells need
-#'   not have any: then they are imputed.
+#' @param protein_assay,protein_layer,peak_assay,peak_layer The same of proteins and of regions, where the reference reads
+#'   them (see [totalvi()], [multivi()]). New cells need not have any: then they are imputed.
 #' @param unfrozen Let everything learn.
 #' @param freeze_dropout No dropout while the query trains.
 #' @param freeze_expression `FALSE` lets the weights learn that read and write features.
@@ -26,7 +26,9 @@
 #'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs; and
 #'   with labels, their probability and the mapping score in its metadata. `MapQueryPEAKVI()`, `mapQueryPEAKVI()`: the
 #'   same for [peakvi()]; the columns begin with `peakvi_`. `MapQueryTOTALVI()`, `mapQueryTOTALVI()`: the
-#'   same for [totalvi()], with the new cells' proteins, imputed where they have RNA only. `MapQuerySCANVI()`,
+#'   same for [totalvi()], with the new cells' proteins, imputed where they have RNA only.
+#'   `MapQueryMULTIVI()`, `mapQueryMULTIVI()`: the same for [multivi()], of cells with genes or regions or both, without a
+#'   score. `MapQuerySCANVI()`,
 #'   `mapQuerySCANVI()`: labels and how far to
 #'   trust them are the reference's classifier's, as [RunSCANVI()] writes them; the new cells need no column of labels.
 #' @seealso [get_mapping_score()], [transfer_labels()], [annotate_cells()].
@@ -57,13 +59,15 @@
 load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfrozen = FALSE, freeze_dropout = FALSE,
                             freeze_expression = TRUE, freeze_decoder_first_layer = TRUE,
                             freeze_batchnorm_encoder = TRUE, freeze_batchnorm_decoder = TRUE, freeze_classifier = TRUE,
-                            verbose = TRUE, protein_assay = NULL, protein_layer = NULL) {
+                            verbose = TRUE, protein_assay = NULL, protein_layer = NULL, peak_assay = NULL,
+                            peak_layer = NULL) {
   reference <- as_model(reference)
   recipe <- reference$recipe
   recipe$assay <- assay %||% recipe$assay
   recipe$layer <- layer %||% recipe$layer
   recipe$absent <- recipe$features # whichever: Python says where too many are
-  recipe$beside <- beside_in(recipe$beside, protein_assay = protein_assay, protein_layer = protein_layer, needed = FALSE)
+  recipe$beside <- beside_in(recipe$beside, list(protein_assay = protein_assay, protein_layer = protein_layer,
+                                                 peak_assay = peak_assay, peak_layer = peak_layer))
   progress <- listen_to_progress(verbose)
   on.exit(progress$close(), add = TRUE)
   data <- read_like(python_model(reference), object, recipe)
@@ -76,7 +80,7 @@ load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfro
   progress$conclude()
   about <- reticulate::py_to_r(bridge()$about(python))
   recipe$absent <- as.character(unlist(about$absent))
-  recipe$beside <- beside_in(recipe$beside, needed = !"protein" %in% unlist(about$lacking))
+  recipe$beside <- beside_in(recipe$beside, lacking = unlist(about$lacking))
   model <- new_handle(reference$class, recipe = recipe, cells = data$cells, features = reference$features,
                       variable = reference$variable, has_data = TRUE)
   model$python <- python
@@ -133,6 +137,18 @@ MapQueryTOTALVI <- function(object, reference, labels = NULL, score = TRUE, ...,
 #' @export
 mapQueryTOTALVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "TOTALVI") {
   map_query("TOTALVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+MapQueryMULTIVI <- function(object, reference, labels = NULL, ..., name = "multivi") {
+  map_query("MULTIVI", object, reference, labels, FALSE, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQueryMULTIVI <- function(object, reference, labels = NULL, ..., name = "MULTIVI") {
+  map_query("MULTIVI", object, reference, labels, FALSE, list(...), name)
 }
 
 #' @rdname load_query_data

@@ -27,16 +27,18 @@ save_model <- function(model, folder, overwrite = FALSE) {
 #'   [as_anndata()].
 #' @param protein_assay,protein_layer The same of proteins, where the model reads them: see [totalvi()]. `NULL`: the name
 #'   that they had when the model was made.
+#' @param peak_assay,peak_layer The same of regions: see [multivi()].
 #' @export
 load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", protein_assay = NULL,
-                       protein_layer = "counts") {
+                       protein_layer = "counts", peak_assay = "peaks", peak_layer = "counts") {
   python <- with_python(core()$load(path.expand(folder)))
   about <- reticulate::py_to_r(with_python(bridge()$about(python)))
   features <- as.character(unlist(about$features))
   whole <- reticulate::py_to_r(bridge()$counts_all(python))
   recipe <- list(assay = assay, layer = layer, features = if (!whole) features, whole = whole,
                  absent = as.character(unlist(about$absent)), columns = r_columns(about$keys),
-                 beside = beside_saved(about, protein_assay, protein_layer))
+                 beside = beside_saved(about, python, list(protein_assay = protein_assay, protein_layer = protein_layer,
+                                                           peak_assay = peak_assay, peak_layer = peak_layer)))
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = features, variable = character(),
                       has_data = FALSE)
   model$python <- python

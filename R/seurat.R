@@ -23,6 +23,7 @@
 #'   - `RunCellAssign()`: `cellassign_label` and `cellassign_probability` in the metadata; no latent representation.
 #'   - `RunTOTALVI()`: the assay (`altExp`) `totalvi_protein`: counts of proteins without background, also in batches that
 #'     were not measured. See [proteins].
+#'   - `RunMULTIVI()`: the same, where the model reads proteins.
 #'   - `RunSOLO()`: `solo_call` (`"doublet"` or `"singlet"`) and `solo_probability` of a doublet in the metadata; no latent
 #'     representation. See [get_doublets()].
 #' @seealso [FindMarkersSCVI()], [FindMarkersPEAKVI()], [write_back()].
@@ -49,6 +50,8 @@
 #' Seurat::FeaturePlot(so, "totalviprotein_CD4", reduction = "umap")
 #' sce <- runTOTALVI(sce, batch = "donor", protein_assay = "Antibody Capture")
 #' SingleCellExperiment::altExp(sce, "totalvi_protein")
+#'
+#' so <- RunMULTIVI(so, batch = "donor", assay = "RNA", peak_assay = "peaks")
 #'
 #' so <- RunSOLO(so, batch = "lane", expected_doublet_rate = 0.08)
 #' so <- subset(so, solo_call == "singlet")
@@ -120,12 +123,20 @@ RunTOTALVI <- function(object, batch = NULL, protein_assay = "ADT", ..., name = 
   run_model("totalvi", object, list(batch = batch, protein_assay = protein_assay, ...), name)
 }
 
+#' @rdname one_step
+#' @param peak_assay Where the peaks are: see [multivi()].
+#' @export
+RunMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "multivi") {
+  run_model("multivi", object, list(batch = batch, peak_assay = peak_assay, ...), name)
+}
+
 #' @rdname write_back
 #' @exportS3Method
 write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, foreground = FALSE, ...) {
   source <- own_or(model, object)
   key <- seurat_key(name)
-  assay <- model$recipe$assay %||% SeuratObject::DefaultAssay(object)
+  assay <- model$recipe$assay
+  if (!any(assay == SeuratObject::Assays(object))) assay <- SeuratObject::DefaultAssay(object)
   if (offers(model, "get_latent_representation")) {
     parts <- list(embeddings = get_latent_representation(model, source), loadings = loadings_of(model))
     parts <- lapply(parts[lengths(parts) > 0], function(x) {

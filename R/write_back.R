@@ -9,6 +9,7 @@
 #' | zero-inflation ([autozi()]) | `autozi_probability`, `autozi_zero_inflated` of the assay's features | in the `rowData` |
 #' | normalised values of `features` | the assay `scvi_normalized` | `altExp(object, "scvi_normalized")` |
 #' | proteins without background ([totalvi()]) | the assay `totalvi_protein` | `altExp(object, "totalvi_protein")` |
+#' | accessibility of `features` that are regions ([multivi()]) | the assay `multivi_accessible` | `altExp(object, "multivi_accessible")` |
 #' | `foreground`: whether a cell has the protein | the assay `totalvi_foreground` | `altExp(object, "totalvi_foreground")` |
 #' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
 #'
@@ -79,16 +80,24 @@ models_in.default <- function(object) NULL
 # What a model says of features once noise is taken out: a list of matrices of features x cells.
 feature_tables <- function(model, object, features = NULL, foreground = FALSE) {
   tables <- list()
-  if (offers(model, "get_protein_foreground_probability")) {
-    values <- get_normalized_expression(model, object, features %||% character())
-    tables <- list(normalized = values$rna, protein = values$protein)
-  } else if (!is.null(features)) {
-    accessible <- offers(model, "get_normalized_accessibility")
-    question <- if (accessible) get_normalized_accessibility else get_normalized_expression
-    tables <- list(normalized = question(model, object, features))
+  if (length(features)) {
+    regions <- intersect(features, regions_of(model))
+    genes <- setdiff(features, regions)
+    only_open <- !offers(model, "get_normalized_expression")
+    if (length(regions)) {
+      tables[[if (only_open) "normalized" else "accessible"]] <- get_normalized_accessibility(model, object, regions)
+    }
+    if (only_open) check_names(genes, model$features, "feature in the model")
+    else if (length(genes)) tables$normalized <- expected_rna(model, object, genes)
   }
+  if (length(features_beside(model, "protein"))) tables$protein <- get_normalized_protein(model, object)
   if (foreground) tables$foreground <- get_protein_foreground_probability(model, object)
-  tables[lengths(tables) > 0]
+  tables
+}
+
+expected_rna <- function(model, object, features) {
+  values <- get_normalized_expression(model, object, features)
+  if (is.list(values)) values$rna else values
 }
 
 # What a model says of each latent dimension and feature, features x dimensions; of few models NULL.

@@ -84,7 +84,7 @@ def placed(model: Any, adata: AnnData, layer: str | None = None, tables: Mapping
 
     ``tables``: the key in ``obsm`` that the model reads -> the one that these cells have in its place.
     """
-    wanted = model.setup.keys.get("layer")
+    wanted = next((key for f in model.Cells.fields().values() if f.kind == "counts" and (key := model.setup.keys.get(f.argument))), None)
     moved = {key: adata.obsm[there] for key, there in (tables or {}).items() if key != there and there in adata.obsm}
     in_place = wanted == layer or (wanted is not None and wanted in adata.layers)
     if in_place and not moved:

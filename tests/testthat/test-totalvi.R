@@ -269,7 +269,7 @@ test_that("draws, parameters and correlations have proteins beside genes", {
 })
 
 test_that("a model tells of its proteins, and draws them", {
-  expect_output(print(proteins_model()), "150 cells x 60 features and 6 proteins")
+  expect_output(print(proteins_model()), "150 cells x 60 features, 6 proteins")
   skip_if_not_installed("ggplot2")
   figure <- plot_proteins(proteins_model(), proteins = c("Pb", "P4"), n_cells = 40)
   expect_equal(nrow(figure$data), 80)
