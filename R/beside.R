@@ -167,7 +167,8 @@ read_together <- function(object, recipe, call = caller_env()) {
     check_modality(object, where$assay, call, "peak_assay")
     regions <- read_modality(object, where$assay, where$layer, call)
   }
-  if (is.null(regions) || where$needed || is.null(recipe$assay) || recipe$assay %in% there) {
+  genes_too <- where$needed && !setequal(recipe$absent, recipe$features)
+  if (is.null(regions) || genes_too || is.null(recipe$assay) || recipe$assay %in% there) {
     cells <- read_cells(object, recipe$assay, recipe$layer, call)
   } else { # a query with regions only
     cells <- read_cells_of(regions[0, ])

@@ -121,9 +121,9 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
         adata = mudata.read_h5mu(folder / DATA_OF_SEVERAL)
     try:
         setup = Setup.from_dict(said["setup"])
-        if adata is not None:
-            setup.matched(adata, models[name].Cells)  # before anything else is made
         model = models[name](adata, setup=setup, **said["arguments"])
+        if model.adata is not None:
+            setup.matched(model.adata, models[name].Cells)  # features are matched by name here, before any question
         model.freeze = said.get("freeze")
         if model.freeze is not None and model.freeze["unfrozen"]:
             transfer.freeze(model.module, **model.freeze)  # changes the tables' shapes, so before the weights

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import scelbo
-from scelbo import AUTOZI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo import AUTOZI, GIMVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,23 @@ class Case:
         """A model of data that were set up."""
         return self.model(adata, **{**sizes, **self.arguments})
 
+    def given(self, adata):
+        """Cells as this model takes them."""
+        return adata
+
+
+class OfTwo(Case):
+    """A model of two data sets: those of the second batch come with the half of the genes that has more counts."""
+
+    def given(self, adata):
+        adata = adata.to_memory() if adata.isbacked else adata
+        first, sums = (adata.obs["batch"] == "batch0").to_numpy(), np.asarray(adata.X.sum(0)).ravel()
+        panel = sums >= np.median(sums)
+        return [adata[first].copy(), adata[~first][:, panel].copy()]
+
+    def of(self, adata, **sizes):
+        return self.model(*self.given(adata), **{**sizes, **self.arguments})
+
 
 class OfSCVI(Case):
     """A model that is made of a trained SCVI."""
@@ -57,7 +74,8 @@ def having(*questions):
 def per_cell(model, *args, **kwargs):
     """What the model says of each cell, as numbers: cells x some."""
     ask = model.get_latent_representation if hasattr(model, "get_latent_representation") else partial(model.predict, soft=True)
-    return np.asarray(ask(*args, **kwargs))
+    answer = ask(*args, **kwargs)
+    return np.concatenate(answer) if isinstance(answer, list) else np.asarray(answer)
 
 
 DECODED = ("get_normalized_expression", "get_normalized_accessibility")
@@ -80,8 +98,10 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
+LABELLED = {"batch_key": "batch", "labels_key": "cell_type"}
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
+PROTEINS = {"protein_expression_obsm_key": "protein_expression"}
 MARKERS = {"A": ["gene0", "gene3", "gene9"], "B": ["gene9", "gene12"], "C": ["gene5", "gene30"], "other": []}
 
 CASES = [
@@ -109,8 +129,23 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
+    OfTwo(GIMVI),
+    OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
+    OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
     OfSCVI(SOLO),
+    OfSCVI(SOLO, {"classifier_reads": "latent"}),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
+    Case(TOTALVI, keys={"batch_key": "batch", **PROTEINS}),
+    Case(
+        TOTALVI,
+        {"gene_likelihood": "zinb", "gene_dispersion": "gene-label", "protein_dispersion": "protein-batch", "protein_efficiency": True},
+        {**COVARIATES, **PROTEINS, "panel_key": "donor"},
+    ),
+    Case(
+        TOTALVI,
+        {"gene_likelihood": "poisson", "latent_distribution": "ln", "use_observed_lib_size": False, "adversarial_classifier": True},
+        {"batch_key": "batch", **PROTEINS},
+    ),
     Case(AmortizedLDA, **TOPICS),
     Case(
         AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS
