@@ -97,7 +97,8 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
 #' @param fully_paired Say that all cells have all modalities: then no adversary is made.
 #' @param adversarial_mixing Whether an adversary keeps \eqn{z} from telling which modalities a cell has.
 #' @param log_variational Feed the encoders `log(1 + x)`.
-#' @param joint_variance Of the weighted mean: `"mean"`, as above, or `"scvi-tools"`, which is wider.
+#' @param modality_dropout Share of the cells that, in each step of the training, one of their modalities places alone.
+#' @param mixing How posteriors are mixed: `"published"`, as above, or `"scvi-tools"`, with wider variances.
 #' @inherit scvi return
 #' @inheritSection totalvi Errors
 #' @references Ashuach et al. (2023), MultiVI: deep generative model for the integration of multimodal data.
@@ -119,6 +120,6 @@ multivi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     dispersion = "gene", protein_dispersion = "protein", use_batch_norm = "none",
                     use_layer_norm = "both", latent_distribution = "normal", deeply_inject_covariates = FALSE,
                     encode_covariates = FALSE, fully_paired = FALSE, adversarial_mixing = TRUE,
-                    use_observed_lib_size = TRUE, log_variational = TRUE, joint_variance = "mean") {
+                    use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published", modality_dropout = 0.5) {
   new_model("MULTIVI", as.list(environment()))
 }

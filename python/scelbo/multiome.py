@@ -118,15 +118,16 @@ class Joint(nn.Module):
         Sizes.
     weights
         ``"equal"``, ``"universal"`` (learnt), or ``"cell"``: read from what the modalities say.
-    variance
-        ``"mean"``: as above; ``"scvi-tools"``: :math:`\sum_m \sqrt{w_m} v_m`.
+    mixing
+        ``"published"``: as above; ``"scvi-tools"``: the variance is :math:`\sum_m \sqrt{w_m} v_m`, and modalities are compared as if
+        their standard deviations were the square roots of what they are.
     penalty
         What :meth:`apart` measures: ``"Jeffreys"``, ``"MMD"`` or ``"None"``.
     """
 
-    def __init__(self, n_modalities: int, n_latent: int, weights: str, variance: str, penalty: str):
+    def __init__(self, n_modalities: int, n_latent: int, weights: str, mixing: str, penalty: str):
         super().__init__()
-        self.variance, self.penalty = variance, penalty
+        self.published, self.penalty = mixing == "published", penalty
         self.w = nn.ParameterDict({"all": nn.Parameter(torch.ones(n_modalities))}) if weights == "universal" else None
         self.of_cell = nn.ModuleList(nn.Linear(2 * n_latent, 1) for _ in range(n_modalities)) if weights == "cell" else None
 
@@ -137,13 +138,14 @@ class Joint(nn.Module):
             said = torch.cat([own.mean, own.stddev.log()], -1).unbind(1)
             logits = torch.cat([weigh(s) for weigh, s in zip(self.of_cell, said, strict=True)], 1)
         w = logits.masked_fill(~has, -torch.inf).softmax(1)[..., None]
-        share = w.sqrt() if self.variance == "scvi-tools" else w**2
+        share = w**2 if self.published else w.clamp_min(torch.finfo(w.dtype).tiny).sqrt()
         return Normal((w * own.mean).sum(1), (share * own.variance).sum(1).sqrt(), validate_args=False)
 
     def apart(self, own: Normal, has: Bool[Tensor, "cells modalities"]) -> Float[Tensor, " cells"]:
         """How far each two modalities of a cell are apart."""
         total = torch.zeros_like(own.mean[:, 0, 0])
-        each = [Normal(m, s, validate_args=False) for m, s in zip(own.mean.unbind(1), own.stddev.unbind(1), strict=True)]
+        sd = own.stddev if self.published else own.stddev.sqrt()
+        each = [Normal(m, s, validate_args=False) for m, s in zip(own.mean.unbind(1), sd.unbind(1), strict=True)]
         for i, k in combinations(range(len(each)), 2):
             if self.penalty == "Jeffreys":
                 value = (kl_divergence(each[i], each[k]) + kl_divergence(each[k], each[i])).sum(-1)

@@ -5,10 +5,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
+from scipy import sparse
 
 import scelbo
+<<<<<<< HEAD
 from scelbo import AUTOZI, GIMVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
+=======
+from scelbo import AUTOZI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
+>>>>>>> multivi
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,10 @@ class Case:
     def __str__(self) -> str:
         said = {**self.arguments, **{k: v for k, v in self.keys.items() if k != "batch_key"}}
         return "-".join([self.model.__name__, *(f"{k}={v}" for k, v in said.items())])
+
+    def data(self, adata):
+        """The simulated cells as this model reads them."""
+        return adata
 
     def make(self, adata, **more):
         self.owner.setup_anndata(adata, **self.keys)
@@ -66,6 +77,28 @@ class OfSCVI(Case):
         return self.model.from_scvi_model(scvi, **self.arguments)
 
 
+@dataclass(frozen=True)
+class OfSeveral(Case):
+    """A model of several modalities, which some cells lack: the last features are regions, and there are proteins."""
+
+    __str__ = Case.__str__
+
+    def data(self, adata):
+        n, genes = adata.n_obs, adata.n_vars * 5 // 8
+        x, which = adata.X.toarray(), np.arange(n) % 5
+        has = [x[:, :genes].any(1), x[:, genes:].any(1)]
+        x[np.ix_((which == 0) & has[1], np.arange(genes))] = 0
+        x[np.ix_((which == 1) & has[0], np.arange(genes, adata.n_vars))] = 0
+        out = AnnData(sparse.csr_matrix(x), obs=adata.obs, var=adata.var.copy())
+        out.var["feature_types"] = ["Gene Expression"] * genes + ["Peaks"] * (adata.n_vars - genes)
+        proteins = np.random.default_rng(0).poisson(3, (n, 4)).astype(np.float32) * (which != 2)[:, None]
+        out.obsm["protein"] = pd.DataFrame(proteins, adata.obs_names, list("pqrs"))
+        return out
+
+    def make(self, adata, **more):
+        return super().make(adata if "feature_types" in adata.var else self.data(adata), **more)
+
+
 def having(*questions):
     """The cases of models that answer one of these questions."""
     return pytest.mark.parametrize("case", [c for c in CASES if any(hasattr(c.model, q) for q in questions)], ids=str)
@@ -98,7 +131,11 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
+<<<<<<< HEAD
 LABELLED = {"batch_key": "batch", "labels_key": "cell_type"}
+=======
+PROTEINS, PAIRED = {**COVARIATES, "protein_expression_obsm_key": "protein"}, {"adversarial_mixing": False}
+>>>>>>> multivi
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
 PROTEINS = {"protein_expression_obsm_key": "protein_expression"}
@@ -129,9 +166,17 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
+<<<<<<< HEAD
     OfTwo(GIMVI),
     OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
     OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
+=======
+    OfSeveral(MULTIVI, {"adversarial_mixing": False}),
+    OfSeveral(MULTIVI, {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED, PROTEINS),
+    OfSeveral(
+        MULTIVI, {"modality_weights": "universal", "modality_penalty": "MMD", "latent_distribution": "ln", "mixing": "scvi-tools"} | PAIRED
+    ),
+>>>>>>> multivi
     OfSCVI(SOLO),
     OfSCVI(SOLO, {"classifier_reads": "latent"}),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),

@@ -139,7 +139,7 @@ def test_the_users_object_is_as_it_was(case, adata):
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     pd.testing.assert_frame_equal(adata.var, before.var)
     assert (adata.X != before.X).nnz == 0
-    assert not adata.obsm and not adata.layers
+    assert set(adata.obsm) == set(before.obsm) and not adata.layers
 
 
 @having(*DECODED)

@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 
 from scelbo.data.minified import minified
+from scelbo.data.modalities import obs_of
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -54,7 +55,7 @@ def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None)
     self.require_trained()
     source = self.source()
     posterior = posterior_parameters(self, batch_size=batch_size)
-    return with_data(self, minified(source, type(self).__name__, posterior, keep_counts))
+    return with_data(self, minified(source, obs_of(source, self.setup.keys), type(self).__name__, posterior, keep_counts))
 
 
 def with_data(self: M, adata: AnnData) -> M:

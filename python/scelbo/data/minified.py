@@ -39,13 +39,13 @@ class Gone(Counts):
         )
 
 
-def minified(adata: AnnData, owner: str, posterior: Mapping[str, np.ndarray], keep_counts: bool) -> AnnData:
-    """A copy of the cells' annotation with ``posterior`` in ``obsm``, and with the counts or without any."""
+def minified(adata: AnnData, obs: pd.DataFrame, owner: str, posterior: Mapping[str, np.ndarray], keep_counts: bool) -> AnnData:
+    """A copy of the cells' annotation ``obs`` with ``posterior`` in ``obsm``, and with the counts or without any."""
     if keep_counts:
         small = adata.copy()
     else:
         nothing = sparse.csr_matrix(adata.shape, dtype=np.float32)
-        small = AnnData(nothing, obs=adata.obs.copy(), var=pd.DataFrame(index=adata.var_names.copy()), uns=dict(adata.uns))
+        small = AnnData(nothing, obs=obs.copy(), var=pd.DataFrame(index=adata.var_names.copy()), uns=dict(adata.uns))
     small.obsm.update({KEY + name: values for name, values in posterior.items()})
     small.uns[MARK] = {"model": owner, "counts": keep_counts}
     return small

@@ -80,6 +80,7 @@ class MULTIVIModule(CountsVAE):
         self.fields = list(sizes)
         n_hidden = model.n_hidden or min(128, math.isqrt(sizes.get("atac", 128**2)))
         n_latent = model.n_latent or math.isqrt(n_hidden)
+        self.modality_dropout = model.modality_dropout
         self.log_variational, self.on_simplex = model.log_variational, model.latent_distribution == "ln"
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
         net: dict[str, Any] = {"n_hidden": n_hidden, "activation": "leaky_relu"}
@@ -88,14 +89,17 @@ class MULTIVIModule(CountsVAE):
         self.encode_covariates = model.encode_covariates
         z = {**encoder, **norms["encoder"], "floor": 0.0, "dropout": model.dropout_rate}
         self.z = nn.ModuleDict({field: GaussianEncoder(n, n_latent, **z) for field, n in sizes.items()})
-        reader = {**encoder, "deep": False, "batch_norm": False, "layer_norm": True}
+        reader = {**encoder, **norms["encoder"], "deep": model.deeply_inject_covariates}
         decoder = {**net, **norms["decoder"], "n_layers": model.n_layers_decoder, "deep": model.deeply_inject_covariates}
-        made_of = (setup, n_latent, decoder, seen)
-        self.genes = Genes(*made_of, model.gene_likelihood, model.dispersion, None if model.use_observed_lib_size else reader)
-        self.regions = Regions(*made_of, reader, model.region_factors) if "atac" in sizes else None
-        self.proteins = Proteins(*made_of, model.protein_dispersion) if "protein" in sizes else None
+        of_counts = {**decoder, "activation": "relu"}
+        self.genes = Genes(
+            setup, n_latent, of_counts, seen, model.gene_likelihood, model.dispersion, None if model.use_observed_lib_size else reader
+        )
+        self.regions = Regions(setup, n_latent, decoder, seen, reader, model.region_factors) if "atac" in sizes else None
+        of_proteins = {**of_counts, "deep": True, "dropout": model.dropout_rate}
+        self.proteins = Proteins(setup, n_latent, of_proteins, seen, model.protein_dispersion) if "protein" in sizes else None
         m = len(self.fields)
-        self.joint = Joint(m, n_latent, model.modality_weights, model.joint_variance, model.modality_penalty)
+        self.joint = Joint(m, n_latent, model.modality_weights, model.mixing, model.modality_penalty)
         self.seen_in = PerCategory("batch", len(setup.categories["batch"]), m, learns=False)  # how many cells have each modality
         self.seen_in.table.data.zero_()
         self.adversary = Adversary(n_latent, 2**m - 1) if model.adversarial_mixing and not model.fully_paired else None
@@ -155,7 +159,18 @@ class MULTIVIModule(CountsVAE):
         own = Normal(torch.where(has[..., None], mean, 0), torch.where(has[..., None], sd, 1), validate_args=False)
         log_l = self.genes.log_library(reads["x"], cells, t)
         depth = self.regions.depth(reads["atac"], cells, t) if self.regions is not None else torch.zeros_like(log_l)
-        return Latents(self.joint(own, has), own, Known(log_l), Known(depth), **self.noise(len(cells)))
+        return Latents(self.joint(own, self.hidden(has)), own, Known(log_l), Known(depth), **self.noise(len(cells)))
+
+    def hidden(self, has: Tensor) -> Tensor:
+        """Which modalities place the cells: all that they have; in training, for some cells one of them, chosen at random.
+
+        What a cell has is explained all the same: that bounds its likelihood too, and is what imputing needs.
+        """
+        if not self.training or not self.modality_dropout:
+            return has
+        alone = torch.rand(len(has), 1, device=has.device) < self.modality_dropout
+        order = torch.rand(has.shape, device=has.device).masked_fill(~has, -1)
+        return has & (~alone | (order == order.max(1, keepdim=True).values))
 
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
@@ -276,8 +291,10 @@ class MULTIVI(Model):
         Whether the RNA's library size is the cell's total count (else a network reads it).
     log_variational
         Whether the encoders read log(1 + x).
-    joint_variance
-        Of the mean of the modalities' posteriors: that of a mean (``"mean"``), or as scvi-tools has it, which is wider than either.
+    modality_dropout
+        Share of the cells that, in each step of the training, one of their modalities places alone.
+    mixing
+        How posteriors are mixed and compared: as above, or as scvi-tools does, whose variances are wider.
 
     Examples
     --------
@@ -311,7 +328,8 @@ class MULTIVI(Model):
     adversarial_mixing: bool = True
     use_observed_lib_size: bool = True
     log_variational: bool = True
-    joint_variance: Literal["mean", "scvi-tools"] = "mean"
+    mixing: Literal["published", "scvi-tools"] = "published"
+    modality_dropout: float = 0.5
 
     Cells = MultiCells
     regions = "atac"

@@ -40,6 +40,8 @@ class PlanOptions:
     scale_adversarial_loss
         What the adversary counts, in models that have one (:class:`~scelbo.nn.Adversary`); ``"auto"``: 1 less the KL weight, so that it
         forms the latent space early on.
+    scale_modality_penalty
+        What it counts that the modalities of a cell are apart, in models that have several.
     reduce_lr_on_plateau, lr_factor, lr_patience, lr_threshold, lr_min, lr_scheduler_metric
         Multiply the learning rate by ``lr_factor`` when the metric has not fallen for ``lr_patience`` validations.
     """
@@ -57,6 +59,7 @@ class PlanOptions:
     classification_ratio: float = 50.0
     entropy_weight: float = 0.0
     scale_adversarial_loss: float | Literal["auto"] = "auto"
+    scale_modality_penalty: float = 1.0
     reduce_lr_on_plateau: bool = False
     lr_factor: float = 0.6
     lr_patience: int = 30
@@ -91,7 +94,7 @@ class PlanOptions:
     def weights(self, kl_weight: float) -> dict[str, float]:
         """Penalty -> its weight beside a KL of this weight."""
         adversarial = 1 - kl_weight if self.scale_adversarial_loss == "auto" else self.scale_adversarial_loss
-        named = {"classification_loss": self.classification_ratio, "entropy": self.entropy_weight}
+        named = {"classification_loss": self.classification_ratio, "entropy": self.entropy_weight, "modalities": self.scale_modality_penalty}
         return {**named, "fooling": adversarial, "adversary": adversarial}
 
     def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:

@@ -1,0 +1,210 @@
+"""MultiVI in scvi-tools and in scelbo.
+
+scvi-tools 1.4.2 mixes variances with the square roots of weights, compares modalities by the fourth roots of their variances, and reads the RNA's library size with a network:
+``mixing="scvi-tools"``, ``use_observed_lib_size=False``. Its loss has no term for the background of proteins, which the
+evidence lower bound has: both models' other terms are compared, with the gradients of their sum. Its dispersions by batch and by cell fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import mudata
+import numpy as np
+import scvi
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+from torch import Tensor, nn
+
+from peer import blocks, twins
+from peer.blocks import Pair
+from peer.twins import Both, Case, Noise, Numbers
+from scelbo import MULTIVI
+from scelbo.data.simulate import multiome
+
+GENES, REGIONS = 40, 60
+BATCH = {"batch_key": "batch"}
+MORE = {**BATCH, "categorical_covariate_keys": ["donor", "site"], "continuous_covariate_keys": ["percent_mito", "score"]}
+ALL_ENCODED = {"encode_covariates": True, "deeply_inject_covariates": True}
+OTHERS: list[Case] = [
+    ({}, {}),
+    (BATCH, {"gene_likelihood": "nb"}),
+    (BATCH, {"gene_likelihood": "poisson"}),
+    (BATCH, {"region_factors": False}),
+    (BATCH, {"n_hidden": 12, "n_latent": 4, "n_layers_encoder": 3, "n_layers_decoder": 1}),
+    (BATCH, {"latent_distribution": "ln"}),
+    ({**BATCH, "size_factor_key": "size_factor"}, {}),
+    *((MORE, {"use_batch_norm": b, "use_layer_norm": n}) for b, n in product(("encoder", "decoder", "none", "both"), ("none", "both"))),
+]
+
+
+class AsMuData:
+    """scvi-tools' MULTIVI on our cells: genes and regions apart."""
+
+    keys: dict[str, Any]
+
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, **keys: Any) -> None:
+        cls.keys = keys
+
+    def __new__(cls, adata: AnnData, **hyper: Any) -> Any:  # type: ignore[misc]
+        return scvi.model.MULTIVI(several(adata, cls.keys), **hyper)
+
+
+def several(adata: AnnData, keys: dict[str, Any]) -> MuData:
+    """The cells in scvi-tools' form, set up."""
+    of_genes = (adata.var["feature_types"] == "Gene Expression").to_numpy()
+    parts = {"rna": adata[:, of_genes].copy(), "atac": adata[:, ~of_genes].copy()}
+    layers = {"rna_layer": "rna", "atac_layer": "atac"}
+    keys, matrix = dict(keys), keys.get("protein_expression_obsm_key")
+    if keys.pop("protein_expression_obsm_key", None):
+        proteins = adata.obsm[matrix]
+        parts["protein"], layers["protein_layer"] = AnnData(sparse.csr_matrix(proteins.to_numpy()), obs=adata.obs[[]]), "protein"
+        parts["protein"].var_names = proteins.columns
+    with mudata.set_options(pull_on_update=False):
+        mdata = MuData(parts)
+    scvi.model.MULTIVI.setup_mudata(mdata, modalities=layers | dict.fromkeys(keys, "rna"), **keys)
+    return mdata
+
+
+def cases() -> Iterator[Case]:
+    """Weights x penalties x covariates, and what is varied alone."""
+    covariates: list[Case] = [(BATCH, {}), (MORE, {}), (MORE, {"deeply_inject_covariates": True}), (MORE, ALL_ENCODED)]
+    for weights, penalty, (keys, hyper) in product(("equal", "universal"), ("Jeffreys", "MMD", "None"), covariates):
+        yield keys, {**hyper, "modality_weights": weights, "modality_penalty": penalty}
+    yield from OTHERS
+
+
+def cells() -> AnnData:
+    """Cells of which a fifth have no RNA and a fifth no open chromatin."""
+    adata, rng = multiome(120, GENES, REGIONS, n_batches=3, stored=0.3, lacking=0.2), np.random.default_rng(0)
+    adata.obs["site"] = rng.choice(["north", "south"], adata.n_obs)
+    adata.obs["score"] = rng.normal(size=adata.n_obs)
+    adata.obs["size_factor"] = rng.uniform(0.5, 2, adata.n_obs)
+    return adata
+
+
+def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
+    """Every learnt number of a MULTIVI module."""
+    genes, regions = ours.genes, ours.regions
+    for field, name in (("x", "expression"), ("atac", "accessibility")):
+        yield from blocks.encoder(f"z.{field}", ours.z[field], getattr(theirs, f"z_encoder_{name}"))
+    for name, reader, other in (("l", genes.l, theirs.l_encoder_expression), ("depth", regions.depth, theirs.l_encoder_accessibility)):
+        if reader is not None:
+            yield from blocks.mlp(f"{name}.body", reader.body, other.px_decoder)
+            yield from blocks.same(f"{name}.value", reader.value, other.output[0])
+    decoder = theirs.z_decoder_expression
+    yield from blocks.mlp("genes.decoder", genes.decoder, decoder.px_decoder)
+    yield from blocks.linear("rho", genes.rho, decoder.px_scale_decoder[0])
+    if genes.pi is not None:
+        yield from blocks.linear("pi", genes.pi, decoder.px_dropout_decoder)
+    if isinstance(genes.log_theta, nn.ParameterDict):
+        yield Pair("log_theta", genes.log_theta["all"], theirs.px_r)
+    else:
+        yield from blocks.same("log_theta", genes.log_theta, decoder.px_r_decoder)
+    yield from blocks.mlp("regions.decoder", regions.decoder, theirs.z_decoder_accessibility.px_decoder)
+    yield from blocks.linear("y", regions.y, theirs.z_decoder_accessibility.output[0])
+    if regions.r is not None:
+        yield Pair("r", regions.r["all"], theirs.region_factors)
+    if ours.joint.w is not None:
+        n = len(ours.joint.w["all"])
+        yield Pair("weights", ours.joint.w["all"], theirs.mod_weights, lambda t: t[:n])
+
+
+def start(theirs: Any, adata: AnnData) -> None:
+    """Region factors and weights that differ, libraries of a sensible size."""
+    twins.start(theirs, adata)
+    if theirs.module.region_factors is not None:
+        theirs.module.region_factors.normal_()
+    if isinstance(theirs.module.mod_weights, nn.Parameter):
+        theirs.module.mod_weights.copy_(torch.tensor([1.3, 0.6, 1.0]))
+    theirs.module.l_encoder_expression.output[0].bias.fill_(3.0)
+
+
+def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
+    q = module.inference(cells)
+    z = noise.latents(q)
+    p = module.generative(z, cells)
+    loss, has = module.loss(cells, q, z, p), module.has(cells)
+    apart = module.joint.apart(q.own, has) if module.joint.penalty != "None" else torch.zeros_like(loss.kl["z"])
+    out = {"z mean": q.z.mean, "z variance": q.z.variance, "rho": p.x.scale, "y": p.atac.scale}
+    for i, name in enumerate(("expression", "accessibility")):
+        out |= {f"{name} mean": q.own.mean[has[:, i], i], f"{name} variance": q.own.variance[has[:, i], i]}
+    return out | {
+        "mean": p.x.mean[has[:, 0]], "y l r": p.atac.mean[has[:, 1]], "reconstruction": loss.nll["x"], "reconstruction, regions": loss.nll["atac"],
+        "KL z": loss.kl["z"], "penalty": apart, "loss": (loss.nll["x"] + loss.nll["atac"] + kl_weight * loss.kl["z"] + apart).mean(),
+    }  # fmt: skip
+
+
+def theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weight: float) -> Numbers:
+    torch.set_default_dtype(torch.float64)  # it makes zeros where there are no proteins
+    try:
+        return _theirs_says(module, tensors, noise, kl_weight)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weight: float) -> Numbers:
+    inferred = module.inference(**module._get_inference_input(tensors))
+    q = torch.distributions.Normal(inferred["qz_m"], inferred["qz_v"].sqrt())
+    z = noise.draw("z", q)
+    inferred["z"] = z.softmax(-1) if module.latent_distribution == "ln" else z
+    generated = module.generative(**module._get_generative_input(tensors, inferred))
+    loss = module.loss(tensors, inferred, generated, kl_weight=kl_weight)
+    rna, atac = (tensors[name].sum(1) > 0 for name in ("X", "atac"))
+    seen = generated["p"] * inferred["libsize_acc"]
+    if module.region_factors is not None:
+        seen = seen * module.region_factors.sigmoid()
+    out = {"z mean": q.loc, "z variance": q.variance, "rho": generated["px_scale"], "y": generated["p"]}
+    for name, short, has in (("expression", "expr", rna), ("accessibility", "acc", atac)):
+        out |= {f"{name} mean": inferred[f"qzm_{short}"][has], f"{name} variance": inferred[f"qzv_{short}"][has]}
+    parts, kl = loss.reconstruction_loss, loss.kl_local
+    return out | {
+        "mean": generated["px_rate"][rna], "y l r": seen[atac], "reconstruction": parts["reconstruction_loss_expression"],
+        "reconstruction, regions": parts["reconstruction_loss_accessibility"], "KL z": kl["kl_divergence_z"],
+        "penalty": kl["kl_divergence_paired"] + 0 * q.loc[:, 0], "loss": loss.loss,
+    }  # fmt: skip
+
+
+def questions(pair: Both) -> dict[str, tuple[Any, Any]]:
+    """What users ask, of cells that have what is asked."""
+    ours, theirs = pair.ours, pair.theirs
+    out = {}
+    if ours.region_factors:
+        out["get_region_factors"] = ours.get_region_factors(), theirs.get_region_factors()
+    factors = ours.get_library_size_factors()["accessibility"]
+    has = factors.notna().to_numpy()
+    out["get_library_size_factors"] = factors[has].to_numpy(), np.ravel(theirs.get_library_size_factors()["accessibility"])[has]
+    if ours.latent_distribution == "ln":
+        return out
+    for name in ("joint", "expression", "accessibility"):
+        mine = ours.get_latent_representation(modality=name)
+        there = np.isfinite(mine).all(1)
+        out[f"get_latent_representation({name})"] = mine[there], theirs.get_latent_representation(modality=name)[there]
+    asked: list[dict[str, Any]] = [{}]
+    asked += [{"transform_batch": name} for name in ours.setup.categories["batch"]] * ("batch_key" in ours.setup.keys)
+    for kwargs in asked:
+        for question in ("get_normalized_expression", "get_normalized_accessibility"):
+            answers = (np.asarray(getattr(model, question)(**kwargs, return_numpy=True)) for model in (ours, theirs))
+            out[f"{question}({', '.join(f'{key}=...' for key in kwargs)})"] = tuple(answers)
+    return out
+
+
+TWINS = twins.Twins(
+    name="MultiVI",
+    ours=MULTIVI,
+    theirs=AsMuData,
+    pairs=pairs,
+    ours_says=ours_says,
+    theirs_says=theirs_says,
+    cases=list(cases()),
+    richest=(MORE, {"modality_weights": "universal"}),
+    start=start,
+    cells=cells,
+    questions=questions,
+    only_ours={"mixing": "scvi-tools", "use_observed_lib_size": False, "log_variational": False, "modality_dropout": 0.0, "adversarial_mixing": False},
+)
