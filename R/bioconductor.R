@@ -59,6 +59,12 @@ runMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "
   run_model("multivi", object, list(batch = batch, peak_assay = peak_assay, ...), name)
 }
 
+#' @rdname one_step
+#' @export
+runGIMVI <- function(object, reference, impute = NULL, ..., name = "GIMVI") {
+  write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
+}
+
 #' @rdname write_back
 #' @exportS3Method
 write_back.SingleCellExperiment <- function(model, object, name = model$class, features = NULL, foreground = FALSE,

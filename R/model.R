@@ -153,7 +153,9 @@ ask_class <- function(class, question, ..., call = caller_env()) {
 cells_asked <- function(model, object, call = caller_env()) {
   python_model(model, call)
   if (!is.null(call$.Generic)) check_offered(model, call$.Generic, call)
-  if (!is.null(object)) return(read_like(model$python, object, model$recipe, call)[c("adata", "cells")])
+  if (!is.null(object)) {
+    return(read_like(model$python, object, recipe_for(model, object, call), call)[c("adata", "cells")])
+  }
   if (!model$has_data) {
     abort_scelbo("setup", "This model came back from a file, without the cells that it was trained on.",
                  "Pass the object that holds them: `object =`.", call = call)

@@ -42,10 +42,19 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", pr
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = features, variable = character(),
                       has_data = FALSE)
   model$python <- python
+  if (length(about$sources)) {
+    of_source <- function(source) {
+      recipe$features <- as.character(unlist(source$features))
+      recipe$columns <- r_columns(source$keys)
+      recipe
+    }
+    model$recipe <- of_source(about$sources[[1]])
+    model$second <- of_source(about$sources[[2]])
+  }
   model$cells <- cells_held(python)
   model$has_data <- length(model$cells) > 0
   if (!is.null(object)) {
-    data <- read_like(python, object, recipe)
+    data <- read_like(python, object, recipe_for(model, object))
     model$python <- with_python(core()$load(path.expand(folder), data$adata))
     model$cells <- data$cells
     model$variable <- data$variable

@@ -24,6 +24,7 @@
 #'   - `RunTOTALVI()`: the assay (`altExp`) `totalvi_protein`: counts of proteins without background, also in batches that
 #'     were not measured. See [proteins].
 #'   - `RunMULTIVI()`: the same, where the model reads proteins.
+#'   - `RunGIMVI()`: the assay (`altExp`) `gimvi_imputed` of the genes `impute`. See [impute()].
 #'   - `RunSOLO()`: `solo_call` (`"doublet"` or `"singlet"`) and `solo_probability` of a doublet in the metadata; no latent
 #'     representation. See [get_doublets()].
 #' @seealso [FindMarkersSCVI()], [FindMarkersPEAKVI()], [write_back()].
@@ -52,6 +53,8 @@
 #' SingleCellExperiment::altExp(sce, "totalvi_protein")
 #'
 #' so <- RunMULTIVI(so, batch = "donor", assay = "RNA", peak_assay = "peaks")
+#'
+#' spatial <- RunGIMVI(spatial, reference, impute = c("Rorb", "Cux2"))
 #'
 #' so <- RunSOLO(so, batch = "lane", expected_doublet_rate = 0.08)
 #' so <- subset(so, solo_call == "singlet")
@@ -128,6 +131,14 @@ RunTOTALVI <- function(object, batch = NULL, protein_assay = "ADT", ..., name = 
 #' @export
 RunMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "multivi") {
   run_model("multivi", object, list(batch = batch, peak_assay = peak_assay, ...), name)
+}
+
+#' @rdname one_step
+#' @param reference Dissociated cells of the same tissue, see [gimvi()], where `object` are the spatial ones.
+#' @param impute Names of genes whose imputed expression to add.
+#' @export
+RunGIMVI <- function(object, reference, impute = NULL, ..., name = "gimvi") {
+  write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
 }
 
 #' @rdname write_back

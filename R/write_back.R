@@ -10,6 +10,7 @@
 #' | normalised values of `features` | the assay `scvi_normalized` | `altExp(object, "scvi_normalized")` |
 #' | proteins without background ([totalvi()]) | the assay `totalvi_protein` | `altExp(object, "totalvi_protein")` |
 #' | accessibility of `features` that are regions ([multivi()]) | the assay `multivi_accessible` | `altExp(object, "multivi_accessible")` |
+#' | imputed `features` of spatial cells ([gimvi()]) | the assay `gimvi_imputed` | `altExp(object, "gimvi_imputed")` |
 #' | `foreground`: whether a cell has the protein | the assay `totalvi_foreground` | `altExp(object, "totalvi_foreground")` |
 #' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
 #'
@@ -80,6 +81,7 @@ models_in.default <- function(object) NULL
 # What a model says of features once noise is taken out: a list of matrices of features x cells.
 feature_tables <- function(model, object, features = NULL, foreground = FALSE) {
   tables <- list()
+  if (offers(model, "impute")) return(if (length(features)) list(imputed = impute(model, features, object)$mean))
   if (length(features)) {
     regions <- intersect(features, regions_of(model))
     genes <- setdiff(features, regions)

@@ -12,7 +12,7 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,20 @@ def create(model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[
     def make() -> Any:
         kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
         return kind(adata, **typed(kind, fields))
+
+    return _heard(make)
+
+
+def create_pair(
+    model: str, adatas: Sequence[AnnData], keys: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]
+) -> tuple[Any, list[str]]:
+    """The same of a model that reads several data sets, each with its keys."""
+    kind = getattr(scelbo, model)
+
+    def make() -> Any:
+        for adata, own in zip(adatas, keys, strict=True):
+            kind.setup_anndata(adata, **typed(kind.setup_anndata, own))
+        return kind(*adatas, **typed(kind, fields))
 
     return _heard(make)
 
@@ -183,6 +197,7 @@ def about(model: Any) -> dict[str, Any]:
         "features": list(model.setup.var_names),
         "absent": list(model.setup.absent.get("x", ())),
         "beside": {field: len(names) for field, names in model.setup.features.items() if field != "x"},
+        "sources": [{"keys": source.keys, "features": list(source.features)} for source in model.setup.sources],
         "lacking": [field for field, names in model.setup.absent.items() if len(names) == len(model.setup.features[field])],
     }
 
