@@ -8,7 +8,8 @@
 #' @param assay What to call the assay of the Seurat object, such as `"peaks"`.
 #' @return A Seurat object (Seurat writes `-` for `_` in names of features), or a
 #'   SingleCellExperiment with the assay `counts`. Reductions lose the `X_` before their name. Data frames in `obsm` are
-#'   further assays (`altExps`) of their name.
+#'   further assays (`altExps`) of their name, and so are peaks (`"peaks"`) where `var["feature_types"]` (or `"modality"`) tells
+#'   them from genes.
 #' @section Warnings: `scelbo_data_warning` where the values are not whole numbers, and so are no counts.
 #' @examples
 #' \dontrun{
@@ -22,7 +23,7 @@ NULL
 #' @export
 as_seurat <- function(object, layer = "counts", assay = "RNA") {
   rlang::check_installed("SeuratObject", reason = "to make a Seurat object.")
-  parts <- anndata_parts(object, layer)
+  parts <- with_peaks_apart(anndata_parts(object, layer))
   obs <- if (length(parts$obs)) parts$obs # SeuratObject 4 fails on metadata without columns
   seurat <- SeuratObject::CreateSeuratObject(parts$counts, assay = assay, meta.data = obs)
   if (length(parts$var)) {
@@ -47,7 +48,7 @@ as_seurat <- function(object, layer = "counts", assay = "RNA") {
 #' @export
 as_sce <- function(object, layer = "counts") {
   rlang::check_installed("SingleCellExperiment", reason = "to make a SingleCellExperiment.")
-  parts <- anndata_parts(object, layer)
+  parts <- with_peaks_apart(anndata_parts(object, layer))
   SingleCellExperiment::SingleCellExperiment(
     list(counts = parts$counts), colData = parts$obs, rowData = parts$var, reducedDims = parts$obsm,
     altExps = lapply(parts$tables, function(counts) SummarizedExperiment::SummarizedExperiment(list(counts = counts)))
@@ -84,6 +85,17 @@ anndata_parts <- function(object, layer, call = caller_env()) {
   }, simplify = FALSE)
   list(counts = counts, obs = from_pandas(adata$obs), var = from_pandas(adata$var), obsm = lapply(obsm, as.matrix),
        tables = tables)
+}
+
+# Genes and peaks that stand side by side: the genes, and the peaks among the tables.
+with_peaks_apart <- function(parts) {
+  type <- parts$var$feature_types %||% parts$var$modality
+  is_peak <- !is.null(type) & as.character(type) == "Peaks"
+  if (!any(is_peak) || all(is_peak)) return(parts)
+  parts$tables$peaks <- parts$counts[is_peak, , drop = FALSE]
+  parts$counts <- parts$counts[!is_peak, , drop = FALSE]
+  parts$var <- droplevels(parts$var[!is_peak, , drop = FALSE])
+  parts
 }
 
 # Python's matrix of cells x features -> dgCMatrix of features x cells: by rows the one is by columns the other.

@@ -146,7 +146,7 @@ impute.scelbo_model <- function(model, features = NULL, object = NULL, cells = N
 #' @export
 get_latent_representation.scelbo_gimvi <- function(model, object = NULL, cells = NULL, give_mean = TRUE, ...) {
   about <- cells_asked(model, object)
-  at <- cell_positions(cells, about$cells) %||% seq_along(about$cells) - 1L # of some cells Python answers with one array
+  at <- cell_positions(cells, about$cells) %||% (seq_along(about$cells) - 1L) # of some cells Python answers with one array
   z <- ask(model, "get_latent_representation", adata = about$adata, indices = at, give_mean = give_mean, ...)
   by_latent(model, z, chosen(about$cells, at))
 }

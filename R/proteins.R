@@ -145,7 +145,7 @@ plot_proteins <- function(model, object = NULL, proteins = NULL, cells = NULL, n
   rlang::check_installed("ggplot2", reason = "to plot.")
   about <- cells_asked(model, object)
   check_offered(model, "get_protein_foreground_probability", environment())
-  at <- cell_positions(cells, about$cells) %||% seq_along(about$cells) - 1L
+  at <- cell_positions(cells, about$cells) %||% (seq_along(about$cells) - 1L)
   at <- at[round(seq(1, length(at), length.out = min(n_cells, length(at))))]
   proteins <- chosen_proteins(model, proteins)
   known <- features_beside(model, "protein")

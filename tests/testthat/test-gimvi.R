@@ -61,6 +61,8 @@ test_that("R and Python give the same figures at the same seed", {
   expected <- function(name) unname(as.matrix(utils::read.table(file.path(out, name))))
   model <- spatial_model()
   expect_equal(unname(get_latent_representation(model)), expected("latent"), tolerance = 1e-5)
+  expect_equal(unname(get_latent_representation(model, cells = c(1, 151))), expected("latent")[c(1, 151), ],
+               tolerance = 1e-5)
   found <- impute(model, c("gene60", "gene7"), seed = 2)
   expect_equal(dimnames(found$mean), list(c("gene60", "gene7"), colnames(spatial_object())))
   for (part in names(found)) expect_equal(unname(t(found[[part]])), expected(part), tolerance = 1e-5, info = part)

@@ -275,6 +275,8 @@ test_that("a model tells of its proteins, and draws them", {
   expect_equal(nrow(figure$data), 80)
   shown <- figure$data[figure$data$protein == "Pb", ]
   at <- round(seq(1, 150, length.out = 40))
+  last <- plot_proteins(proteins_model(), proteins = "P4", cells = c("cell2", "cell150"))$data
+  expect_equal(last$measured, unname(as.matrix(simulate_proteins())["P4", c(2, 150)]))
   expect_equal(shown$measured, unname(as.matrix(simulate_proteins())["Pb", at]))
   expect_equal(shown$denoised, unname(get_normalized_expression(proteins_model(), features = "gene1")$protein["Pb", at]),
                tolerance = 1e-5)
