@@ -123,7 +123,8 @@ def library_size_factors(self: Model, adata: AnnData | None = None, indices: Any
 @torch.inference_mode()
 def factors_by_modality(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> pd.DataFrame:
     """What depth did to each cell: ``expression``, its RNA's library size (counts), and ``accessibility``, its factor l; NaN where a
-    modality was not measured."""
+    modality was not measured.
+    """
     self.require_trained()
     module: Any = self.module
     parts = []
