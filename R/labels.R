@@ -85,9 +85,9 @@ annotate_cells.scelbo_model <- function(model, object = NULL, cells = NULL, cove
 #' @rdname labels
 #' @param threshold Cells that are doublets with a higher probability are called. `NULL`: as many of each lane as are
 #'   expected in it.
-#' @details `get_doublets()`: a data.frame with a row a cell: its `lane` and the `expected_rate` there; `score`, the
-#'   classifier's log-odds; `probability`; `call`. Two cells of one kind look like one deep cell, so such doublets are
-#'   hardly ever called.
+#' @details `get_doublets()`: a data.frame with a row a cell: its `lane` and the `expected_rate` there (`NaN` where
+#'   cells were taken for singlets); `score`, the classifier's log-odds; `probability`; `call`. Two cells of one kind
+#'   look like one deep cell, so such doublets are hardly ever called.
 #' @export
 get_doublets <- function(model, ...) UseMethod("get_doublets")
 

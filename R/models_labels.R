@@ -149,7 +149,8 @@ as_markers <- function(markers, call = caller_env()) {
 #' Solo: which cells are doublets
 #'
 #' Droplets that hold two cells are imitated by the sums of random pairs of cells of the same lane, and a network learns to
-#' tell them from cells, which it sees through the encoder of a trained [scvi()] model and by their neighbours,
+#' tell them from cells. What it reads of a cell, \eqn{u_n}, comes from the encoder of a trained [scvi()] model: by default
+#' how many sums there are among the cell's neighbours,
 #' \deqn{\mathrm{logit}\, p(\mathrm{doublet} \mid u_n) = \mathrm{logit}\, \pi + h(u_n) - \log r}{ logit p(doublet | u) =
 #' logit pi + h(u) - log r}
 #' with the lane's expected rate \eqn{\pi}{pi}, the network's log-odds \eqn{h}, and \eqn{r} sums a cell.
@@ -160,9 +161,12 @@ as_markers <- function(markers, call = caller_env()) {
 #'   them.
 #' @param restrict_to_batch Only the cells of this lane.
 #' @param expected_doublet_rate Share of doublets: one number, or one for each lane, named. `NULL`: 0.8 % for each 1,000
-#'   cells that the lane holds here. Give it where lanes were overloaded (hashing), or where cells were left out.
+#'   cells that the lane holds here. Give it where lanes were overloaded (hashing), or where cells were left out. (With
+#'   `classifier_reads = "latent"` `NULL` takes all cells for singlets, so doublets count as common as sums are.)
 #' @param doublet_ratio Sums for each cell.
 #' @param seed Of the random pairs.
+#' @param classifier_reads What the network reads: `"neighbours"`, the log-odds of sums among the cell's neighbours; or
+#'   `"latent"`, \eqn{z} and the depth, as published and in scvi-tools (with `train(plan = "scvi-tools")`).
 #' @param n_hidden,n_layers,dropout_rate The network's.
 #' @inherit scvi return
 #' @section Errors: `scelbo_argument_error` where the model is no scVI, or there is no such lane or rate;
@@ -178,14 +182,15 @@ as_markers <- function(markers, call = caller_env()) {
 #' }
 #' @export
 solo <- function(scvi_model, object = NULL, restrict_to_batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2,
-                 seed = 0, n_hidden = 128, n_layers = 1, dropout_rate = 0.1) {
+                 seed = 0, classifier_reads = "neighbours", n_hidden = 128, n_layers = 1, dropout_rate = 0.1) {
   check_scvi(scvi_model)
   data <- data_of(scvi_model, object)
   rate <- expected_doublet_rate
   python <- ask_class(
     "SOLO", "from_scvi_model", scvi_model = scvi_model$python, adata = data$adata,
     restrict_to_batch = restrict_to_batch, expected_doublet_rate = if (is.null(names(rate))) rate else as_dict(rate),
-    doublet_ratio = doublet_ratio, seed = seed, n_hidden = n_hidden, n_layers = n_layers, dropout_rate = dropout_rate
+    doublet_ratio = doublet_ratio, seed = seed, classifier_reads = classifier_reads, n_hidden = n_hidden,
+    n_layers = n_layers, dropout_rate = dropout_rate
   )
   data$cells <- cells_held(python)
   handle_of(python, "SOLO", data)

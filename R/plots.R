@@ -16,10 +16,12 @@
 plot.scelbo_model <- function(x, metrics = "elbo", ...) {
   rlang::check_installed("ggplot2", reason = "to plot.")
   history <- as.data.frame(x)
-  shown <- names(history)[startsWith(names(history), metrics)]
-  if (!length(shown)) {
-    abort_scelbo("argument", paste0("The history has no metric that begins with '", metrics, "'."),
-                 paste0("It has ", some_of(setdiff(names(history), "epoch"), 20), "."))
+  known <- setdiff(names(history), "epoch")
+  begun <- lapply(metrics, function(metric) known[startsWith(known, metric)])
+  shown <- unique(unlist(begun))
+  if (!length(shown) || any(lengths(begun) == 0)) {
+    abort_scelbo("argument", paste0("The history has no metric that begins with '", metrics[lengths(begun) == 0][1], "'."),
+                 paste0("It has ", some_of(known, 20), "."))
   }
   long <- data.frame(epoch = history$epoch, metric = rep(shown, each = nrow(history)), value = unlist(history[shown]))
   long <- long[!is.na(long$value), ]
@@ -36,7 +38,8 @@ plot.scelbo_model <- function(x, metrics = "elbo", ...) {
 #' @rdname plots
 #' @param markers What [FindMarkersSCVI()], [FindMarkersPEAKVI()] or, with `mode = "change"`, [differential_expression()]
 #'   or [differential_accessibility()] returned.
-#' @param n_labels How many features to name: the most probable with the largest effect.
+#' @param n_labels How many features to name: of those in the list, and then of the others, in turn the most probable with
+#'   the largest effect of either side.
 #' @param fdr Features in the list with this expected false discovery rate are coloured.
 #' @export
 plot_volcano <- function(markers, n_labels = 10, fdr = 0.05) {
@@ -51,7 +54,8 @@ plot_volcano <- function(markers, n_labels = 10, fdr = 0.05) {
                        probability = markers[[probability[[1]]]], bayes = markers$bayes_factor)
   points <- points[order(points$probability, abs(points$effect), decreasing = TRUE), ]
   points$found <- cumsum(1 - points$probability) / seq_len(nrow(points)) < fdr
-  points$label <- ifelse(seq_len(nrow(points)) <= n_labels, points$feature, "")
+  of_side <- stats::ave(seq_len(nrow(points)), points$effect > 0, FUN = seq_along)
+  points$label <- ifelse(order(order(!points$found, of_side)) <= n_labels, points$feature, "")
   ggplot2::ggplot(points, ggplot2::aes(.data$effect, .data$bayes)) +
     ggplot2::geom_point(ggplot2::aes(colour = .data$found), size = 0.9, show.legend = FALSE) +
     ggplot2::geom_text(ggplot2::aes(label = .data$label), size = 3, hjust = "inward", vjust = -0.6, check_overlap = TRUE) +

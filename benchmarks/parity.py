@@ -13,20 +13,29 @@ import warnings
 from collections.abc import Iterator
 
 import scvi
-from peer import amortized_lda, autozi, cellassign, compare, differential, linear_scvi, multivi, peakvi, posterior, scanvi, solo, transfer
+from peer import (
+    amortized_lda,
+    autozi,
+    cellassign,
+    compare,
+    differential,
+    gimvi,
+    linear_scvi,
+    multivi,
+    peakvi,
+    posterior,
+    scanvi,
+    solo,
+    totalvi,
+    transfer,
+)  # fmt: skip
 from peer import scvi as scvi_twins
 from peer.compare import TOLERANCE, Topic
 
 MODELS = (
-    scvi_twins.TWINS,
-    peakvi.TWINS,
-    scanvi.TWINS,
-    amortized_lda.TWINS,
-    cellassign.TWINS,
-    linear_scvi.TWINS,
-    autozi.TWINS,
-    multivi.TWINS,
-)
+    scvi_twins.TWINS, peakvi.TWINS, scanvi.TWINS, amortized_lda.TWINS, cellassign.TWINS, linear_scvi.TWINS, autozi.TWINS, totalvi.TWINS,
+    gimvi.TWINS, multivi.TWINS,
+)  # fmt: skip
 TABLES = ((scvi_twins.TWINS, differential.Expression), (peakvi.TWINS, differential.Accessibility))
 
 

@@ -73,14 +73,14 @@ def gradients(pair: Both, of: str = "loss", training: bool = True) -> dict[str, 
     modules = (pair.ours.module, pair.theirs.module)
     for module in modules:
         module.zero_grad()
-    with _as_in_training(*modules) if training else nullcontext():
+    with as_in_training(*modules) if training else nullcontext():
         for values in losses(pair, KL_WEIGHT):
             values[of].backward()
     return {p.name: (p.ours.grad, p.view(p.theirs.grad)) for p in pair.pairs if p.ours.grad is not None}
 
 
 @contextmanager
-def _as_in_training(*modules: nn.Module) -> Iterator[None]:
+def as_in_training(*modules: nn.Module) -> Iterator[None]:
     """Batch statistics, but no dropout, and the running statistics stay as they are."""
     parts = [part for module in modules for part in module.modules()]
     momenta = {part: part.momentum for part in parts if isinstance(part, nn.BatchNorm1d)}

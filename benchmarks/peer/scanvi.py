@@ -13,7 +13,6 @@ import scelbo
 from peer import blocks, scvi, twins
 from peer.blocks import Pair
 from peer.twins import Case, Noise, Numbers
-from scelbo.data.columns import _take
 
 RATIO = 50.0
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
@@ -56,7 +55,7 @@ def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Number
     torch.manual_seed(0)  # u is drawn in the loss
     loss = module.loss(cells, q, z, p)
     some = torch.nonzero(cells.label >= 0)[:, 0]
-    labelled = type(cells)(**{k: _take(v, some) for k, v in cells.__dict__.items() if k != "beside"})
+    labelled = cells.take(some)
     entropy, right = module.classified(labelled, module.inference(labelled).z.mean)
     kl = loss.kl["u"] + loss.kl["c"] + loss.kl_fixed.get("log_l", 0)
     parts = loss.nll["x"] + loss.kl_fixed["z"]

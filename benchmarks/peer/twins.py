@@ -52,6 +52,12 @@ def start(theirs: Any, adata: AnnData) -> None:
             weight.mul_(1.5)
 
 
+def tensors(theirs: Any, adata: AnnData | None, n: int) -> dict[str, Tensor]:
+    """scvi-tools' minibatch of all cells, or of other ones."""
+    loader = theirs._make_data_loader(theirs.adata if adata is None else theirs._validate_anndata(adata), batch_size=n)
+    return {k: v.double() if v.is_floating_point() else v for k, v in next(iter(loader)).items()}
+
+
 @dataclass(frozen=True)
 class Twins:
     """What the comparison has to know of a model.
@@ -74,6 +80,8 @@ class Twins:
         Writes weights into scvi-tools' model, of which ours gets a copy.
     cells
         Makes the data.
+    tensors
+        Of their model, other cells or None, and how many: the minibatch as it reads it.
     from_data
         Pairs that either takes from the data: compared as they are before ours gets a copy.
     questions
@@ -89,11 +97,12 @@ class Twins:
     theirs: type
     pairs: Callable[[Any, Any], Iterator[Pair]]
     ours_says: Callable[[Any, Any, Noise, float], Numbers]
-    theirs_says: Callable[[Any, dict[str, Tensor], Noise, float], Numbers]
+    theirs_says: Callable[[Any, Any, Noise, float], Numbers]
     cases: Sequence[Case]
     richest: Case
     start: Callable[[Any, AnnData], None] = start
     cells: Callable[[], AnnData] = cells
+    tensors: Callable[[Any, AnnData | None, int], Any] = tensors
     from_data: tuple[str, ...] = ()
     questions: Callable[[Both], dict[str, tuple[Any, Any]]] = lambda pair: {}
     only_ours: dict[str, Any] = field(default_factory=dict)
@@ -164,13 +173,12 @@ def losses(pair: Both, kl_weight: float = 1.0, adata: AnnData | None = None) -> 
         )
 
 
-def minibatch(pair: Both, adata: AnnData | None = None) -> tuple[Any, dict[str, Tensor]]:
+def minibatch(pair: Both, adata: AnnData | None = None) -> tuple[Any, Any]:
     """All cells, or other ones, as either model reads them."""
     n = (pair.ours.adata if adata is None else adata).n_obs
     mine = next(pair.ours.batches(adata, batch_size=n)).to(torch.float64)
     mine.x = Counts(mine.x.crow, mine.x.col, mine.x.val, mine.x.n_vars)  # what was summed in float32 is made again
-    loader = pair.theirs._make_data_loader(pair.theirs.adata if adata is None else pair.theirs._validate_anndata(adata), batch_size=n)
-    return mine, {k: v.double() if v.is_floating_point() else v for k, v in next(iter(loader)).items()}
+    return mine, pair.of.tensors(pair.theirs, adata, n)
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from typing import Any
 
 from scelbo import data, errors, settings
 from scelbo.model import MODELS, Model
-from scelbo.models import AUTOZI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo.models import AUTOZI, GIMVI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
 
 __version__ = "0.1.0"
 __all__ = [
     "AUTOZI",
+    "GIMVI",
     "MULTIVI",
     "PEAKVI",
     "SCANVI",

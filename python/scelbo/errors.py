@@ -107,7 +107,7 @@ def of_kind(name: str, value: Any, kind: Any) -> None:
     if isinstance(kind, UnionType):  # "int | None": the model finds a size by itself
         if value is not None:
             _of_one_kind(name, value, [k for k in get_args(kind) if k is not NoneType])
-    elif get_origin(kind) is list:
+    elif get_origin(kind) in (list, tuple):
         if not isinstance(value, list | tuple) or not value:
             raise ArgumentError(f"{name}={value!r} is not allowed: it must be a list.")
         for each in value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Model:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         known = cls.hyperparameters()
         for name in kwargs:
-            if name not in (*known, "setup", "adata"):
+            if name not in inspect.signature(cls.__init__).parameters:
                 raise ArgumentError(unknown(f"{cls.__name__}() argument", name, known))
         return super().__new__(cls)
 
@@ -102,8 +103,12 @@ class Model:
         """Which further cells go along with the minibatches of a pass over the cells ``train``; None for none."""
         return None
 
+    def streams(self) -> list[np.ndarray]:
+        """Rows of the data sets that train side by side, as many of each in a minibatch: one, unless a model says otherwise."""
+        return [np.arange(self.read().n_obs)]
+
     def conclude(self) -> None:
-        """What is taken from held-out cells once the model is trained: plain data, kept in ``calibration`` and saved with the model."""
+        """What is taken from held-out cells after training: plain data, kept in ``calibration`` and saved with the model."""
 
     @classmethod
     def hyperparameters(cls) -> dict[str, Any]:
@@ -174,8 +179,9 @@ class Model:
 
     def read(self, adata: AnnData | None = None) -> Columns:
         """All cells of ``adata`` (default: the training data) as the model reads them; features are aligned by name."""
-        if self.source(adata) is not self.adata:
-            return self.setup.read(self.source(adata), self.Cells)
+        source = self.source(adata)
+        if source is not self.adata:
+            return self.setup.read(source, self.Cells)
         if self._data is None:
             self._data = self.setup.read(self.adata, self.Cells)
         elif not self._data.intact:
@@ -232,7 +238,7 @@ class Model:
         shuffle_set_split
             Whether the split is random.
         batch_size
-            Cells in a minibatch (128).
+            Cells in a minibatch (128); of each of a model's :meth:`streams`.
         early_stopping, early_stopping_patience, early_stopping_monitor, early_stopping_min_delta
             Stop when ``early_stopping_monitor`` (``"elbo_validation"``) has not fallen by ``min_delta`` for ``patience``
             validations (45), and go back to the best state.
@@ -259,7 +265,8 @@ class Model:
         if self.freeze is not None:
             options = dataclasses.replace(options, weight_decay=0.0)  # a query's few new weights start from the reference's, not from 0
         if train_size == 1:
-            given.setdefault("early_stopping", False)  # a model's default gives way where no cells are left to look at
+            given.setdefault("early_stopping", False)  # a model's defaults give way where no cells are left to look at
+            options = dataclasses.replace(options, reduce_lr_on_plateau=False)
         from scelbo.train.fit import fit  # Lightning takes seconds to import, so only training does
 
         fit(self, dataclasses.replace(self.training, **given), options.with_(plan_kwargs or {}))

@@ -51,24 +51,29 @@ class Proteins(nn.Module):
         self.decoder = ProteinDecoder(n_latent, n, seen=seen, **decoder)
         self.log_phi = per_feature(dispersion, n, setup)
         self.panel = "panel" if setup.keys.get("panel_key") is not None else "batch"
-        self.back = PerCategory(self.panel, len(setup.categories[self.panel]), 2, n)  # mean and log sd of log beta
-        self.back.table.data.copy_(torch.tensor(START)[:, None].expand_as(self.back.table))
-        self.measured = PerCategory("batch", batches, n, learns=False)  # 1 or 0
+        panels = len(setup.categories[self.panel])
+        self.back_mean, self.back_log_sd = (PerCategory(self.panel, panels, n) for _ in START)
+        self.back_mean.table.data.fill_(START[0])
+        self.back_log_sd.table.data.fill_(START[1])
+        self.measured = PerCategory(self.panel, panels, n, learns=False)  # 1 or 0
+        self.counted = PerCategory("batch", batches, n, learns=False)  # the same of batches, which decoders know
         self.efficiency = PerCategory("batch", batches, n, bound=0.0) if efficiency else None
 
     def take(self, y: Float[Tensor, "cells proteins"], batch: Tensor, panel: Tensor) -> None:
-        """Note which proteins have counts in each batch, and what the background looks like."""
-        for b in batch.unique():
-            seen = (y[batch == b] > 0).any(0).to(y.dtype)
-            self.measured.set_row(int(b), torch.ones_like(seen) if self.override_missing else seen)
+        """Note which proteins have counts in each batch and panel, and what the background looks like."""
+        for part, code in ((self.measured, panel), (self.counted, batch)):
+            for c in code.unique():
+                seen = (y[code == c] > 0).any(0).to(y.dtype)
+                part.set_row(int(c), torch.ones_like(seen) if self.override_missing else seen)
         for p in panel.unique() if self.empirical else ():
             prior = background_prior(y[panel == p])
             if prior is not None:
-                self.back.set_row(int(p), torch.tensor(prior)[:, None].expand(2, self.n))
+                for part, value in zip((self.back_mean, self.back_log_sd), prior, strict=True):
+                    part.set_row(int(p), torch.full((self.n,), value))
 
     @property
     def some_missing(self) -> bool:
-        """Whether a protein was not measured in some batch."""
+        """Whether a protein was not measured in some batch (or panel)."""
         return not bool(self.measured.rows().all())
 
     def mask(self, cells: Any) -> Tensor | None:
@@ -94,16 +99,16 @@ class Proteins(nn.Module):
         )
 
     def imputed(self, z: Tensor, noise: Tensor, cells: Any) -> ProteinMixture:
-        """The same, all measured: those that were not in a cell's batch are decoded as in the batches in which they were.
+        """The same, all measured: those that were not, where a cell is from, are decoded as in the batches in which they were.
 
         That is, with the average of their parameters there.
         """
         own = self.mixture(self.decode(z, cells), noise, cells)
         if own.measured is None:
             return own
-        measured = self.measured.rows() > 0
-        parts, weights = [], measured / measured.sum(0).clamp_min(1)
-        for b in measured.any(1).nonzero()[:, 0].tolist():
+        counted = self.counted.rows() > 0
+        parts, weights = [], counted / counted.sum(0).clamp_min(1)
+        for b in counted.any(1).nonzero()[:, 0].tolist():
             there = cells.replace({"batch": b})
             parts.append((weights[b], self.mixture(self.decode(z, there), noise, there)))
         fill = lambda name: torch.where(own.measured, getattr(own, name), sum(w * getattr(p, name) for w, p in parts))  # noqa: E731
@@ -112,8 +117,7 @@ class Proteins(nn.Module):
     # ------------------------------------------------------------------ the background
     def prior(self, cells: Any) -> Normal:
         """p(log beta), (cells, proteins)."""
-        mean, log_sd = self.back(cells).unbind(1)
-        return Normal(mean, log_sd.exp(), validate_args=False)
+        return Normal(self.back_mean(cells), self.back_log_sd(cells).exp(), validate_args=False)
 
     def kl(self, p: ProteinMixture, cells: Any) -> Float[Tensor, " cells"]:
         """KL(q || p) of the background of what was measured."""

@@ -46,7 +46,7 @@ def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata
         if save_anndata:
             if model.adata is None:
                 raise StorageError("This model holds no data to save.")
-            with mudata.set_options(pull_on_update=False):  # a MuData is written as it is
+            with mudata.set_options(pull_on_update=False):  # writing must not move columns between modalities
                 model.adata.write(beside / (DATA if isinstance(model.adata, AnnData) else DATA_OF_SEVERAL))
         beside.chmod(0o777 & ~_umask())
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) if folder.exists() else None
@@ -123,9 +123,9 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
             adata = mudata.read_h5mu(folder / DATA_OF_SEVERAL)
     try:
         setup = Setup.from_dict(said["setup"])
-        if adata is not None:
-            setup.matched(adata, models[name].Cells)  # before anything else is made
         model = models[name](adata, setup=setup, **said["arguments"])
+        if model.adata is not None:
+            setup.matched(model.adata, models[name].Cells)  # features are matched by name here, before any question
         model.freeze = said.get("freeze")
         if model.freeze is not None and model.freeze["unfrozen"]:
             transfer.freeze(model.module, **model.freeze)  # changes the tables' shapes, so before the weights

@@ -11,7 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 import scelbo
-from scelbo import AUTOZI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo import AUTOZI, GIMVI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,23 @@ class Case:
         """A model of data that were set up."""
         return self.model(adata, **{**sizes, **self.arguments})
 
+    def given(self, adata):
+        """Cells as this model takes them."""
+        return adata
+
+
+class OfTwo(Case):
+    """A model of two data sets: those of the second batch come with the half of the genes that has more counts."""
+
+    def given(self, adata):
+        adata = adata.to_memory() if adata.isbacked else adata
+        first, sums = (adata.obs["batch"] == "batch0").to_numpy(), np.asarray(adata.X.sum(0)).ravel()
+        panel = sums >= np.median(sums)
+        return [adata[first].copy(), adata[~first][:, panel].copy()]
+
+    def of(self, adata, **sizes):
+        return self.model(*self.given(adata), **{**sizes, **self.arguments})
+
 
 class OfSCVI(Case):
     """A model that is made of a trained SCVI."""
@@ -70,8 +87,9 @@ class OfSeveral(Case):
         x[np.ix_((which == 1) & has[0], np.arange(genes, adata.n_vars))] = 0
         out = AnnData(sparse.csr_matrix(x), obs=adata.obs, var=adata.var.copy())
         out.var["feature_types"] = ["Gene Expression"] * genes + ["Peaks"] * (adata.n_vars - genes)
-        proteins = np.random.default_rng(0).poisson(3, (n, 4)).astype(np.float32) * (which != 2)[:, None]
-        out.obsm["protein"] = pd.DataFrame(proteins, adata.obs_names, list("pqrs"))
+        if "protein_expression" in adata.obsm:
+            out.obsm.update(adata.obsm)
+            out.obsm["protein_expression"] = adata.obsm["protein_expression"] * (which != 2)[:, None]
         return out
 
     def make(self, adata, **more):
@@ -86,7 +104,8 @@ def having(*questions):
 def per_cell(model, *args, **kwargs):
     """What the model says of each cell, as numbers: cells x some."""
     ask = model.get_latent_representation if hasattr(model, "get_latent_representation") else partial(model.predict, soft=True)
-    return np.asarray(ask(*args, **kwargs))
+    answer = ask(*args, **kwargs)
+    return np.concatenate(answer) if isinstance(answer, list) else np.asarray(answer)
 
 
 DECODED = ("get_normalized_expression", "get_normalized_accessibility")
@@ -94,8 +113,16 @@ DIFFERENTIAL = ("differential_expression", "differential_accessibility")
 
 
 def decoded(model, *args, **kwargs):
-    """What the model says of every feature, whatever it is called there."""
-    return next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
+    """What the model says of every feature, whatever it is called there; of several modalities side by side."""
+    answer = next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
+    return pd.concat(answer, axis=1) if isinstance(answer, tuple) else answer
+
+
+def arrays(answer):
+    """An answer as a list of arrays: it may be one, or hold one for each modality."""
+    if isinstance(answer, dict | tuple | list):
+        return [a for part in (answer.values() if isinstance(answer, dict) else answer) for a in arrays(part)]
+    return [answer.toarray() if sparse.issparse(answer) else np.asarray(answer)]
 
 
 def differential(model, *args, **kwargs):
@@ -109,9 +136,11 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-PROTEINS, PAIRED = {**COVARIATES, "protein_expression_obsm_key": "protein"}, {"adversarial_mixing": False}
+LABELLED = {"batch_key": "batch", "labels_key": "cell_type"}
+PAIRED = {"adversarial_mixing": False}
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
+PROTEINS = {"protein_expression_obsm_key": "protein_expression"}
 MARKERS = {"A": ["gene0", "gene3", "gene9"], "B": ["gene9", "gene12"], "C": ["gene5", "gene30"], "other": []}
 
 CASES = [
@@ -140,12 +169,29 @@ CASES = [
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
     OfSeveral(MULTIVI, {"adversarial_mixing": False}),
-    OfSeveral(MULTIVI, {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED, PROTEINS),
+    OfSeveral(
+        MULTIVI, {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED, {**COVARIATES, **PROTEINS}
+    ),
     OfSeveral(
         MULTIVI, {"modality_weights": "universal", "modality_penalty": "MMD", "latent_distribution": "ln", "mixing": "scvi-tools"} | PAIRED
     ),
+    OfTwo(GIMVI),
+    OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
+    OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
     OfSCVI(SOLO),
+    OfSCVI(SOLO, {"classifier_reads": "latent"}),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),
+    Case(TOTALVI, keys={"batch_key": "batch", **PROTEINS}),
+    Case(
+        TOTALVI,
+        {"gene_likelihood": "zinb", "gene_dispersion": "gene-label", "protein_dispersion": "protein-batch", "protein_efficiency": True},
+        {**COVARIATES, **PROTEINS, "panel_key": "donor"},
+    ),
+    Case(
+        TOTALVI,
+        {"gene_likelihood": "poisson", "latent_distribution": "ln", "use_observed_lib_size": False, "adversarial_classifier": True},
+        {"batch_key": "batch", **PROTEINS},
+    ),
     Case(AmortizedLDA, **TOPICS),
     Case(
         AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS

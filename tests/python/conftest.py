@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 SHAPED = ["scelbo.likelihoods", "scelbo.nn", "scelbo.module"]
 with install_import_hook(SHAPED, "beartype.beartype"):  # the shapes in their annotations are checked, in tests only
     from scelbo import settings
-    from scelbo.data.simulate import counts
+    from scelbo.data.simulate import cite
 
 torch.set_num_threads(1)
 
@@ -20,8 +20,8 @@ def quiet(monkeypatch):
 
 @pytest.fixture
 def adata(request):
-    """120 cells x 40 genes in 2 batches, 3 donors, 4 types; as the case reads them, in tests of one."""
-    cells = counts(120, 40, seed=1)
+    """120 cells x 40 genes, and 5 proteins, in 2 batches, 3 donors, 4 types; as the case reads them, in tests of one."""
+    cells = cite(120, 40, 5, seed=1)
     return request.getfixturevalue("case").data(cells) if "case" in request.fixturenames else cells
 
 

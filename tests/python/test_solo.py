@@ -128,13 +128,65 @@ def test_neighbours_tell_densities_apart_and_leave_the_cell_itself_out():
 def test_the_loss_is_that_of_contaminated_controls(solo):
     """-log of the share of sums (or cells) where r d(u) sums stand beside (1 - rate) s(u) + rate d(u) cells."""
     odds = torch.randn(5, 3, 3, generator=torch.Generator().manual_seed(0))
-    cells = Evidence(index=torch.arange(5), odds=odds, batch=torch.zeros(5, dtype=torch.int64))
+    cells = Evidence(index=torch.arange(5), inputs=odds, batch=torch.zeros(5, dtype=torch.int64))
     with torch.no_grad():
         ratio = (solo.module.score(cells).double() - np.log(2)).exp()  # d / s
         got = solo.module(cells).nll["doublet"]
     share = 2 * ratio / (2 * ratio + 0.9 + 0.1 * ratio)
     expected = torch.cat([-(1 - share[:, :1]).log(), -share[:, 1:].log()], 1).mean(1)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def published(scvi, **more):
+    return SOLO.from_scvi_model(scvi, classifier_reads="latent", seed=0, **more)
+
+
+def test_as_published_the_classifier_reads_the_latent_and_depth_and_cells_are_singlets(scvi, cells):
+    model = published(scvi)
+    model.train(max_epochs=3, plan="scvi-tools", seed=0)
+    read = model.read()["inputs"]
+    z = scvi.get_latent_representation()
+    np.testing.assert_allclose(read[:, 0, :-1], z, rtol=1e-5, atol=1e-5)
+    lane = cells.obs["batch"]
+    other = partners(np.unique(lane, return_inverse=True)[1], 2, np.random.default_rng([0, 1]))[:, 1]
+    log_size = lambda x: pd.Series(np.log(np.asarray(x.sum(1)).ravel()), lane.index)  # noqa: E731
+    mean = log_size(cells.X).groupby(lane, observed=True).transform("mean")
+    np.testing.assert_allclose(read[:, 0, -1], log_size(cells.X) - mean, atol=1e-5)
+    np.testing.assert_allclose(read[:, 2, -1], log_size(cells.X + cells.X[other]) - mean, atol=1e-5)
+
+    soft, logits = model.predict(), model.predict(return_logits=True).to_numpy()
+    np.testing.assert_allclose(soft, np.exp(logits) / np.exp(logits).sum(1, keepdims=True), rtol=1e-4)
+    given = next(model.batches())
+    with torch.no_grad():
+        flat = model.module.classifier(given.inputs).reshape(-1, 2)
+        sum_or_cell = torch.nn.functional.cross_entropy(flat, torch.tensor([1, 0, 0]).repeat(len(given.inputs)))
+        np.testing.assert_allclose(model.module(given).total(), sum_or_cell, rtol=1e-5)
+
+
+def test_as_published_with_lanes_other_cells_a_file_and_a_rate(scvi, cells, tmp_path):
+    model = published(scvi)
+    model.train(max_epochs=80, plan="scvi-tools", seed=0)
+    steps = len(model.train_indices) // 42 + 1  # of 128 cells and sums
+    assert next(iter(model.optimizer_state["state"].values()))["step"] == steps * model.trained_epochs
+    table, truth = model.get_doublets(), cells.obs["truth"].to_numpy()
+    assert table["expected_rate"].isna().all()
+    p = table["probability"].to_numpy()
+    assert (p[truth][:, None] > p[~truth]).mean() > 0.75
+    assert p.sum() > 2 * truth.sum()  # as common as sums are
+    with pytest.raises(errors.ArgumentError, match="singlets"):
+        model.get_doublets(threshold=None)
+    np.testing.assert_allclose(model.predict(cells[:50, ::-1].copy()), model.predict().iloc[:50], rtol=1e-4, atol=1e-6)
+    model.save(tmp_path / "solo")
+    pd.testing.assert_frame_equal(SOLO.load(tmp_path / "solo").predict(cells), model.predict())
+    one = published(scvi, restrict_to_batch="batch1")
+    one.train(max_epochs=1)
+    with pytest.raises(errors.DataError, match="lane 'batch0'"):
+        one.predict(cells)
+    at = published(scvi, expected_doublet_rate=0.1)
+    at.train(max_epochs=80, seed=0)
+    assert 0.5 * truth.sum() < at.predict()["doublet"].sum() < 1.6 * truth.sum()
+    with pytest.raises(errors.ArgumentError, match="'latent'"):
+        SOLO.from_scvi_model(scvi, classifier_reads="latnt")
 
 
 def test_models_that_learn_labels_do_too_and_labels_are_not_asked_for(cells):

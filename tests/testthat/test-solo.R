@@ -77,6 +77,17 @@ test_that("runSOLO; a scVI that is there is used, also after saveRDS", {
   expect_equal(get_doublets(get_model(back, "solo"), back)$probability, unname(with_scvi$solo_probability), tolerance = 1e-5)
 })
 
+test_that("Solo as published: latents and depth, cells for singlets", {
+  reference <- train(scvi(lane_object(), "lane", n_latent = 3), max_epochs = 2, verbose = FALSE)
+  model <- train(solo(reference, classifier_reads = "latent"), max_epochs = 20, plan = "scvi-tools", verbose = FALSE)
+  table <- get_doublets(model)
+  expect_true(all(is.na(table$expected_rate)))
+  expect_equal(table$probability, stats::plogis(table$score), tolerance = 1e-5)
+  expect_gt(mean(table$probability[doublets]), mean(table$probability[!doublets]))
+  expect_error(get_doublets(model, threshold = NULL), "singlets", class = "scelbo_argument_error")
+  expect_error(solo(reference, classifier_reads = "latnt"), "latent", class = "scelbo_argument_error")
+})
+
 test_that("solo() takes lanes, rates, and says what it cannot take", {
   reference <- train(scvi(lane_object(), "lane", n_latent = 3), max_epochs = 2, verbose = FALSE)
   one <- train(solo(reference, restrict_to_batch = "y", expected_doublet_rate = c(y = 0.1)), max_epochs = 1, verbose = FALSE)

@@ -12,6 +12,7 @@ from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.doublets import doublet_calls, predict_doublets
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
+from scelbo.analysis.imputation import impute, imputed_values, latent_by_source
 from scelbo.analysis.labels import annotate, predict, predict_sets
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
 from scelbo.analysis.loadings import loadings
@@ -45,6 +46,9 @@ __all__ = [
     "factors_by_modality",
     "feature_by_topic",
     "feature_correlation_matrix",
+    "impute",
+    "imputed_values",
+    "latent_by_source",
     "latent_kl",
     "latent_library_size",
     "latent_representation",

@@ -11,6 +11,8 @@ from anndata import AnnData
 from scipy.special import expit
 from torch import Tensor
 
+from scelbo.errors import ArgumentError
+
 if TYPE_CHECKING:
     from scelbo.model import Model
 
@@ -27,7 +29,7 @@ def _answers(self: Model, adata: AnnData | None, indices: Any, batch_size: int |
     names = self.source(adata).obs_names[np.concatenate([c.index.cpu().numpy() for c in cells])]
     lane = np.concatenate([c.batch.cpu().numpy() for c in cells])  # type: ignore[attr-defined]
     odds = torch.cat([module.log_odds(c) for c in cells]).cpu().numpy()
-    return names, lane, odds, torch.cat([module.classifier(c.odds) for c in cells]).cpu()  # type: ignore[attr-defined]
+    return names, lane, odds, torch.cat([module.classifier(c.inputs) for c in cells]).cpu()  # type: ignore[attr-defined]
 
 
 def predict_doublets(
@@ -40,7 +42,7 @@ def predict_doublets(
     return_logits: bool = False,
     batch_size: int | None = None,
 ) -> pd.DataFrame | pd.Series:
-    r"""How probable it is that a cell is a doublet, given its lane's expected rate.
+    r"""How probable it is that a cell is a doublet, given its lane's expected rate (as if it were a sum in training, where none is).
 
     Parameters
     ----------
@@ -57,7 +59,7 @@ def predict_doublets(
 
     Returns
     -------
-    Cells x ``doublet, singlet``; without ``soft`` a series.
+    Data frame cells x ``doublet, singlet``; without ``soft`` a series of these two words. The index are the cells' names.
     """
     names, _, odds, logits = _answers(self, adata, indices, batch_size)
     if include_simulated_doublets:
@@ -88,11 +90,22 @@ def doublet_calls(
 
     Returns
     -------
-    Cells x ``lane, expected_rate, score`` (the classifier's log-odds), ``probability, call`` (True for a doublet).
+    Cells x ``lane, expected_rate`` (NaN where cells were taken for singlets), ``score`` (the classifier's log-odds), ``probability, call``
+    (True for a doublet).
+
+    Raises
+    ------
+    ArgumentError
+        ``threshold=None`` where no rate was given.
     """
     names, lane, odds, logits = _answers(self, adata, indices, batch_size)
     module: Any = self.module
     lanes, rate = self.setup.categories["batch"], module.rate.cpu().numpy()[lane]
+    if threshold is None and np.isnan(rate).any():
+        raise ArgumentError(
+            "threshold=None calls as many as are expected, and this model took its cells for singlets.",
+            "Give a threshold, or make the model with expected_doublet_rate=0.08.",
+        )
     score, p = (logits[:, 0, 0] - logits[:, 0, 1]).numpy(), expit(odds[:, 0])
     table = pd.DataFrame({"lane": [lanes[b] for b in lane], "expected_rate": rate, "score": score, "probability": p}, names)
     if threshold is not None:

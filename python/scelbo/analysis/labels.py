@@ -56,7 +56,8 @@ def predict(
 
     Returns
     -------
-    (cells,) labels, or a data frame cells x labels.
+    The labels as an array (cells,), without the cells' names, as scvi-tools gives them (where CellAssign and SOLO give a series that has
+    them); with ``soft`` a data frame cells x labels.
     """
     self.require_trained()
     logits, _ = _seen(self, adata, indices, batch_size, use_posterior_mean, seed)

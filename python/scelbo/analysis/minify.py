@@ -71,6 +71,7 @@ def with_data(self: M, adata: AnnData) -> M:
     A second model with the same weights.
     """
     other = copy.copy(self)
+    adata = self.source(adata)
     other.adata, other._data = adata, None
     if self.adata is None or list(adata.obs_names) != list(self.adata.obs_names):
         other.train_indices = other.validation_indices = other.test_indices = np.array([], dtype=np.int64)

@@ -9,6 +9,7 @@ from scelbo.data.fields import (
     LabelledCells,
     MarkerCells,
     MultiCells,
+    PlainCells,
     SizedCells,
     categories,
     category,
@@ -17,14 +18,15 @@ from scelbo.data.fields import (
     numbers,
     table,
 )
+from scelbo.data.joint import join, joined, kind_of
 from scelbo.data.loaders import Loader, at_most, index_of, split
 from scelbo.data.readers import counts_from_log, pbmc68k, reads_to_fragments
-from scelbo.data.setup import Setup
+from scelbo.data.setup import Setup, Source
 from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 
 __all__ = [
-    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells",
-    "MultiCells", "Setup", "SizedCells",
-    "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "number", "numbers", "pbmc68k",
-    "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split", "table",
+    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells",
+    "PlainCells", "Setup",
+    "SizedCells", "Source", "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "join", "joined", "kind_of",
+    "number", "numbers", "pbmc68k", "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split", "table",
 ]  # fmt: skip

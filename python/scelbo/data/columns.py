@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from scelbo.data.counts import Counts
-from scelbo.data.fields import Batch
+from scelbo.data.fields import Batch, _take
 from scelbo.data.minified import Gone
 
 
@@ -53,11 +53,3 @@ class Columns:
         rows = torch.from_numpy(index)
         kept = {k: Gone() if isinstance(v, Counts) else _take(v, rows) for k, v in self.values.items()}
         return Columns(self.cells_type, kept | {"posterior": {k: torch.from_numpy(v) for k, v in posterior.items()}}, len(index))
-
-
-def _take(value: Any, rows: torch.Tensor) -> Any:
-    if isinstance(value, dict):
-        return {k: _take(v, rows) for k, v in value.items()}
-    if value is None:
-        return None
-    return value[rows] if isinstance(value, torch.Tensor) else value.take(rows)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
@@ -152,6 +152,16 @@ class Counts:
             return self
         out = Counts(self.crow, (self.measured.cumsum(0) - 1)[self.col], self.val, int(self.measured.sum()))
         out.row = self.row
+        return out
+
+    def only(self, columns: Bool[Tensor, " n_vars"]) -> Counts:
+        """Some columns, without what stands in the others."""
+        here = columns[self.col]
+        row = self.row[here]
+        crow = torch.zeros_like(self.crow)
+        torch.cumsum(torch.bincount(row, minlength=len(self)), 0, out=crow[1:])
+        out = Counts(crow, (columns.cumsum(0) - 1)[self.col[here]], self.val[here], int(columns.sum()))
+        out.row = row
         return out
 
     def column_means(self, fn: Callable[[Counts], Counts]) -> Float[Tensor, " n_vars"]:

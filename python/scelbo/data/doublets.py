@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from scelbo.data.columns import Columns
 from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch, categories, category, counts, number, numbers
 from scelbo.errors import ArgumentError, unknown
 
 PER_CELL = 8e-6
 """The rule of thumb of droplet kits: doublets' share for each cell that a lane holds."""
+AT_ONCE = 256
+"""Cells in a minibatch that is encoded."""
 
 
 class PairedCells(Batch):
@@ -30,7 +33,7 @@ class PairedCells(Batch):
 class Evidence(Batch):
     """What the classifier reads: of each cell, and of the sums that it is a part of."""
 
-    odds: Tensor  # (cells, 1 + sums, scales)
+    inputs: Tensor  # (cells, 1 + sums, inputs)
     batch: Tensor  # (cells,) the lane
 
 
@@ -43,6 +46,15 @@ def partners(lane: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     here = size[lane][:, None]
     step = 1 + (rng.random((len(lane), n)) * (here - 1)).astype(np.int64)
     return order[start[lane][:, None] + (place[:, None] + step) % here]
+
+
+def added(data: Columns, rows: np.ndarray, others: np.ndarray | None = None) -> Iterator[Any]:
+    """Cells in minibatches, or their sums with others, which have the covariates of the first of the two."""
+    for part in np.array_split(np.arange(len(rows)), -(-len(rows) // AT_ONCE)):
+        cells: Any = data.take(rows[part])
+        if others is not None:
+            cells.x = cells.x + data.take(others[part]).x  # type: ignore[attr-defined]
+        yield cells
 
 
 def rates(given: Any, lane_cells: Mapping[str, int]) -> dict[str, float]:

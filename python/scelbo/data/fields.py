@@ -121,9 +121,21 @@ class Batch:
                 new[name] = _filled(new[name], value)
         return type(self)(**new)
 
+    def take(self, rows: Tensor) -> Self:
+        """Some of these cells, in the order asked for."""
+        return type(self)(**{k: _take(v, rows) for k, v in self.__dict__.items() if k != "beside"})
+
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As ``Tensor.to`` for every part; a dtype converts floating point parts only."""
         return type(self)(**{k: _to(v, *args, **kwargs) for k, v in self.__dict__.items()})
+
+
+def _take(value: Any, rows: Tensor) -> Any:
+    if isinstance(value, dict):
+        return {k: _take(v, rows) for k, v in value.items()}
+    if value is None:
+        return None
+    return value[rows] if isinstance(value, Tensor) else value.take(rows)
 
 
 def _filled(old: Tensor, value: float | Tensor) -> Tensor:
@@ -147,6 +159,14 @@ class Cells(Batch):
     label: Tensor = category("labels_key")
     extra: dict[str, Tensor] = categories("categorical_covariate_keys")
     numbers: Tensor | None = numbers("continuous_covariate_keys")
+
+
+class PlainCells(Batch):
+    """Cells of which nothing but a batch and a label is known."""
+
+    x: Counts = counts("layer")
+    batch: Tensor = category("batch_key")
+    label: Tensor = category("labels_key")
 
 
 class SizedCells(Cells):

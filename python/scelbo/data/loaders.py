@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -29,9 +29,10 @@ class Loader:
     columns
         The data set.
     index
-        (cells,) which cells.
+        (cells,) which cells; or several such streams, of which each minibatch has as many cells: the shorter ones go round until the
+        longest ends.
     batch_size
-        Cells in a minibatch.
+        Cells of a stream in a minibatch.
     rng
         Shuffles at every pass; None keeps the order.
     beside
@@ -41,26 +42,34 @@ class Loader:
     def __init__(
         self,
         columns: Columns,
-        index: np.ndarray,
+        index: np.ndarray | Sequence[np.ndarray],
         batch_size: int,
         rng: np.random.Generator | None = None,
         beside: Callable[[np.random.Generator], np.ndarray] | None = None,
     ):
         if not (isinstance(batch_size, int | np.integer) and batch_size > 0):
             raise ArgumentError(f"batch_size={batch_size!r} is not allowed: it must be a whole number above zero.")
-        self.columns, self.index, self.batch_size, self.rng, self.beside = columns, np.asarray(index), int(batch_size), rng, beside
+        self.columns, self.batch_size, self.rng, self.beside = columns, int(batch_size), rng, beside
+        self.streams = [np.asarray(index)] if isinstance(index, np.ndarray) else [np.asarray(i) for i in index if len(i)]
+        self.longest = max(map(len, self.streams), default=0)
 
     def __len__(self) -> int:
-        return len(chunks(self.index, self.batch_size))
+        return max((len(chunks(stream, self.batch_size)) for stream in self.streams), default=0)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self.index if self.rng is None else self.rng.permutation(self.index)
-        along = np.resize(self.beside(self.rng), len(order)) if self.beside and self.rng else np.array([], np.int64)
-        for rows, others in zip_longest(chunks(order, self.batch_size), chunks(along, self.batch_size)):
-            cells = self.columns.take(rows)
+        streams = [chunks(self._order(stream), self.batch_size) for stream in self.streams]
+        along = np.resize(self.beside(self.rng), self.longest) if self.beside and self.rng else np.array([], np.int64)
+        for parts, others in zip_longest(zip(*streams, strict=True), chunks(along, self.batch_size)):
+            cells = self.columns.take(np.concatenate(parts))
             if others is not None:
                 cells.beside = self.columns.take(others)
             yield cells
+
+    def _order(self, stream: np.ndarray) -> np.ndarray:
+        """The stream's cells, over and over, as many as the longest has."""
+        rounds = -(-self.longest // max(1, len(stream)))
+        passes = [stream if self.rng is None else self.rng.permutation(stream) for _ in range(rounds)]
+        return np.concatenate(passes)[: self.longest] if passes else stream
 
 
 def split(

@@ -31,6 +31,33 @@ UNS = "scelbo"
 
 
 @dataclass(frozen=True)
+class Source:
+    """One of several data sets that a model reads side by side (:mod:`scelbo.data.joint`).
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    keys
+        Argument of ``setup_anndata`` -> key, in its own AnnData.
+    batches
+        Its own categories of batch -> what they are called beside the others'.
+    features
+        What it measured.
+    """
+
+    name: str
+    keys: dict[str, str | list[str] | None]
+    batches: dict[str, str]
+    features: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, about: dict[str, Any]) -> Source:
+        """From plain data."""
+        return cls(**{**about, "features": tuple(about["features"])})
+
+
+@dataclass(frozen=True)
 class Setup:
     """Which keys hold what, and which categories there are.
 
@@ -48,6 +75,8 @@ class Setup:
         Field -> features that a query need not have measured: they are left out of encoder and likelihood where they are missing.
     reference
         Covariate -> how many of its categories came with a reference, whose weights for them are fixed; None without one.
+    sources
+        The data sets that it was put together from, where these are several.
     """
 
     keys: dict[str, Any]
@@ -56,6 +85,7 @@ class Setup:
     features: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     absent: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     reference: dict[str, int] | None = None
+    sources: tuple[Source, ...] = ()
 
     @classmethod
     def of(cls, adata: Data, cells_type: type[Batch], keys: dict[str, Any], allow_non_counts: bool = False, query: bool = False) -> Setup:
@@ -242,7 +272,7 @@ class Setup:
     def from_dict(cls, about: dict[str, Any]) -> Setup:
         """The inverse of :meth:`to_dict`."""
         named = {part: {field: tuple(names) for field, names in about[part].items()} for part in ("features", "absent")}
-        return cls(**{**about, **named})
+        return cls(**{**about, **named, "sources": tuple(Source.from_dict(source) for source in about.get("sources", ()))})
 
     def store(self, adata: Data, owner: str) -> None:
         """Note it in ``adata.uns["scelbo"]``, the one thing that is written into the user's object."""

@@ -92,7 +92,7 @@ def cite(n_cells: int = 500, n_genes: int = 200, n_proteins: int = 6, *, missing
 
     Returns
     -------
-    AnnData as of :func:`counts`; ``uns["foreground"]`` is the truth, (cells, proteins).
+    AnnData as of :func:`counts`; ``obsm["foreground"]`` is the truth, (cells, proteins).
     """
     adata, rng = counts(n_cells, n_genes, seed=seed, **more), np.random.default_rng([seed, 1])
     kinds = adata.obs["cell_type"].cat.codes.to_numpy()
@@ -104,7 +104,7 @@ def cite(n_cells: int = 500, n_genes: int = 200, n_proteins: int = 6, *, missing
     if missing is not None:
         y[(adata.obs["batch"] == missing).to_numpy()] = 0
     adata.obsm["protein_expression"] = pd.DataFrame(y, adata.obs_names, [f"protein{p}" for p in range(n_proteins)])
-    adata.uns["foreground"] = there
+    adata.obsm["foreground"] = there
     return adata
 
 

@@ -2,11 +2,12 @@
 
 from scelbo.likelihoods.accessibility import Accessibility
 from scelbo.likelihoods.counts import Likelihood, NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial, of_counts
+from scelbo.likelihoods.parts import Part, Parts
 from scelbo.likelihoods.proteins import ProteinMixture, log_nb
 from scelbo.likelihoods.sparse import Kernel, Mean, Rows, log_prob
 from scelbo.likelihoods.topics import BagOfWords
 
 __all__ = [
-    "Accessibility", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Poisson", "ProteinMixture", "Rows",
-    "ZeroInflatedNegativeBinomial", "log_nb", "log_prob", "of_counts",
+    "Accessibility", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Part", "Parts", "Poisson",
+    "ProteinMixture", "Rows", "ZeroInflatedNegativeBinomial", "log_nb", "log_prob", "of_counts",
 ]  # fmt: skip

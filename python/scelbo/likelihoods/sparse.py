@@ -37,15 +37,20 @@ class Mean(NamedTuple):
         (..., cells, 1) log library size or log size factor.
     link
         ``"softmax"`` or ``"softplus"``.
+    among
+        Columns whose proportions sum to one (softmax); None for all. Those of the others are on the same scale.
     """
 
     h: Float[Tensor, "*s cells genes"]
     log_l: Float[Tensor, "*#s cells 1"]
     link: str = "softmax"
+    among: Tensor | None = None
 
     @property
     def scale(self) -> Float[Tensor, "*s cells genes"]:
         """Expected proportion of each gene (softmax), or its expectation at size factor 1 (softplus)."""
+        if self.among is not None:
+            return (self.h - self.h[..., self.among].logsumexp(-1, keepdim=True)).exp()
         return self.h.softmax(-1) if self.link == "softmax" else F.softplus(self.h)
 
     @property

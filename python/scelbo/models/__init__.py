@@ -3,6 +3,7 @@
 from scelbo.models.amortized_lda import AmortizedLDA
 from scelbo.models.autozi import AUTOZI
 from scelbo.models.cellassign import CellAssign
+from scelbo.models.gimvi import GIMVI
 from scelbo.models.linear_scvi import LinearSCVI
 from scelbo.models.multivi import MULTIVI
 from scelbo.models.peakvi import PEAKVI
@@ -11,4 +12,4 @@ from scelbo.models.scvi import SCVI
 from scelbo.models.solo import SOLO
 from scelbo.models.totalvi import TOTALVI
 
-__all__ = ["AUTOZI", "MULTIVI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "TOTALVI", "AmortizedLDA", "CellAssign", "LinearSCVI"]
+__all__ = ["AUTOZI", "GIMVI", "MULTIVI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "TOTALVI", "AmortizedLDA", "CellAssign", "LinearSCVI"]

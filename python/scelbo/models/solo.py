@@ -1,151 +1,117 @@
 r"""SOLO: doublets (Bernstein et al., Cell Systems 11:95, 2020, doi:10.1016/j.cels.2020.05.010).
 
 Droplets that hold two cells are imitated by the sums of random pairs of cells of the same lane, and a network learns to tell them from
-cells. Cells and sums are placed by
+cells. Of cell n it reads :math:`u_n`, the log-odds of sums among the neighbours, at three scales (:class:`~scelbo.nn.Neighbours`); or, as
+in the paper, :math:`u_n = (E[z_n \mid x_n], \log l_n - m_{b(n)})` (m: the lane's mean). Either way z is by the encoder of a trained scVI,
+which does not learn on.
 
-.. math:: u_n = (P^\top \log(1 + 10^4 x_n / l_n),\; \tfrac12\, E[z_n \mid x_n],\; \tfrac14 (\log l_n - m_{b(n)}))
-
-(P: principal axes; z: by the encoder of a trained scVI, which does not learn on, at the median depth; m: the lane's mean; each of the three
-at unit total variance). The network reads the log-odds of sums among the nearest of a reference of cells and sums, at three scales. Cells
-hold a share :math:`\pi` of doublets themselves, so with densities d of doublets and s of singlets, and r sums a cell,
+Cells hold a share :math:`\pi` of doublets themselves, so with densities d of doublets and s of singlets, and r sums a cell,
 
 .. math:: \frac{p(\text{sum} \mid u)}{p(\text{cell} \mid u)} = \frac{r\, d(u)}{(1 - \pi)\, s(u) + \pi\, d(u)}
     \qquad \mathrm{logit}\, p(\text{doublet} \mid u) = \mathrm{logit}\, \pi + \log \frac{d(u)}{s(u)} = \mathrm{logit}\, \pi + h(u) - \log r.
 
 Training fits the first by the network's h (contaminated controls: Lancaster and Imbens, J. Econometrics 71:145, 1996), the
-answer is the second. Differs from the paper, where the network reads z and takes all cells for singlets: that is the case :math:`\pi = 0`.
+answer is the second. In the paper cells are taken for singlets: that is the first at :math:`\pi = 0`, and the answer is then h, as if
+doublets were as common among cells as sums were in training.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from anndata import AnnData
 from jaxtyping import Float
-from sklearn.decomposition import TruncatedSVD
 from torch import Tensor
 
 from scelbo import analysis, settings
-from scelbo.data import Columns, Counts, Setup
-from scelbo.data.doublets import Evidence, PairedCells, partners, rates
-from scelbo.data.loaders import at_most
+from scelbo.data import Columns, Setup
+from scelbo.data.doublets import Evidence, PairedCells, added, partners, rates
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 from scelbo.model import Model
 from scelbo.models.scvi import SCVI, SCVIModule
 from scelbo.module import Loss, Module
-from scelbo.nn import SCALES, Classifier, odds_nearby
+from scelbo.nn import Classifier, Neighbours
 from scelbo.train.options import PlanOptions, TrainOptions
-
-AXES, REFERENCE, AT_ONCE, WEIGHTS = 10, 10_000, 256, (1.0, 0.5, 0.25)
-"""Principal axes; cells in the reference at most; cells placed at once; of components, latents and depth in a distance."""
-NEVER_LEARN = ("axes", "center", "scale", "lane_depth", "depth", "cells", "sums")
 
 
 class SOLOModule(Module):
-    """The encoder of an scVI, the reference that neighbours are looked for in, and the classifier."""
+    """The encoder of an scVI, the neighbours that are looked up (if they are), and the classifier."""
 
     def __init__(self, model: SOLO, setup: Setup):
         super().__init__()
-        self.vae = SCVIModule(SimpleNamespace(**model.scvi), setup)  # type: ignore[arg-type]
+        scvi = SimpleNamespace(**model.scvi)  # type: ignore[arg-type]
+        self.vae = SCVIModule(scvi, setup)  # type: ignore[arg-type]
         for part in ("decoder", "rho", "pi", "log_theta", "l", "l_prior"):
             setattr(self.vae, part, None)
         self.vae.requires_grad_(False)
-        self.classifier = Classifier(len(SCALES), 2, model.n_hidden, model.n_layers, dropout=model.dropout_rate)
+        self.neighbours = Neighbours() if model.classifier_reads == "neighbours" else None
+        n_in = scvi.n_latent + 1 if self.neighbours is None else self.neighbours.n_out
+        self.classifier = Classifier(n_in, 2, model.n_hidden, model.n_layers, dropout=model.dropout_rate)
         self.ratio, self.seed = model.doublet_ratio, model.seed
-        known = model.expected_doublet_rate or {}
-        self.register_buffer("rate", torch.tensor([known.get(lane, 0.0) for lane in setup.categories["batch"]]), persistent=False)
-        for name in NEVER_LEARN:  # see observe
-            self.register_buffer(name, torch.empty(0))
+        known = [(model.expected_doublet_rate or {}).get(lane) for lane in setup.categories["batch"]]
+        self.register_buffer("rate", torch.tensor([math.nan if rate is None else rate for rate in known]), persistent=False)
+        self.register_buffer("lane_depth", torch.zeros(len(known)))
 
-    rate: Tensor  # (lanes,) of doublets
-    axes: Tensor  # (genes, axes)
-    center: Tensor  # (dimensions,)
-    scale: Tensor  # (dimensions,)
+    rate: Tensor  # (lanes,) of doublets; NaN where cells are taken for singlets
     lane_depth: Tensor  # (lanes,) mean log library size
-    depth: Tensor  # () median library size
-    cells: Tensor  # (cells, dimensions) the reference
-    sums: Tensor  # (sums, dimensions)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.vae.eval()
         return self
 
-    def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        for name in NEVER_LEARN:  # their sizes are the data's
-            setattr(self, name, torch.empty_like(state[prefix + name], device=self.rate.device))
-        super()._load_from_state_dict(state, prefix, *rest)
-
-    # ------------------------------------------------------------------ where cells are
+    # ------------------------------------------------------------------ what the classifier reads
     def observe(self, data: Columns) -> None:
-        """Take axes, depths and scales from the data, and place the reference."""
-        rng, lane = np.random.default_rng([self.seed, 0]), data["batch"]
-        size = data["x"].size[:, 0]
-        self.depth, log_size = size.median(), size.log()
-        self.lane_depth = torch.stack([log_size[lane == b].mean() for b in range(len(self.rate))]).nan_to_num(float(log_size.mean()))
-        rows = at_most(np.arange(len(data)), REFERENCE, rng)
-        x = self.normalised(data.take(rows))
-        svd = TruncatedSVD(min(AXES, x.n_vars - 1, len(x) - 1), random_state=self.seed).fit(x.scipy())
-        self.axes = torch.from_numpy(svd.components_.T.astype(np.float32))
-        self.center, self.scale = torch.zeros(1), torch.ones(1)
-        u = self.positions(data, rows)
-        parts = u.split([self.axes.shape[1], u.shape[1] - self.axes.shape[1] - 1, 1], 1)
-        spread = [
-            (part.var(0).sum().sqrt().clamp_min(1e-6) / weight).expand(part.shape[1]) for part, weight in zip(parts, WEIGHTS, strict=True)
-        ]
-        self.center, self.scale = u.mean(0), torch.cat(spread)
-        self.cells = self.positions(data, rows)
-        others = partners(lane.numpy(), self.ratio, rng)[rows]
-        self.sums = torch.cat([self.positions(data, rows, other) for other in others.T])
+        """Take the lanes' depths from the data, and the reference of neighbours."""
+        log_size, lane = data["x"].size[:, 0].log(), data["batch"]
+        means = torch.stack([log_size[lane == b].mean() for b in range(len(self.rate))])
+        self.lane_depth.copy_(means.nan_to_num(float(log_size.mean())))
+        if self.neighbours is not None:
+            with torch.no_grad():
+                self.neighbours.observe(data, self, self.ratio, self.seed)
 
-    def normalised(self, cells: Any) -> Counts:
-        """log(1 + counts per 10,000)."""
-        return cells.x.scaled(1e4 / cells.x.size).map(torch.log1p)
+    def latent(self, cells: Any) -> Float[Tensor, "cells latents"]:
+        """E[z | x]."""
+        return self.vae.inference(cells).z.mean
 
-    @torch.no_grad()
-    def positions(self, data: Columns, rows: np.ndarray, others: np.ndarray | None = None) -> Float[Tensor, "rows dimensions"]:
-        """u of cells, or of their sums with others."""
-        out = []
-        for part in np.array_split(np.arange(len(rows)), -(-len(rows) // AT_ONCE)):
-            cells: Any = data.take(rows[part])
-            if others is not None:
-                cells.x = cells.x + data.take(others[part]).x  # type: ignore[attr-defined]
-            out.append(self.position(cells.to(self.rate.device)))
-        return torch.cat(out) if out else self.cells[:0]
+    def depth(self, cells: Any) -> Float[Tensor, "cells 1"]:
+        """Log library size about the lane's mean."""  # far from 0 batch norm's running mean would lag, and training stop too early
+        return cells.x.size.log() - self.lane_depth[cells.batch][:, None]
 
-    def position(self, cells: Any) -> Float[Tensor, "cells dimensions"]:
-        """u of a minibatch."""
-        alike = type(cells)(**{**cells.__dict__, "x": cells.x.scaled(self.depth / cells.x.size)})
-        depth = cells.x.size.log() - self.lane_depth[cells.batch][:, None]
-        return (torch.cat([self.normalised(cells) @ self.axes, self.vae.inference(alike).z.mean, depth], 1) - self.center) / self.scale
+    def inputs(self, cells: Any) -> Float[Tensor, "cells inputs"]:
+        """u of a minibatch of cells, or sums."""
+        if self.neighbours is not None:
+            return self.neighbours(cells, self)
+        return torch.cat([self.latent(cells), self.depth(cells)], 1)
 
     @torch.no_grad()
     def evidence(self, data: Columns, sums: bool) -> Columns:
-        """What the classifier reads, of every cell, and if asked of its sums with random others (not those in the reference)."""
+        """u of every cell, and if asked of its sums with random others (not those in the reference)."""
         rows, lane = np.arange(len(data)), data["batch"].numpy()
         others = partners(lane, self.ratio if sums else 0, np.random.default_rng([self.seed, 1]))
-        near = lambda u: torch.cat([odds_nearby(part, self.cells, self.sums) for part in u.split(AT_ONCE)])  # noqa: E731
-        table = [near(self.positions(data, rows, other)) for other in (None, *others.T)]
-        return Columns(Evidence, {"odds": torch.stack(table, 1).cpu(), "batch": data["batch"]}, len(data))
+        table = [torch.cat([self.inputs(c.to(self.rate.device)) for c in added(data, rows, other)]) for other in (None, *others.T)]
+        return Columns(Evidence, {"inputs": torch.stack(table, 1).cpu(), "batch": data["batch"]}, len(data))
 
     # ------------------------------------------------------------------ what it says
     def score(self, cells: Evidence) -> Float[Tensor, "cells sums_1"]:
         """h: the classifier's log-odds of a doublet."""
-        logits = self.classifier(cells.odds)
+        logits = self.classifier(cells.inputs)
         return logits[..., 0] - logits[..., 1]
 
     def log_odds(self, cells: Evidence) -> Float[Tensor, "cells sums_1"]:
-        """Of being a doublet, at the lane's rate."""
-        return self.score(cells) - math.log(self.ratio) + self.rate[cells.batch][:, None].logit()
+        """Of being a doublet, at the lane's rate; without one as in training."""
+        h, rate = self.score(cells), self.rate[cells.batch][:, None]
+        return torch.where(rate.isnan(), h, h - math.log(self.ratio) + rate.logit())
 
     def forward(self, cells: Evidence) -> Loss:  # type: ignore[override]
-        h, rate = self.score(cells), self.rate[cells.batch][:, None]
+        h, rate = self.score(cells), self.rate[cells.batch][:, None].nan_to_num(0.0)
         sum_or_cell = -torch.logaddexp((1 - rate).log() - h, rate.log() - math.log(self.ratio))
         made = torch.ones_like(h)
         made[:, 0] = 0
@@ -160,8 +126,10 @@ class SOLO(Model):
     ----------
     scvi
         Arguments of the SCVI whose encoder it is.
+    classifier_reads
+        ``"neighbours"``: what is near a cell. ``"latent"``: z and the depth, as published.
     expected_doublet_rate
-        Share of doublets expected in each lane.
+        Share of doublets expected in each lane; None where its cells are taken for singlets.
     doublet_ratio
         Sums for each cell.
     n_hidden, n_layers, dropout_rate
@@ -184,7 +152,8 @@ class SOLO(Model):
     """
 
     scvi: dict[str, Any] | None = None
-    expected_doublet_rate: dict[str, float] | None = None
+    classifier_reads: Literal["neighbours", "latent"] = "neighbours"
+    expected_doublet_rate: dict[str, float | None] | None = None
     doublet_ratio: int = 2
     n_hidden: int = 128
     n_layers: int = 1
@@ -202,6 +171,8 @@ class SOLO(Model):
             self.setup_anndata()
         self._table: Columns | None = None
         super().__post_init__()
+        if self.classifier_reads == "latent":  # as published 128 cells and sums make a minibatch
+            self.training = replace(self.training, batch_size=max(1, 128 // (1 + self.doublet_ratio)))  # type: ignore[misc]
 
     def build(self, setup: Setup) -> SOLOModule:
         return SOLOModule(self, setup)
@@ -222,6 +193,7 @@ class SOLO(Model):
         doublet_ratio: int = 2,
         expected_doublet_rate: float | Mapping[str, float] | None = None,
         seed: int | None = None,
+        classifier_reads: Literal["neighbours", "latent"] = "neighbours",
         **hyperparameters: Any,
     ) -> Self:
         """A model that says which cells are doublets; ``train()`` it.
@@ -238,9 +210,12 @@ class SOLO(Model):
             Sums for each cell.
         expected_doublet_rate
             Share of doublets: one number, or lane -> number; by default 0.8 % for each 1,000 cells that the lane holds here. Give it
-            where lanes were overloaded (hashing) or cells were left out.
+            where lanes were overloaded (hashing) or cells were left out. With ``classifier_reads="latent"`` there is no default: cells
+            are taken for singlets, and the probability is that of a sum in training.
         seed
             Of the random pairs.
+        classifier_reads
+            ``"neighbours"``, or ``"latent"``: as published and in scvi-tools, which ``train(plan="scvi-tools")`` goes with.
         **hyperparameters
             ``n_hidden, n_layers, dropout_rate`` of the classifier.
 
@@ -267,11 +242,13 @@ class SOLO(Model):
             here = lane == setup.code("batch", restrict_to_batch)
             source, lane = source[here] if source.isbacked else source[here].copy(), lane[here]
         lane_cells = {lanes[b]: int((lane == b).sum()) for b in np.unique(lane)}
+        as_published = classifier_reads == "latent" and expected_doublet_rate is None
         model = cls(
             source,
             setup=setup,
             scvi={name: getattr(scvi_model, name) for name in SCVI.hyperparameters()},
-            expected_doublet_rate=rates(expected_doublet_rate, lane_cells),
+            classifier_reads=classifier_reads,
+            expected_doublet_rate=dict.fromkeys(lane_cells) if as_published else {**rates(expected_doublet_rate, lane_cells)},
             doublet_ratio=doublet_ratio,
             seed=settings.fresh_seed(seed),
             **hyperparameters,

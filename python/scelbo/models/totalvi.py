@@ -77,7 +77,7 @@ class TOTALVIModule(CountsVAE):
         self.on_simplex = model.latent_distribution == "ln"
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
         norms, deep = norms_of(model), model.deeply_inject_covariates
-        self.encode_covariates = model.encode_covariates
+        self.encode_covariates, self.hidden = model.encode_covariates, model.hide_proteins
         encoder: dict[str, Any] = {**norms["encoder"], **(seen if model.encode_covariates else {}), "deep": deep}
         encoder |= {"n_hidden": model.n_hidden, "n_layers": model.n_layers_encoder, "dropout": model.dropout_rate_encoder}
         self.z = GaussianEncoder(genes + proteins, model.n_latent, **encoder)
@@ -109,14 +109,18 @@ class TOTALVIModule(CountsVAE):
 
     # ------------------------------------------------------------------ q and p
     def seen_as(self, x: Counts) -> Counts:
-        return _relative(x) if self.log_variational else x
+        relative = x.scaled(1 / (1 + x.size / x.n_vars))
+        return relative.map(torch.log1p) if self.log_variational else relative
 
     def noise(self, n: int) -> dict[str, Normal]:
         return {"noise": self.proteins.noise(n)}
 
     def inference(self, cells: ProteinCells) -> Latents:
-        y = torch.log1p(cells.protein / (1 + cells.protein.mean(-1, keepdim=True))) if self.log_variational else cells.protein
-        read, t = Beside(self.seen(cells), y), cells.numbers if self.encode_covariates else None
+        y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True))
+        if self.training and self.hidden and self.proteins.some_missing:  # but explained all the same
+            y = y * (torch.rand_like(y[:, :1]) >= self.hidden)
+        read = Beside(self.seen(cells), torch.log1p(y) if self.log_variational else y)
+        t = cells.numbers if self.encode_covariates else None
         if self.size_given:
             log_l: Normal | Known = Known(cells.size.log())  # type: ignore[union-attr]
         else:
@@ -164,11 +168,6 @@ class TOTALVIModule(CountsVAE):
         return super().log_ratio(q, z, cells) + self.proteins.log_ratio(self.embed(z.z), z.noise, cells)
 
 
-def _relative(x: Counts) -> Counts:
-    """log(1 + x / (1 + the cell's mean))."""
-    return x.scaled(1 / (1 + x.size / x.n_vars)).map(torch.log1p)
-
-
 class TOTALVI(Model):
     """Joint latent space of RNA and surface proteins: denoised and imputed proteins free of background, differential tests of both.
 
@@ -197,12 +196,15 @@ class TOTALVI(Model):
         Take proteins without counts in a batch for measured: absent from all its cells.
     protein_efficiency
         Whether each batch may stain each protein more or less than others do.
+    hide_proteins
+        Share of the cells whose proteins the encoder does not see in a step of training, where they are missing in some batch: so it
+        learns to place cells by their RNA alone (0: scvi-tools' way).
     adversarial_classifier
         Whether an adversary guesses batches from z; None: where proteins are missing in some batch.
     use_observed_lib_size
         Whether the library size is the cell's total RNA count (else a latent variable with a prior for each batch).
     log_variational
-        Whether the encoder reads log(1 + x / (1 + mean of the cell)), of genes and of proteins.
+        Whether the encoder reads log(1 + r) of r = x / (1 + mean of the cell), for genes and for proteins (else r).
     encode_covariates
         Whether the encoder sees the covariates.
     deeply_inject_covariates
@@ -236,6 +238,7 @@ class TOTALVI(Model):
     empirical_protein_background_prior: bool | None = None
     override_missing_proteins: bool = False
     protein_efficiency: bool = False
+    hide_proteins: float = 0.5
     adversarial_classifier: bool | None = None
     use_observed_lib_size: bool = True
     log_variational: bool = True

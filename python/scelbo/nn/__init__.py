@@ -4,6 +4,7 @@ from scelbo.nn.adversary import Adversary
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.dispersion import for_cells, per_feature
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
+from scelbo.nn.grouped import GroupedMLP, GroupedNorm, HeadedEncoder
 from scelbo.nn.library import LibraryPrior
 from scelbo.nn.mlp import (
     MLP,
@@ -18,12 +19,11 @@ from scelbo.nn.mlp import (
     Where,
     norms_of,
 )
-from scelbo.nn.neighbours import SCALES, odds_nearby
+from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.proteins import ProteinDecoder
 
 __all__ = [
     "MLP",
-    "SCALES",
     "Activation",
     "Adversary",
     "BatchNorm",
@@ -33,8 +33,12 @@ __all__ = [
     "Fraction",
     "GaussianEncoder",
     "GaussianMLP",
+    "GroupedMLP",
+    "GroupedNorm",
+    "HeadedEncoder",
     "Known",
     "LibraryPrior",
+    "Neighbours",
     "NormalisedLinear",
     "PerCategory",
     "PointEncoder",

@@ -200,7 +200,7 @@ class GaussianMLP(nn.Module):
         self.mean, self.var = nn.Linear(n_hidden, n_latent), nn.Linear(n_hidden, n_latent)
         self.positive, self.floor = torch.exp if var_activation == "exp" else F.softplus, floor
 
-    def forward(self, x: Input, cells: Batch, t: Tensor | None = None) -> Normal:
+    def forward(self, x: Input, cells: Batch | None = None, t: Tensor | None = None) -> Normal:
         h = self.body(x, cells, t)
         return Normal(self.mean(h), (self.positive(self.var(h)) + self.floor).sqrt(), validate_args=False)
 

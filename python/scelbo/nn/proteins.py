@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -12,6 +13,9 @@ from torch.distributions import Normal
 from scelbo.data import Batch
 from scelbo.nn.conditional import ConditionalLinear
 from scelbo.nn.mlp import MLP
+
+TINY = 1e-8
+"""Keeps a standard deviation above zero."""
 
 
 class Decoded(NamedTuple):
@@ -43,10 +47,10 @@ class ProteinDecoder(nn.Module):
         body = lambda: MLP(n_latent, n_hidden, n_layers, **seen, **mlp)  # noqa: E731
         out = lambda: ConditionalLinear(n_hidden + n_latent, n_proteins, **seen)  # noqa: E731
         self.back_body, self.fore_body, self.mixing_body = body(), body(), body()
-        self.back_mean, self.back_log_sd, self.fore, self.mixing = out(), out(), out(), out()
+        self.back_mean, self.back_sd, self.fore, self.mixing = out(), out(), out(), out()
 
     def forward(self, z: Float[Tensor, "*s cells n_latent"], cells: Batch, t: Tensor | None) -> Decoded:
         back, fore, mixing = (torch.cat([body(z, cells, t), z], -1) for body in (self.back_body, self.fore_body, self.mixing_body))
-        log_back = Normal(self.back_mean(back, cells, t), self.back_log_sd(back, cells, t).exp(), validate_args=False)
+        log_back = Normal(self.back_mean(back, cells, t), F.softplus(self.back_sd(back, cells, t)) + TINY, validate_args=False)
         log_alpha = torch.log1p(self.fore(fore, cells, t).relu())
         return Decoded(log_back, log_alpha, self.mixing(mixing, cells, t), mixing)

@@ -38,7 +38,11 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
     max_epochs = options.epochs(data.n_obs)
     seed = settings.fresh_seed(options.seed)
     with settings.private_seed(seed) as rng:
-        train, validation, test = split(data.n_obs, options.train_size, options.validation_size, options.shuffle_set_split, rng)
+        streams = [
+            [rows[part] for part in split(len(rows), options.train_size, options.validation_size, options.shuffle_set_split, rng)]
+            for rows in model.streams()
+        ]
+        train, validation, test = (np.concatenate(parts) for parts in zip(*streams, strict=True))
         every = _validate_every(options, plan_options, max_epochs, len(validation))
         good = LastGoodState()
         best = KeepBest(options.early_stopping_monitor, _writer(model, options)) if options.early_stopping or options.checkpoint else None
@@ -59,7 +63,9 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             try:
                 trainer.fit(
                     plan,
-                    Loader(data, train, options.batch_size, np.random.default_rng([seed, plan.start]), model.beside(train)),
+                    Loader(
+                        data, [s[0] for s in streams], options.batch_size, np.random.default_rng([seed, plan.start]), model.beside(train)
+                    ),
                     Loader(data, validation, options.batch_size) if every else None,
                 )
             except NonFinite as error:

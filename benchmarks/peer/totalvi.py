@@ -1,0 +1,194 @@
+"""totalVI in scvi-tools and in scelbo.
+
+scvi-tools 1.4.2 has two terms beside the published ELBO: log-normal priors of its efficiencies, counted with every cell, and a
+thousandth of the log probability that every protein is there. The published terms are compared, with the gradients of their sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from anndata import AnnData
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from peer import blocks, twins
+from peer.blocks import Pair
+from peer.twins import Case, Noise, Numbers
+from scelbo import TOTALVI
+
+PROTEIN = {"protein_expression_obsm_key": "protein"}
+BATCH = {**PROTEIN, "batch_key": "batch"}
+MORE = {**BATCH, "categorical_covariate_keys": ["donor", "site"], "continuous_covariate_keys": ["percent_mito", "score"]}
+OTHERS: list[Case] = [
+    (PROTEIN, {}),
+    ({**BATCH, "size_factor_key": "size_factor"}, {}),
+    ({**BATCH, "panel_key": "site"}, {}),
+    (BATCH, {"n_layers_encoder": 1, "n_layers_decoder": 2, "n_hidden": 16, "n_latent": 4}),
+    (BATCH, {"override_missing_proteins": True}),
+    (BATCH, {"log_variational": False}),
+    (MORE, {"encode_covariates": False}),
+    *((BATCH, {"use_batch_norm": b, "use_layer_norm": n}) for b, n in product(("encoder", "decoder", "none", "both"), ("none", "both"))),
+]
+
+
+def cases() -> Iterator[Case]:
+    """Likelihoods x dispersions x latent library sizes x covariates, and what is varied alone."""
+    for likelihood, genes, proteins, (keys, hyper) in product(
+        ("nb", "zinb"),
+        ("gene", "gene-batch"),
+        ("protein", "protein-batch"),
+        ((BATCH, {}), (MORE, {}), (BATCH, {"use_observed_lib_size": False})),
+    ):
+        yield keys, {**hyper, "gene_likelihood": likelihood, "gene_dispersion": genes, "protein_dispersion": proteins}
+    for keys in (BATCH, MORE):
+        yield keys, {"latent_distribution": "ln"}
+    yield from OTHERS
+
+
+def cells() -> AnnData:
+    """Cells with twelve proteins, two of which one batch lacks."""
+    adata, rng = twins.cells(), np.random.default_rng(1)
+    y = rng.poisson(rng.gamma(1, 20, (adata.n_obs, 12))).astype(np.float32)
+    y[(adata.obs["batch"] == "batch1").to_numpy(), :2] = 0
+    adata.obsm["protein"] = pd.DataFrame(y, adata.obs_names, [f"protein{p}" for p in range(12)])
+    return adata
+
+
+def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
+    """Every learnt number of a TOTALVI module."""
+    read = theirs.encoder
+    yield from _encoder("z", ours.z, read.encoder, read.z_mean_encoder, read.z_var_encoder)
+    if ours.l is not None:
+        yield from _encoder("l", ours.l, read.l_gene_encoder, read.l_gene_mean_encoder, read.l_gene_var_encoder)
+        yield Pair("l prior", ours.l_prior.table, torch.cat([theirs.library_log_means, theirs.library_log_vars]).T)
+    yield from blocks.mlp("decoder", ours.decoder, theirs.decoder.px_decoder)
+    yield from blocks.linear("rho", ours.rho, _layer(theirs.decoder.px_scale_decoder))
+    if ours.pi is not None:
+        yield from blocks.linear("pi", ours.pi, _layer(theirs.decoder.px_dropout_decoder_gene))
+    yield from proteins(ours.proteins, theirs)
+    if isinstance(ours.log_theta, nn.ParameterDict):
+        yield Pair("log_theta", ours.log_theta["all"], theirs.px_r)
+    else:
+        yield from blocks.table("log_theta", ours.log_theta, theirs.px_r, transposed=True)
+
+
+def proteins(ours: Any, theirs: Any) -> Iterator[Pair]:
+    """Decoder, dispersion and background of the proteins."""
+    d, p = ours.decoder, theirs.decoder
+    for name, own, other in (
+        ("back_body", d.back_body, p.py_back_decoder), ("fore_body", d.fore_body, p.py_fore_decoder),
+        ("mixing_body", d.mixing_body, p.sigmoid_decoder),
+    ):  # fmt: skip
+        yield from blocks.mlp(name, own, other)
+    for name, own, other in (
+        ("back_mean", d.back_mean, p.py_back_mean_log_alpha), ("back_sd", d.back_sd, p.py_back_mean_log_beta),
+        ("fore", d.fore, p.py_fore_scale_decoder), ("mixing", d.mixing, p.py_background_decoder),
+    ):  # fmt: skip
+        yield from blocks.linear(name, own, _layer(other))
+    if isinstance(ours.log_phi, nn.ParameterDict):
+        yield Pair("log_phi", ours.log_phi["all"], theirs.py_r)
+    else:
+        yield from blocks.table("log_phi", ours.log_phi, theirs.py_r, transposed=True)
+    yield from blocks.table("background mean", ours.back_mean, theirs.background_pro_alpha, transposed=True)
+    yield from blocks.table("background log sd", ours.back_log_sd, theirs.background_pro_log_beta, transposed=True)
+
+
+def _encoder(name: str, ours: Any, body: Any, mean: Any, var: Any) -> Iterator[Pair]:
+    yield from blocks.mlp(f"{name}.body", ours.body, body)
+    yield from blocks.same(f"{name}.mean", ours.mean, mean)
+    yield from blocks.same(f"{name}.var", ours.var, var)
+
+
+def _layer(block: Any) -> nn.Linear:
+    return block.fc_layers[0][0]
+
+
+def start(theirs: Any, adata: AnnData) -> None:
+    """Libraries of a sensible size, and a background's prior that differs by protein."""
+    twins.start(theirs, adata)
+    module = theirs.module
+    for part in (module.background_pro_alpha, module.background_pro_log_beta):
+        part.add_(torch.randn_like(part) * 0.3)
+    if not module.use_observed_lib_size:
+        module.encoder.l_gene_mean_encoder.bias.fill_(np.log(adata.X.sum(1).mean()))
+        module.encoder.l_gene_mean_encoder.weight.mul_(0.2)
+        module.encoder.l_gene_var_encoder.bias.fill_(-2)
+
+
+def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
+    q = module.inference(cells)
+    z = noise.latents(q)
+    p = module.generative(z, cells)
+    loss, y = module.loss(cells, q, z, p), p.protein
+    out = {
+        "z mean": q.z.mean,
+        "z variance": q.z.variance,
+        "rho": p.x.scale,
+        "mean": p.x.mean,
+        "theta": p.x.log_theta.exp().expand_as(p.x.mean),
+    }
+    if isinstance(q.log_l, Normal):
+        out |= {"l mean": q.log_l.mean, "l variance": q.log_l.variance, "KL l": loss.kl_fixed["log_l"]}
+    if hasattr(p.x, "zi_logits"):
+        out["dropout logits"] = p.x.zi_logits
+    return out | {
+        "background": y.background, "foreground": y.foreground, "mixing": y.mixing, "phi": y.log_phi.exp().expand_as(y.mixing),
+        "reconstruction": loss.nll["x"], "reconstruction, proteins": loss.nll["protein"], "KL z": loss.kl["z"],
+        "KL background": loss.kl["background"], "loss": loss.per_cell(kl_weight).mean(),
+    }  # fmt: skip
+
+
+def theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weight: float) -> Numbers:
+    inferred = module.inference(**module._get_inference_input(tensors))
+    qz, ql = inferred["qz"], inferred["ql"]
+    inferred["z"] = module.encoder.z_transformation(noise.draw("z", qz))
+    if ql is not None and not module.use_observed_lib_size:
+        inferred["library_gene"] = noise.draw("log_l", ql).exp()
+    generated = module.generative(**module._get_generative_input(tensors, inferred))
+    px, py = generated["px_"], generated["py_"]
+    still = Normal(torch.zeros_like(py["back_alpha"]), torch.ones_like(py["back_alpha"]))
+    py["rate_back"] = (py["back_alpha"] + py["back_beta"] * noise.draw("noise", still)).exp()
+    py["rate_fore"] = py["rate_back"] * py["fore_scale"]
+    back, mask = kl_divergence(Normal(py["back_alpha"], py["back_beta"]), inferred["back_mean_prior"]), None
+    if module.protein_batch_mask is not None:  # its own loss makes this mask in float32
+        mask = torch.tensor(np.stack([module.protein_batch_mask[str(int(b))] for b in tensors["batch"][:, 0]]))
+        back = back * mask
+    genes, antibodies = module.get_reconstruction_loss(tensors["X"], tensors["proteins"], px, py, mask, generated["per_batch_efficiency"])
+    kl_z, kl_back = kl_divergence(qz, Normal(0, 1)).sum(1), back.sum(1)
+    out = {"z mean": qz.loc, "z variance": qz.scale**2, "rho": px["scale"], "mean": px["rate"], "theta": px["r"].expand_as(px["rate"])}
+    total = genes + antibodies + kl_weight * (kl_z + kl_back)
+    if not module.use_observed_lib_size:
+        batch = tensors["batch"][:, 0].long()
+        prior = Normal(module.library_log_means[0, batch][:, None], module.library_log_vars[0, batch].sqrt()[:, None])
+        kl_l = kl_divergence(ql, prior).sum(1)
+        out |= {"l mean": ql.loc, "l variance": ql.scale**2, "KL l": kl_l}
+        total = total + kl_l
+    if module.gene_likelihood == "zinb":
+        out["dropout logits"] = px["dropout"]
+    return out | {
+        "background": py["rate_back"], "foreground": py["rate_fore"], "mixing": py["mixing"], "phi": py["r"].expand_as(py["mixing"]),
+        "reconstruction": genes, "reconstruction, proteins": antibodies, "KL z": kl_z, "KL background": kl_back, "loss": total.mean(),
+    }  # fmt: skip
+
+
+TWINS = twins.Twins(
+    name="totalVI",
+    ours=TOTALVI,
+    theirs=scvi.model.TOTALVI,
+    pairs=pairs,
+    ours_says=ours_says,
+    theirs_says=theirs_says,
+    cases=list(cases()),
+    richest=(MORE, {"gene_likelihood": "zinb", "gene_dispersion": "gene-batch", "protein_dispersion": "protein-batch"}),
+    start=start,
+    cells=cells,
+    only_ours={"empirical_protein_background_prior": False, "adversarial_classifier": False},
+    from_data=("l prior",),
+)

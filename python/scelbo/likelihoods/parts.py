@@ -1,0 +1,108 @@
+"""Cells of several data sets in one minibatch, each with a likelihood of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from scelbo.data import Counts
+from scelbo.likelihoods.counts import Likelihood
+from scelbo.likelihoods.sparse import Mean
+
+
+class Part(NamedTuple):
+    """Some rows of a minibatch.
+
+    Parameters
+    ----------
+    rows
+        Which.
+    measured
+        Which genes were measured in these cells.
+    of
+        The likelihood of some genes, whose proportions sum to one over those that were measured.
+    """
+
+    rows: Int[Tensor, " some"]
+    measured: Bool[Tensor, " genes"]
+    of: Callable[[Tensor | slice], Likelihood]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a count likelihood answers, put together from those of the parts: genes that were not measured are decoded only if asked for."""
+
+    parts: Sequence[Part]
+
+    def log_prob(self, x: Counts) -> Float[Tensor, "*s cells"]:
+        """Log probability of each cell's counts, summed over the genes that were measured in it."""
+        found = []
+        for part in self.parts:
+            here = x.take(part.rows)
+            if bool(part.measured.all()):
+                found.append(part.of(slice(None)).log_prob(here))
+                continue
+            found.append(part.of(part.measured.nonzero()[:, 0]).log_prob(here.only(part.measured)))
+        return self._together(found, -1)
+
+    @cached_property
+    def whole(self) -> list[Likelihood]:
+        """Each part's, of all genes."""
+        return [part.of(slice(None)) for part in self.parts]
+
+    @property
+    def rate(self) -> Mean:
+        """Log proportions as ``h``, with library sizes."""
+        log_l = torch.broadcast_tensors(*(p.rate.log_l[..., :1, :] for p in self.whole))[0].shape[:-2]
+        sizes = [p.rate.log_l.expand(*log_l, *p.rate.log_l.shape[-2:]) for p in self.whole]
+        return Mean(self._of(lambda p: p.scale.log()), self._together(sizes, -2))
+
+    @property
+    def scale(self) -> Float[Tensor, "*s cells genes"]:
+        """Expected proportions among the genes that were measured in the cell."""
+        return self._of(lambda p: p.scale)
+
+    def relative(self, genes: Int[Tensor, " some"], among: Int[Tensor, " others"]) -> Float[Tensor, "*s cells some"]:
+        """Expected proportions of some genes in units of what others have together; no further ones are decoded."""
+        h = [part.of(torch.cat([genes, among])).rate.h.split([len(genes), len(among)], -1) for part in self.parts]
+        return self._together([(some - others.logsumexp(-1, keepdim=True)).exp() for some, others in h], -2)
+
+    @property
+    def mean(self) -> Float[Tensor, "*s cells genes"]:
+        """Expected counts, also of genes that were not measured."""
+        return self._of(lambda p: p.mean)
+
+    @property
+    def variance(self) -> Float[Tensor, "*s cells genes"]:
+        """Variance of the counts."""
+        return self._of(lambda p: p.variance)  # type: ignore[attr-defined]
+
+    @property
+    def parameters(self) -> dict[str, Float[Tensor, "*s cells genes"]]:
+        """As of each part: where one has none, its inverse dispersion is infinite, its logit of a structural zero minus infinity."""
+        absent, names = {"dispersions": torch.inf, "dropout": -torch.inf}, dict.fromkeys(n for p in self.whole for n in p.parameters)
+        fill = lambda p, name: p.parameters.get(name, torch.tensor(absent.get(name, 0.0))).expand_as(p.rate.h)  # noqa: E731
+        return {name: self._of(partial(fill, name=name)) for name in names}
+
+    def denoised(self, size: float) -> Float[Tensor, "*s cells genes"]:
+        """Means at a library of this size, drawn without counting noise."""
+        return self._of(lambda p: p.denoised(size))
+
+    def sample(self) -> Float[Tensor, "*s cells genes"]:
+        """One draw of the counts from torch's current random state."""
+        return self._of(lambda p: p.sample())
+
+    def _of(self, ask: Callable[[Likelihood], Tensor]) -> Tensor:
+        return self._together([ask(p) for p in self.whole], -2)
+
+    def _together(self, values: Sequence[Tensor], axis: int) -> Tensor:
+        """The parts' rows, in the minibatch's order."""
+        if len(values) == 1:
+            return values[0]
+        return torch.cat(list(values), axis).index_select(axis, torch.cat([part.rows for part in self.parts]).argsort())
