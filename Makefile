@@ -39,11 +39,13 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/differential.py
 	@$(peer) benchmarks/mapping.py
 	@$(peer) benchmarks/atac.py
+	@$(peer) benchmarks/multiome.py
 	@$(peer) benchmarks/labels.py
 	@$(peer) benchmarks/doublets.py
 	@$(peer) benchmarks/markers.py
 	@$(peer) benchmarks/topics.py
 	@$(peer) benchmarks/zero_inflation.py
+	@$(peer) benchmarks/proteins.py
 	@$(peer) benchmarks/imputation.py
 
 clean: ## remove everything that the other targets made

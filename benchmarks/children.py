@@ -26,12 +26,12 @@ SIZES = {"genes": Size(20_000, 4_000, 0.085), "33k": Size(5_000, 33_000, 0.05), 
 
 
 def simulate(name: str, folder: str) -> None:
-    """Write the cells of this size into ``<folder>/<name>.h5ad``, once."""
-    from scelbo.data.simulate import counts
+    """Write the cells of this size (and 14 proteins) into ``<folder>/<name>.h5ad``, once."""
+    from scelbo.data.simulate import cite
 
     size, path = SIZES[name], Path(folder) / f"{name}.h5ad"
     if not path.exists():
-        counts(size.cells, size.features, stored=size.stored, seed=1).write_h5ad(path)
+        cite(size.cells, size.features, 14, stored=size.stored, seed=1).write_h5ad(path)
 
 
 def read(name: str, folder: str) -> Any:

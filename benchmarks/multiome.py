@@ -197,3 +197,38 @@ def foscttm(one: np.ndarray, other: np.ndarray) -> float:
     distance = ((one[:, None] - other[None]) ** 2).sum(-1)
     own = np.diag(distance)
     return float(((distance < own[:, None]).mean() + (distance < own[None]).mean()) / 2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--least", type=int, default=53, help="cells that a region is seen in")
+    parser.add_argument("--epochs", type=int, help="of both; by default each program's own")
+    parser.add_argument("--simulated", action="store_true", help="simulated cells of six types instead")
+    given = parser.parse_args()
+    if not given.simulated and not DATA.exists():
+        print(f"SKIPPED: {DATA.name} is not beside this repository, in ../shared/data")
+        return 0
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    cells = task(given.least, 0, given.simulated)
+    print(f"{cells.seen.n_obs:,} cells, {cells.seen.obs['measured'].value_counts().to_dict()}, {cells.seen.n_vars:,} features", flush=True)
+    near = {
+        f"{k} neighbours, {share:.0%} mean": scored(cells, by_neighbours(cells, k, share))
+        for k in (15, 50, 150)
+        for share in (0.1, 0.5, 0.9)
+    }
+    rows = {
+        "scelbo, defaults": scored(cells, by_scelbo(cells, given.epochs, 0, {}, {})),
+        'scelbo, plan="elbo"': scored(cells, by_scelbo(cells, given.epochs, 0, {}, {"plan": "elbo"})),
+        "scvi-tools": scored(cells, by_scvi_tools(cells, given.epochs, 0)),
+    }
+    best = {name: max(found[name] for found in near.values()) for name in next(iter(near.values()))}
+    table = pd.DataFrame(rows | {"best of all neighbours": best}).T
+    print(table.round(4).to_markdown())
+    behind = [name for name in best if table.loc["scelbo, defaults", name] < table.loc["scvi-tools", name] - 0.01]
+    print(f"FAILED: behind scvi-tools in {', '.join(behind)}" if behind else "passed")
+    return int(bool(behind))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

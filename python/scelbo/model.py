@@ -265,7 +265,8 @@ class Model:
         if self.freeze is not None:
             options = dataclasses.replace(options, weight_decay=0.0)  # a query's few new weights start from the reference's, not from 0
         if train_size == 1:
-            given.setdefault("early_stopping", False)  # a model's default gives way where no cells are left to look at
+            given.setdefault("early_stopping", False)  # a model's defaults give way where no cells are left to look at
+            options = dataclasses.replace(options, reduce_lr_on_plateau=False)
         from scelbo.train.fit import fit  # Lightning takes seconds to import, so only training does
 
         fit(self, dataclasses.replace(self.training, **given), options.with_(plan_kwargs or {}))

@@ -195,15 +195,19 @@ class CountsVAE(VAE):
         super().__init__()
         self.input_mean: Tensor
         self.register_buffer("input_mean", torch.zeros(n_vars))
-        for field, n in others.items():
-            self.register_buffer(f"input_mean_{field}", torch.zeros(n))
+        for other, n in others.items():
+            self.register_buffer(_mean_of(other), torch.zeros(n))
 
     def seen_as(self, x: Counts) -> Counts:
         """Counts as the encoders read them (0 stays 0)."""
         return x
 
-    def seen(self, cells: Any, of: str = "x") -> Counts:
-        """What the encoders read of a matrix."""
+    def seen(self, cells: Any) -> Counts:
+        """What the encoders read."""
+        return self.seen_of(cells, "x")
+
+    def seen_of(self, cells: Any, of: str) -> Counts:
+        """The same, of one of several matrices."""
         return self.seen_as(getattr(cells, of)).filled(getattr(self, _mean_of(of)))
 
     def observe(self, data: Columns) -> None:

@@ -10,13 +10,13 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from scelbo.data import Counts, Setup
+from scelbo.data import Columns, Counts, Setup
 from scelbo.likelihoods import Accessibility, Likelihood, Mean, of_counts
-from scelbo.nn import MLP, ConditionalLinear, PointEncoder, affine, for_cells, per_feature
+from scelbo.nn import MLP, ConditionalLinear, PerCategory, PointEncoder, affine, for_cells, per_feature
 
 
 class Genes(nn.Module):
@@ -105,6 +105,68 @@ class Regions(nn.Module):
         hidden = self.decoder(z, cells, cells.numbers)
         h = affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
         return Accessibility(h, depth[0] if depth.dim() > 2 else depth, self.factors[features])
+
+
+class Measured(nn.Module):
+    """Which modalities cells have, which sets of them there are, and in which batches they were measured.
+
+    Parameters
+    ----------
+    fields
+        Of the modalities.
+    n_batches
+        Number of batches.
+    """
+
+    def __init__(self, fields: list[str], n_batches: int):
+        super().__init__()
+        self.fields = fields
+        self.cells = PerCategory("batch", n_batches, len(fields), learns=False)  # how many have each modality
+        self.cells.table.data.zero_()
+        self.patterns: Tensor
+        self.register_buffer("patterns", torch.zeros(2 ** len(fields) - 1, dtype=torch.bool))
+
+    def forward(self, cells: Any) -> Bool[Tensor, "cells modalities"]:
+        """Which were measured in each cell."""
+        return self._above_zero([getattr(cells, field) for field in self.fields])
+
+    def _above_zero(self, values: list[Any]) -> Tensor:
+        return torch.stack([(v.sum(1) if isinstance(v, Tensor) else v.size[:, 0]) > 0 for v in values], 1)
+
+    def take(self, data: Columns) -> Bool[Tensor, "cells modalities"]:
+        """Note what the data have."""
+        has = self._above_zero([data[field] for field in self.fields])
+        self.patterns[pattern(has)] = True
+        for b in data["batch"].unique():
+            self.cells.set_row(int(b), has[data["batch"] == b].sum(0).float())
+        return has
+
+    def stand_in(self, of: str, cells: Any) -> Any:
+        """The cells, those of a batch in which no cell has a modality as if they were of the batch in which most cells have it.
+
+        Nothing is known of what such a batch does to it.
+        """
+        known = self.cells.rows()[:, self.fields.index(of)]
+        return cells.replace({"batch": torch.where(known[cells.batch] > 0, cells.batch, known.argmax())})
+
+
+def pattern(has: Bool[Tensor, "cells modalities"]) -> Int[Tensor, " cells"]:
+    """The number of each cell's set of modalities, from 0."""
+    return (has * 2 ** torch.arange(has.shape[1], device=has.device)).sum(1) - 1
+
+
+def side_by_side(each: list[Normal], has: Bool[Tensor, "cells modalities"]) -> Normal:
+    """What each modality says of z, (cells, modalities, n_latent): N(0, I), which says nothing, where a cell lacks it."""
+    mean, sd = torch.stack([q.mean for q in each], 1), torch.stack([q.stddev for q in each], 1)
+    there = has[..., None]
+    return Normal(torch.where(there, mean, 0), torch.where(there, sd, 1), validate_args=False)
+
+
+def alone(own: Normal, i: int) -> Normal:
+    """What one of them says; not a number where it says nothing."""
+    mean, sd = own.mean[:, i], own.stddev[:, i]
+    lacks = torch.where(((mean == 0) & (sd == 1)).all(-1, keepdim=True), torch.nan, 0.0)
+    return Normal(mean + lacks, sd + lacks, validate_args=False)
 
 
 class Joint(nn.Module):

@@ -46,7 +46,8 @@ def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata
         if save_anndata:
             if model.adata is None:
                 raise StorageError("This model holds no data to save.")
-            model.adata.write(beside / (DATA if isinstance(model.adata, AnnData) else DATA_OF_SEVERAL))
+            with mudata.set_options(pull_on_update=False):  # writing must not move columns between modalities
+                model.adata.write(beside / (DATA if isinstance(model.adata, AnnData) else DATA_OF_SEVERAL))
         beside.chmod(0o777 & ~_umask())
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) if folder.exists() else None
         if old is not None:
@@ -118,7 +119,8 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
     if adata is None and (folder / DATA).exists():
         adata = read_h5ad(folder / DATA)
     elif adata is None and (folder / DATA_OF_SEVERAL).exists():
-        adata = mudata.read_h5mu(folder / DATA_OF_SEVERAL)
+        with mudata.set_options(pull_on_update=False):
+            adata = mudata.read_h5mu(folder / DATA_OF_SEVERAL)
     try:
         setup = Setup.from_dict(said["setup"])
         model = models[name](adata, setup=setup, **said["arguments"])

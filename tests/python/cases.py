@@ -11,11 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 import scelbo
-<<<<<<< HEAD
-from scelbo import AUTOZI, GIMVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
-=======
-from scelbo import AUTOZI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, AmortizedLDA, CellAssign, LinearSCVI
->>>>>>> multivi
+from scelbo import AUTOZI, GIMVI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
 
 
 @dataclass(frozen=True)
@@ -86,13 +82,14 @@ class OfSeveral(Case):
     def data(self, adata):
         n, genes = adata.n_obs, adata.n_vars * 5 // 8
         x, which = adata.X.toarray(), np.arange(n) % 5
-        has = [x[:, :genes].any(1), x[:, genes:].any(1)]
+        has = [(part > 0).sum(1) > 8 for part in (x[:, :genes], x[:, genes:])]  # what is left is enough
         x[np.ix_((which == 0) & has[1], np.arange(genes))] = 0
         x[np.ix_((which == 1) & has[0], np.arange(genes, adata.n_vars))] = 0
         out = AnnData(sparse.csr_matrix(x), obs=adata.obs, var=adata.var.copy())
         out.var["feature_types"] = ["Gene Expression"] * genes + ["Peaks"] * (adata.n_vars - genes)
-        proteins = np.random.default_rng(0).poisson(3, (n, 4)).astype(np.float32) * (which != 2)[:, None]
-        out.obsm["protein"] = pd.DataFrame(proteins, adata.obs_names, list("pqrs"))
+        if "protein_expression" in adata.obsm:
+            out.obsm.update(adata.obsm)
+            out.obsm["protein_expression"] = adata.obsm["protein_expression"] * (which != 2)[:, None]
         return out
 
     def make(self, adata, **more):
@@ -116,8 +113,16 @@ DIFFERENTIAL = ("differential_expression", "differential_accessibility")
 
 
 def decoded(model, *args, **kwargs):
-    """What the model says of every feature, whatever it is called there."""
-    return next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
+    """What the model says of every feature, whatever it is called there; of several modalities side by side."""
+    answer = next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
+    return pd.concat(answer, axis=1) if isinstance(answer, tuple) else answer
+
+
+def arrays(answer):
+    """An answer as a list of arrays: it may be one, or hold one for each modality."""
+    if isinstance(answer, dict | tuple | list):
+        return [a for part in (answer.values() if isinstance(answer, dict) else answer) for a in arrays(part)]
+    return [answer.toarray() if sparse.issparse(answer) else np.asarray(answer)]
 
 
 def differential(model, *args, **kwargs):
@@ -131,11 +136,8 @@ COVARIATES = {
     "categorical_covariate_keys": ["donor"],
     "continuous_covariate_keys": ["percent_mito"],
 }
-<<<<<<< HEAD
 LABELLED = {"batch_key": "batch", "labels_key": "cell_type"}
-=======
-PROTEINS, PAIRED = {**COVARIATES, "protein_expression_obsm_key": "protein"}, {"adversarial_mixing": False}
->>>>>>> multivi
+PAIRED = {"adversarial_mixing": False}
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
 TOPICS: dict[str, Any] = {"keys": {}, "small": {"n_hidden": 16, "n_topics": 4}}
 PROTEINS = {"protein_expression_obsm_key": "protein_expression"}
@@ -166,17 +168,16 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
-<<<<<<< HEAD
-    OfTwo(GIMVI),
-    OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
-    OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
-=======
     OfSeveral(MULTIVI, {"adversarial_mixing": False}),
-    OfSeveral(MULTIVI, {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED, PROTEINS),
+    OfSeveral(
+        MULTIVI, {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED, {**COVARIATES, **PROTEINS}
+    ),
     OfSeveral(
         MULTIVI, {"modality_weights": "universal", "modality_penalty": "MMD", "latent_distribution": "ln", "mixing": "scvi-tools"} | PAIRED
     ),
->>>>>>> multivi
+    OfTwo(GIMVI),
+    OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
+    OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
     OfSCVI(SOLO),
     OfSCVI(SOLO, {"classifier_reads": "latent"}),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),

@@ -19,16 +19,10 @@ def quiet(monkeypatch):
 
 
 @pytest.fixture
-<<<<<<< HEAD
-def adata():
-    """120 cells x 40 genes, and 5 proteins, in 2 batches, 3 donors, 4 types."""
-    return cite(120, 40, 5, seed=1)
-=======
 def adata(request):
-    """120 cells x 40 genes in 2 batches, 3 donors, 4 types; as the case reads them, in tests of one."""
-    cells = counts(120, 40, seed=1)
+    """120 cells x 40 genes, and 5 proteins, in 2 batches, 3 donors, 4 types; as the case reads them, in tests of one."""
+    cells = cite(120, 40, 5, seed=1)
     return request.getfixturevalue("case").data(cells) if "case" in request.fixturenames else cells
->>>>>>> multivi
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from cases import CASES, COVARIATES
 from scipy import sparse
 
 from scelbo import SCVI, errors
-from scelbo.data.simulate import counts
+from scelbo.data.simulate import cite, counts
 
 
 def looked(adata, **keys):
@@ -161,7 +161,7 @@ def test_it_forecasts_what_training_takes():
 
 
 def test_memory_is_that_of_the_parts():
-    adata = counts(300, 100)
+    adata = cite(300, 100)
     memory = {width: SCVI.check(adata, model_kwargs={"n_hidden": width}).forecast.memory for width in (8, 80)}
     assert memory[8]["matrix"] == memory[80]["matrix"] == 8 * adata.X.nnz
     assert memory[80]["weights"] > 5 * memory[8]["weights"]

@@ -11,7 +11,7 @@ from cases import CASES, DECODED, DIFFERENTIAL, decoded, differential, having, p
 from scipy import sparse
 
 from scelbo import errors
-from scelbo.data.simulate import counts
+from scelbo.data.simulate import cite
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -182,7 +182,7 @@ def test_sparse_loss_and_gradient_equal_dense_ones(trained):
 def test_one_leftover_cell_never_crashes(case, train_size):
     """129 cells in minibatches of 128, whatever share of them trains."""
     n = 129 if train_size == 1.0 else 143  # 0.9 * 143 -> 129
-    model = case.make(counts(n, 40))
+    model = case.make(cite(n, 40, 5))
     model.train(max_epochs=1, train_size=train_size, batch_size=128)
     assert len(model.train_indices) - 129 in range(len(model.streams()))  # the share of each is rounded up
     assert np.isfinite(per_cell(model)).all()

@@ -122,8 +122,11 @@ def library_size_factors(self: Model, adata: AnnData | None = None, indices: Any
 
 @torch.inference_mode()
 def factors_by_modality(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> pd.DataFrame:
-    """What depth did to each cell: ``expression``, its RNA's library size (counts), and ``accessibility``, its factor l; NaN where a
-    modality was not measured.
+    """What depth did to each cell; not a number where a modality was not measured.
+
+    Returns
+    -------
+    Data frame: ``expression``, the RNA's library size (counts), and ``accessibility``, the cell's factor l.
     """
     self.require_trained()
     module: Any = self.module

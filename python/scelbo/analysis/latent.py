@@ -58,7 +58,7 @@ def latent_representation(
     (cells, n_latent), rows as asked for; with ``return_dist`` a pair of these.
     """
     self.require_trained()
-    one_of("modality", modality, ("joint", *self.module.encoded))  # type: ignore[arg-type,misc]
+    one_of("modality", modality, ("joint", *self.module.encoded))  # type: ignore[misc]
     if return_dist and not give_mean:
         raise ArgumentError("return_dist=True gives mean and variance, and give_mean=False one draw: ask for one of them.")
     out: list[tuple[torch.Tensor, ...]] = []

@@ -8,6 +8,7 @@ from scelbo.data.fields import (
     Field,
     LabelledCells,
     MarkerCells,
+    MultiCells,
     PlainCells,
     SizedCells,
     categories,
@@ -24,7 +25,8 @@ from scelbo.data.setup import Setup, Source
 from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 
 __all__ = [
-    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "PlainCells", "Setup",
+    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells",
+    "PlainCells", "Setup",
     "SizedCells", "Source", "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "join", "joined", "kind_of",
     "number", "numbers", "pbmc68k", "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split", "table",
 ]  # fmt: skip

@@ -189,3 +189,11 @@ class MarkerCells(Batch):
     extra: dict[str, Tensor] = categories("categorical_covariate_keys")
     numbers: Tensor | None = numbers("continuous_covariate_keys")
     size: Tensor | None = number("size_factor_key")
+
+
+class MultiCells(SizedCells):
+    """Cells with genes, regions and proteins, each of which a cell may lack."""
+
+    x: Counts = counts("rna_layer", types=("Gene Expression",), may_lack=True)
+    atac: Counts | None = counts("atac_layer", types=("Peaks",), may_lack=True)
+    protein: Tensor | None = table("protein_expression_obsm_key", names="protein_names_uns_key", mudata="protein_layer", may_lack=True)

@@ -94,7 +94,11 @@ class PlanOptions:
     def weights(self, kl_weight: float) -> dict[str, float]:
         """Penalty -> its weight beside a KL of this weight."""
         adversarial = 1 - kl_weight if self.scale_adversarial_loss == "auto" else self.scale_adversarial_loss
-        named = {"classification_loss": self.classification_ratio, "entropy": self.entropy_weight, "modalities": self.scale_modality_penalty}
+        named = {
+            "classification_loss": self.classification_ratio,
+            "entropy": self.entropy_weight,
+            "modalities": self.scale_modality_penalty,
+        }
         return {**named, "fooling": adversarial, "adversary": adversarial}
 
     def kl_weight(self, epoch: int, step: int, max_epochs: int) -> float:
