@@ -1,6 +1,6 @@
 #' Open chromatin, as a model sees it
 #'
-#' What a trained [peakvi()] model says of regions. (Of its other questions, such as [get_latent_representation()] or
+#' What a trained [peakvi()] or [multivi()] model says of regions. (Of its other questions, such as [get_latent_representation()] or
 #' [differential_abundance()], nothing differs from other models.)
 #'
 #' @inheritParams questions
@@ -38,9 +38,10 @@ get_normalized_accessibility.scelbo_model <- function(model, object = NULL, regi
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
   names <- chosen_or_drawn(about$cells, at, n_samples_overall)
+  known <- regions_of(model)
   regions <- dense_features(model, regions, if (is.null(threshold)) length(names) else 0, what = "regions",
-                            hint = " With a `threshold =` the matrix is sparse.")
-  some <- if (!identical(regions, model$features)) as.list(regions)
+                            hint = " With a `threshold =` the matrix is sparse.", known = known)
+  some <- if (!identical(regions, known)) as.list(regions)
   y <- ask(model, "get_normalized_accessibility", adata = about$adata, indices = at, region_list = some,
            transform_batch = as_groups(transform_batch), transform = counterfactual(model, transform),
            use_z_mean = use_z_mean, n_samples_overall = n_samples_overall, threshold = threshold,
@@ -50,6 +51,8 @@ get_normalized_accessibility.scelbo_model <- function(model, object = NULL, regi
 
 #' @rdname accessibility
 #' @details `get_library_size_factors()`: the factor \eqn{\ell}{l} of each cell, how much of what is open was seen in it.
+#'   (Of a [multivi()] model a data.frame: `expression`, the RNA's library size in counts, and `accessibility`; `NaN` where
+#'   a cell lacks the modality.)
 #' @export
 get_library_size_factors <- function(model, ...) UseMethod("get_library_size_factors")
 
@@ -59,6 +62,7 @@ get_library_size_factors.scelbo_model <- function(model, object = NULL, cells = 
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
   factors <- ask(model, "get_library_size_factors", adata = about$adata, indices = at, ...)
+  if (reticulate::py_has_attr(factors, "columns")) return(from_pandas(factors))
   setNames(as.vector(reticulate::py_to_r(factors)), chosen(about$cells, at))
 }
 
@@ -70,7 +74,14 @@ get_region_factors <- function(model, ...) UseMethod("get_region_factors")
 #' @rdname accessibility
 #' @export
 get_region_factors.scelbo_model <- function(model, ...) {
-  setNames(as.vector(reticulate::py_to_r(ask(model, "get_region_factors", ...))), model$features)
+  setNames(as.vector(reticulate::py_to_r(ask(model, "get_region_factors", ...))), regions_of(model))
+}
+
+# The regions of a model: all its features, those beside genes, or none.
+regions_of <- function(model) {
+  beside <- features_beside(model, "atac")
+  if (length(beside) || offers(model, "get_normalized_expression")) beside
+  else if (offers(model, "get_normalized_accessibility")) model$features
 }
 
 #' Differential accessibility by the model

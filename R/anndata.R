@@ -8,6 +8,8 @@
 #' @param assay Seurat: the assay, by default the object's own. Bioconductor: the same as `layer`.
 #' @param layer Where the counts are: a layer, slot or assay of that name.
 #' @param features Names of the features to keep, in their order; `NULL` keeps all.
+#' @param protein_assay,protein_layer Counts of proteins to bring along, see [totalvi()]: they become a data frame in
+#'   `obsm`, of that name. `NULL`: none.
 #' @return A Python AnnData, cells x genes, with all metadata and reductions. It is not converted further: use
 #'   [write_h5ad()] or Python's own methods.
 #' @section Errors: `scelbo_setup_error` where the assay, layer or a feature is not there, with the nearest match.
@@ -17,17 +19,21 @@
 #' write_h5ad(seurat_object, "cells.h5ad")
 #' }
 #' @export
-as_anndata <- function(object, assay = NULL, layer = "counts", features = NULL) {
+as_anndata <- function(object, assay = NULL, layer = "counts", features = NULL, protein_assay = NULL,
+                       protein_layer = "counts") {
   if (is_anndata(object)) return(python_anndata(object, features))
   cells <- read_cells(object, assay, layer)
-  send_cells(cells, features, names(cells$obs), obsm = cells$obsm, var = cells$var)
+  beside <- beside_of(list(protein_assay = protein_assay, protein_layer = protein_layer))
+  tables <- read_tables(object, list(beside = beside), cells)
+  send_cells(cells, features, names(cells$obs), obsm = cells$obsm, var = cells$var, tables = tables)
 }
 
 #' @rdname as_anndata
 #' @param path Where to write.
 #' @export
-write_h5ad <- function(object, path, assay = NULL, layer = "counts", features = NULL) {
-  adata <- as_anndata(object, assay, layer, features)
+write_h5ad <- function(object, path, assay = NULL, layer = "counts", features = NULL, protein_assay = NULL,
+                       protein_layer = "counts") {
+  adata <- as_anndata(object, assay, layer, features, protein_assay, protein_layer)
   with_python(adata$write_h5ad(path.expand(path)))
   invisible(path)
 }
@@ -48,7 +54,8 @@ python_anndata <- function(object, features = NULL, call = caller_env()) {
 }
 
 # What read_cells() read -> AnnData of the chosen features and columns.
-send_cells <- function(cells, features = NULL, columns = character(), obsm = list(), var = NULL, call = caller_env()) {
+send_cells <- function(cells, features = NULL, columns = character(), obsm = list(), var = NULL, tables = list(),
+                       call = caller_env()) {
   counts <- cells$counts
   if (!is.null(features)) {
     at <- match(check_names(features, rownames(counts), "feature", call), rownames(counts))
@@ -61,7 +68,8 @@ send_cells <- function(cells, features = NULL, columns = character(), obsm = lis
   with_python(py$anndata(
     py$counts(as.array(counts@i), as.array(counts@p), as.array(counts@x), ncol(counts), nrow(counts)),
     to_pandas(obs, colnames(counts)), to_pandas(var, rownames(counts)),
-    if (length(obsm)) setNames(lapply(obsm, unname), paste0("X_", names(obsm)))
+    if (length(obsm)) setNames(lapply(obsm, unname), paste0("X_", names(obsm))),
+    as_dict(lapply(tables, function(table) reticulate::tuple(unname(table), as.list(colnames(table)))))
   ), call = call)
 }
 

@@ -47,9 +47,28 @@ runSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_
   run_solo(object, list(batch = batch, ...), scvi, pairs, solo_epochs, name)
 }
 
+#' @rdname one_step
+#' @export
+runTOTALVI <- function(object, batch = NULL, protein_assay = "ADT", ..., name = "TOTALVI") {
+  run_model("totalvi", object, list(batch = batch, protein_assay = protein_assay, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+runMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "MULTIVI") {
+  run_model("multivi", object, list(batch = batch, peak_assay = peak_assay, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+runGIMVI <- function(object, reference, impute = NULL, ..., name = "GIMVI") {
+  write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
+}
+
 #' @rdname write_back
 #' @exportS3Method
-write_back.SingleCellExperiment <- function(model, object, name = model$class, features = NULL, ...) {
+write_back.SingleCellExperiment <- function(model, object, name = model$class, features = NULL, foreground = FALSE,
+                                            ...) {
   source <- own_or(model, object)
   if (offers(model, "get_latent_representation")) {
     z <- get_latent_representation(model, source)
@@ -60,10 +79,11 @@ write_back.SingleCellExperiment <- function(model, object, name = model$class, f
   object <- add_metadata(object, prefixed(name, cell_columns(model, source)))
   columns <- prefixed(name, feature_columns(model, rownames(object)))
   for (column in names(columns)) SummarizedExperiment::rowData(object)[[column]] <- columns[[column]]
-  if (!is.null(features)) {
-    values <- denoised(model, source, features)
+  tables <- feature_tables(model, source, features, foreground)
+  for (kind in names(tables)) {
+    values <- tables[[kind]]
     colnames(values) <- colnames(object)
-    SingleCellExperiment::altExp(object, paste0(tolower(name), "_normalized")) <-
+    SingleCellExperiment::altExp(object, paste0(tolower(name), "_", kind)) <-
       SummarizedExperiment::SummarizedExperiment(list(normalized = values))
   }
   S4Vectors::metadata(object)$scelbo[[name]] <- model

@@ -68,12 +68,13 @@ noting <- function(expr, found) {
         note("problems", cnd)
         tryInvokeRestart("scelbo_go_on")
       },
+      scelbo_data_error = function(cnd) note("problems", cnd),
       scelbo_warning = function(cnd) {
         note("concerns", cnd)
         tryInvokeRestart("muffleWarning")
       }
     ),
-    scelbo_setup_error = function(cnd) NULL
+    scelbo_setup_error = function(cnd) NULL, scelbo_data_error = function(cnd) NULL
   )
 }
 

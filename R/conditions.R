@@ -63,7 +63,7 @@ r_words <- c(
   "adata\\.var_names" = "the object",
   "model\\.train\\(\\)" = "train(model)",
   "plan_kwargs=\\{'(\\w+)': ([^}]*)\\}" = "plan_kwargs = list(\\1 = \\2)",
-  "(\\w+\\.)?setup_anndata\\(adata, labels_key=\\.\\.\\.\\)" = "`labels =`",
+  "(\\w+\\.)?setup_anndata\\(adata, (\\.\\.\\., )?labels_key=\\.\\.\\.\\)" = "`labels =`",
   "cell_type_markers" = "`markers`", "\\bunlabeled_category\\b" = "`unlabeled`",
   "Give a DataFrame of 0 and 1 with genes as rows and types as columns, or a dict: \\{.*?\\}" =
     "Give a matrix of 0 and 1, genes x types with their names, or a list: list(B = c(\"CD19\", \"MS4A1\"), ...)",
@@ -82,7 +82,7 @@ r_words <- c(
   "\\.predictive\\.genes\\.query\\('(\\w+)'\\)" = "subset(report$predictive, \\1)",
   "(\\w+_keys?: )?adata\\.obs\\['([^']*)'\\]" = "column '\\2'",
   "\\b(batch|labels|size_factor)_key\\b" = "`\\1`", "\\b(categorical|continuous)_covariate_keys\\b" = "`\\1`",
-  "adata\\.layers\\['([^']*)'\\]" = "layer '\\1'",
+  "adata\\.layers\\['([^']*)'\\]" = "layer '\\1'", "adata\\.obsm\\['([^']*)'\\]" = "'\\1'",
   "adata\\.X" = "the counts",
   "\\b(\\w+)=True\\b" = "\\1 = TRUE", "\\b(\\w+)=False\\b" = "\\1 = FALSE",
   "\\b(\\w+)='([^']*)'" = "\\1 = \"\\2\""

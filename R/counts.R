@@ -38,7 +38,7 @@ read_cells.Seurat <- function(object, assay = NULL, layer = "counts", call = cal
   counts <- if (inherits(from, "StdAssay")) layers_v5(from, layer, call) else slot_v3(from, layer, call)
   reductions <- lapply(object@reductions, SeuratObject::Embeddings)
   read_cells_of(counts,
-    obs = object[[]],
+    obs = object[[]][colnames(counts), , drop = FALSE], # an assay may have part of the cells
     variable = SeuratObject::VariableFeatures(object, assay = assay),
     obsm = reductions[vapply(reductions, nrow, 1L) == ncol(counts)]
   )
@@ -47,10 +47,13 @@ read_cells.Seurat <- function(object, assay = NULL, layer = "counts", call = cal
 # Assay of Seurat 3 and 4. Its slot is read directly: GetAssayData(layer = "counts") gives log values before
 # SeuratObject 5.
 slot_v3 <- function(from, layer, call) {
-  known <- intersect(c("counts", "data", "scale.data"), slotNames(from))
-  known <- known[vapply(known, function(name) length(slot(from, name)) > 0, NA)]
-  check_layer(layer, known, call)
+  check_layer(layer, slots_filled(from), call)
   slot(from, layer)
+}
+
+slots_filled <- function(from) {
+  known <- intersect(c("counts", "data", "scale.data"), slotNames(from))
+  known[vapply(known, function(name) length(slot(from, name)) > 0, NA)]
 }
 
 check_layer <- function(layer, known, call) {

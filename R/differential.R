@@ -115,7 +115,7 @@ find_values <- function(model, by, object, cells, what, call = caller_env(2)) {
   if (is.null(by)) return(NULL)
   values <- by
   if (is_column(by, cells)) {
-    metadata <- metadata_of(object %||% model$python$adata)
+    metadata <- metadata_of(object %||% model$python$adata, model$recipe$assay)
     check_names(by, names(metadata), "column in the metadata", call)
     values <- metadata[[by]]
   }
@@ -126,8 +126,9 @@ find_values <- function(model, by, object, cells, what, call = caller_env(2)) {
   unname(if (is.factor(values)) values else as_category(as.vector(values)))
 }
 
-metadata_of <- function(object) {
+metadata_of <- function(object, assay = NULL) {
   if (is_anndata(object)) return(from_pandas(python_anndata(object)$obs))
   if (inherits(object, "Seurat")) return(object[[]])
-  if (inherits(object, "SummarizedExperiment")) SummarizedExperiment::colData(object)
+  if (inherits(object, "SummarizedExperiment")) return(SummarizedExperiment::colData(object))
+  if (inherits(object, "MultiAssayExperiment")) read_cells(object, assay)$obs
 }

@@ -1,12 +1,15 @@
 #' Turn AnnData into a Seurat object or a SingleCellExperiment
 #'
-#' Counts, metadata of cells and features (with what is missing) and reductions; the inverse of [as_anndata()].
+#' Counts, metadata of cells and features (with what is missing), reductions, and what `obsm` holds as data frames of
+#' numbers, such as counts of proteins; the inverse of [as_anndata()].
 #'
 #' @param object A Python AnnData, or the path of an h5ad file.
 #' @param layer Where the counts are: a layer of that name where there is one, else `X`.
 #' @param assay What to call the assay of the Seurat object, such as `"peaks"`.
 #' @return A Seurat object (Seurat writes `-` for `_` in names of features), or a
-#'   SingleCellExperiment with the assay `counts`. Reductions lose the `X_` before their name.
+#'   SingleCellExperiment with the assay `counts`. Reductions lose the `X_` before their name. Data frames in `obsm` are
+#'   further assays (`altExps`) of their name, and so are peaks (`"peaks"`) where `var["feature_types"]` (or `"modality"`) tells
+#'   them from genes.
 #' @section Warnings: `scelbo_data_warning` where the values are not whole numbers, and so are no counts.
 #' @examples
 #' \dontrun{
@@ -20,7 +23,7 @@ NULL
 #' @export
 as_seurat <- function(object, layer = "counts", assay = "RNA") {
   rlang::check_installed("SeuratObject", reason = "to make a Seurat object.")
-  parts <- anndata_parts(object, layer)
+  parts <- with_peaks_apart(anndata_parts(object, layer))
   obs <- if (length(parts$obs)) parts$obs # SeuratObject 4 fails on metadata without columns
   seurat <- SeuratObject::CreateSeuratObject(parts$counts, assay = assay, meta.data = obs)
   if (length(parts$var)) {
@@ -33,6 +36,11 @@ as_seurat <- function(object, layer = "counts", assay = "RNA") {
     dimnames(values) <- list(colnames(seurat), paste0(key, seq_len(ncol(values))))
     seurat[[name]] <- SeuratObject::CreateDimReducObject(embeddings = values, key = key, assay = assay)
   }
+  for (name in names(parts$tables)) {
+    beside <- seurat_assay(list(counts = parts$tables[[name]]), FALSE)
+    SeuratObject::Key(beside) <- seurat_key(name)
+    seurat[[name]] <- beside
+  }
   seurat
 }
 
@@ -40,9 +48,10 @@ as_seurat <- function(object, layer = "counts", assay = "RNA") {
 #' @export
 as_sce <- function(object, layer = "counts") {
   rlang::check_installed("SingleCellExperiment", reason = "to make a SingleCellExperiment.")
-  parts <- anndata_parts(object, layer)
+  parts <- with_peaks_apart(anndata_parts(object, layer))
   SingleCellExperiment::SingleCellExperiment(
-    list(counts = parts$counts), colData = parts$obs, rowData = parts$var, reducedDims = parts$obsm
+    list(counts = parts$counts), colData = parts$obs, rowData = parts$var, reducedDims = parts$obsm,
+    altExps = lapply(parts$tables, function(counts) SummarizedExperiment::SummarizedExperiment(list(counts = counts)))
   )
 }
 
@@ -70,7 +79,23 @@ anndata_parts <- function(object, layer, call = caller_env()) {
                           i = "Counts come back from log values by backend()$data$counts_from_log(adata)."))
   }
   obsm <- reticulate::py_to_r(with_python(bridge()$reductions(adata)))
-  list(counts = counts, obs = from_pandas(adata$obs), var = from_pandas(adata$var), obsm = lapply(obsm, as.matrix))
+  beside <- with_python(bridge()$tables(adata))
+  tables <- sapply(names(beside), function(key) {
+    from_csr(beside[[key]][[0]], as.character(unlist(reticulate::py_to_r(beside[[key]][[1]]))), cells, call)
+  }, simplify = FALSE)
+  list(counts = counts, obs = from_pandas(adata$obs), var = from_pandas(adata$var), obsm = lapply(obsm, as.matrix),
+       tables = tables)
+}
+
+# Genes and peaks that stand side by side: the genes, and the peaks among the tables.
+with_peaks_apart <- function(parts) {
+  type <- parts$var$feature_types %||% parts$var$modality
+  is_peak <- !is.null(type) & as.character(type) == "Peaks"
+  if (!any(is_peak) || all(is_peak)) return(parts)
+  parts$tables$peaks <- parts$counts[is_peak, , drop = FALSE]
+  parts$counts <- parts$counts[!is_peak, , drop = FALSE]
+  parts$var <- droplevels(parts$var[!is_peak, , drop = FALSE])
+  parts
 }
 
 # Python's matrix of cells x features -> dgCMatrix of features x cells: by rows the one is by columns the other.

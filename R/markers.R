@@ -21,7 +21,9 @@
 #'     accessibility the log2 ratio of the mean probabilities of being open, `est_prob1` and `est_prob2`;
 #'   - `pct.1`, `pct.2`: share of cells with a count above zero;
 #'   - `p_val_adj`: the expected false discovery rate of the list from its top to this row, the running mean of `p_val`:
-#'     `p_val_adj < 0.05` holds 5 % false discoveries by the model's own account.
+#'     `p_val_adj < 0.05` holds 5 % false discoveries by the model's own account. Of a [totalvi()] model there are genes
+#'     and proteins (`modality`), with a running mean each; where a gene and a protein have one name, the row name of one
+#'     gets a number, and `gene` is the name.
 #'
 #'   After them the model's own: `proba_de`, `bayes_factor`, `lfc_median`, `lfc_std`, `scale1`, `scale2`, ... of
 #'   expression; `prob_da`, `is_da_fdr`, `bayes_factor`, `effect_size`, `emp_effect`, `est_prob1`, `est_prob2` of
@@ -103,7 +105,8 @@ find_markers <- function(kind, object, ident.1, ident.2, group.by, delta, only.p
     kind, object, delta, name, cells1 = groups %in% ident.1, cells2 = if (!is.null(ident.2)) groups %in% ident.2, ...
   )
   markers <- rank_markers(kind, markers, only.pos)
-  rownames(markers) <- markers$feature
+  rownames(markers) <- make.unique(as.character(markers$feature)) # a gene and its protein may have one name
+  markers$gene <- if (anyDuplicated(markers$feature)) markers$feature
   markers[setdiff(names(markers), "feature")]
 }
 
@@ -143,10 +146,16 @@ rank_markers <- function(kind, markers, only.pos) {
   seurat <- data.frame(
     p_val = p_val, avg_log2FC = kind$fold(markers),
     pct.1 = markers[[kind$pct[[1]]]], pct.2 = markers[[kind$pct[[2]]]],
-    p_val_adj = cumsum(p_val) / seq_along(p_val)
+    p_val_adj = running_mean(p_val, markers$modality)
   )
   all <- cbind(seurat, markers[setdiff(names(markers), c(kind$told, kind$pct))])
   if (only.pos) all[all$avg_log2FC > 0, , drop = FALSE] else all
+}
+
+# Of genes and of proteins apart: each have false discoveries of their own.
+running_mean <- function(x, modality) {
+  mean <- function(x) cumsum(x) / seq_along(x)
+  if (is.null(modality)) mean(x) else stats::ave(x, modality, FUN = mean)
 }
 
 rank_in_clusters <- function(kind, markers, cluster, only.pos) {

@@ -13,18 +13,21 @@
 new_model <- function(class, arguments, call = caller_env()) {
   data <- read_arguments(class, arguments, call)
   answer <- with_python(bridge(call)$create(class, data$adata, as_dict(data$keys), as_dict(data$fields)), call = call)
-  handle_of(heard(answer), class, data)
+  python <- heard(answer)
+  say_unmeasured(python, call)
+  handle_of(python, class, data)
 }
 
 # What the arguments name was read: `keys` are setup_anndata()'s, `fields` the Python class's.
 read_arguments <- function(class, arguments, call = caller_env()) {
   recipe <- arguments[c("assay", "layer", "features")]
   recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
+  recipe$beside <- beside_of(arguments)
   python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
   recipe$whole <- reticulate::py_to_r(bridge(call)$counts_all(python))
   fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
   data <- read_data(arguments$object, recipe, call)
-  data$keys <- c(python_keys(data$recipe$columns), layer = data$layer, allow_non_counts = arguments$allow_non_counts,
+  data$keys <- c(python_keys(data$recipe$columns), beside_keys(recipe$beside, data$layer), allow_non_counts = arguments$allow_non_counts,
                  unlabeled_category = unknown_label(arguments))
   data$fields <- fields
   data
@@ -37,6 +40,8 @@ handle_of <- function(python, class, data) {
   model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
   model$python <- python
   model$features <- as.character(unlist(reticulate::py_to_r(python$setup$var_names)))
+  model$recipe$beside <- beside_known(model$recipe$beside, python)
+  if (!is.null(model$recipe$beside$atac)) model$recipe$features <- model$features # an AnnData's regions are among its var
   model
 }
 
@@ -48,7 +53,7 @@ new_handle <- function(class, ...) {
 # R's words for what a model reads -> setup_anndata()'s. One column is a string, those that may be several are a list.
 python_keys <- function(columns) {
   words <- c(batch = "batch_key", labels = "labels_key", categorical = "categorical_covariate_keys",
-             continuous = "continuous_covariate_keys", size_factor = "size_factor_key")
+             continuous = "continuous_covariate_keys", size_factor = "size_factor_key", panel = "panel_key")
   columns <- columns[lengths(columns) > 0]
   many <- names(columns) %in% c("categorical", "continuous")
   columns[many] <- lapply(columns[many], as.list)
@@ -148,7 +153,9 @@ ask_class <- function(class, question, ..., call = caller_env()) {
 cells_asked <- function(model, object, call = caller_env()) {
   python_model(model, call)
   if (!is.null(call$.Generic)) check_offered(model, call$.Generic, call)
-  if (!is.null(object)) return(read_like(model$python, object, model$recipe, call)[c("adata", "cells")])
+  if (!is.null(object)) {
+    return(read_like(model$python, object, recipe_for(model, object, call), call)[c("adata", "cells")])
+  }
   if (!model$has_data) {
     abort_scelbo("setup", "This model came back from a file, without the cells that it was trained on.",
                  "Pass the object that holds them: `object =`.", call = call)
@@ -169,7 +176,9 @@ print_head <- function(about) {
   state <- if (about$trained) paste("trained for", about$epochs, "epochs") else "not trained yet: call train()"
   cli::cat_line("<scelbo model> ", about$class, ", ", state)
   absent <- if (about$absent) paste0(", ", about$absent, " of them not measured")
-  cli::cat_line("  ", about$cells, " cells x ", about$features, " features", absent)
+  words <- c(protein = " proteins", atac = " regions")
+  beside <- paste0(", ", about$beside, words[names(about$beside)], recycle0 = TRUE)
+  cli::cat_line("  ", about$cells, " cells x ", about$features, " features", absent, beside)
   for (name in names(about$columns)) cli::cat_line("  ", name, ": ", paste(about$columns[[name]], collapse = ", "))
 }
 
@@ -180,7 +189,7 @@ summary.scelbo_model <- function(object, ...) {
   history <- as.data.frame(object)
   structure(list(
     class = object$class, trained = about$trained, epochs = about$epochs, cells = length(object$cells),
-    features = length(object$features), absent = length(object$recipe$absent),
+    features = length(object$features), absent = length(object$recipe$absent), beside = unlist(about$beside),
     columns = columns[lengths(columns) > 0], parameters = about$parameters, arguments = about$arguments,
     changed = as.character(unlist(about$changed)), last = utils::tail(history, 1)
   ), class = "summary.scelbo_model")

@@ -1,9 +1,10 @@
 # Each is named after its Python class, in lower case.
 constructors <- c(
   scvi = "SCVI", peakvi = "PEAKVI", linearscvi = "LinearSCVI", scanvi = "SCANVI", autozi = "AUTOZI",
-  amortizedlda = "AmortizedLDA", cellassign = "CellAssign", solo = "SOLO"
+  amortizedlda = "AmortizedLDA", cellassign = "CellAssign", solo = "SOLO", totalvi = "TOTALVI",
+  multivi = "MULTIVI", gimvi = "GIMVI"
 )
-made_of_cells <- setdiff(names(constructors), "solo") # which is made of a trained model
+made_of_cells <- setdiff(names(constructors), c("solo", "gimvi")) # these are of a trained model, of two data sets
 
 #' Single-cell variational inference (scVI)
 #'

@@ -23,7 +23,8 @@ NULL
 
 #' @rdname predictive
 #' @details `posterior_predictive_sample()`: counts that the model would have produced, a `dgCMatrix` of features x
-#'   cells; for several samples a list of them.
+#'   cells; for several samples a list of them. (Of a [totalvi()] or [multivi()] model a list of such, `rna`,
+#'   `atac`, `protein`.)
 #' @export
 posterior_predictive_sample <- function(model, ...) UseMethod("posterior_predictive_sample")
 
@@ -36,14 +37,20 @@ posterior_predictive_sample.scelbo_model <- function(model, object = NULL, featu
   features <- dense_features(model, features %||% "all")
   drawn <- ask(model, "posterior_predictive_sample", adata = about$adata, indices = at, gene_list = as.list(features),
                transform_batch = as_groups(transform_batch), n_samples = n_samples, ...)
-  sparse <- function(sample) from_csr(sample, features, chosen(about$cells, at))
-  if (n_samples == 1) sparse(drawn) else lapply(seq_len(n_samples), function(i) sparse(drawn[[i - 1L]]))
+  of <- function(drawn, features) {
+    sparse <- function(sample) from_csr(sample, features, chosen(about$cells, at))
+    if (n_samples == 1) sparse(drawn) else lapply(seq_len(n_samples), function(i) sparse(drawn[[i - 1L]]))
+  }
+  if (!length(model$recipe$beside)) return(of(drawn, features))
+  known <- list(rna = features, atac = regions_of(model), protein = chosen_proteins(model, list(...)$protein_list))
+  sapply(intersect(names(known), names(drawn)), function(name) of(drawn[[name]], known[[name]]), simplify = FALSE)
 }
 
 #' @rdname predictive
 #' @details `get_likelihood_parameters()`: a list of those that the likelihood has, each a matrix of features x cells:
 #'   `mean` (counts), `dispersions` (the inverse dispersion \eqn{\theta}{theta}; of normal values the standard
-#'   deviation), `dropout` (logit of a structural zero).
+#'   deviation), `dropout` (logit of a structural zero); of proteins `protein_background` and `protein_foreground` (means),
+#'   `protein_mixing` (probability of background) and `protein_dispersions`.
 #' @param give_mean Average over the samples; `FALSE` keeps them: arrays, features x cells x samples.
 #' @export
 get_likelihood_parameters <- function(model, ...) UseMethod("get_likelihood_parameters")
@@ -59,8 +66,13 @@ get_likelihood_parameters.scelbo_model <- function(model, object = NULL, feature
   parameters <- ask(model, "get_likelihood_parameters", adata = about$adata, indices = at, n_samples = n_samples,
                     give_mean = give_mean, ...)
   columns <- as.array(match(features, model$features) - 1L)
-  matrix_of <- function(name) features_by_cells(parameters[[name]]$take(columns, axis = -1L), features, names)
-  sapply(intersect(c("mean", "dispersions", "dropout"), names(parameters)), matrix_of, simplify = FALSE)
+  matrix_of <- function(name) {
+    if (startsWith(name, "protein_")) return(features_by_cells(parameters[[name]], chosen_proteins(model, NULL), names))
+    features_by_cells(parameters[[name]]$take(columns, axis = -1L), features, names)
+  }
+  known <- c("mean", "dispersions", "dropout",
+             paste0("protein_", c("background", "foreground", "mixing", "dispersions")))
+  sapply(intersect(known, names(parameters)), matrix_of, simplify = FALSE)
 }
 
 #' @rdname predictive
@@ -84,6 +96,7 @@ get_feature_correlation_matrix.scelbo_model <- function(model, object = NULL, fe
     rna_size_factor = rna_size_factor, correlation_type = correlation_type, ...
   )
   values <- reticulate::py_to_r(table$to_numpy())
+  features <- names_of(table$index) # of some models proteins come after genes
   dimnames(values) <- list(features, features)
   values
 }

@@ -12,6 +12,8 @@
 #'   one (see [get_model()]).
 #' @param object The new cells: any object that the reference's constructor takes.
 #' @param assay,layer Where the new cells' counts are; `NULL`: where the reference's were. See [as_anndata()].
+#' @param protein_assay,protein_layer,peak_assay,peak_layer The same of proteins and of regions, where the reference reads
+#'   them (see [totalvi()], [multivi()]). New cells need not have any: then they are imputed.
 #' @param unfrozen Let everything learn.
 #' @param freeze_dropout No dropout while the query trains.
 #' @param freeze_expression `FALSE` lets the weights learn that read and write features.
@@ -23,7 +25,11 @@
 #' @return `load_query_data()`: a `scelbo_model` of the new cells. `MapQuerySCVI()`, `mapQuerySCVI()`: the new cells'
 #'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs; and
 #'   with labels, their probability and the mapping score in its metadata. `MapQueryPEAKVI()`, `mapQueryPEAKVI()`: the
-#'   same for [peakvi()]; the columns begin with `peakvi_`. `MapQuerySCANVI()`, `mapQuerySCANVI()`: labels and how far to
+#'   same for [peakvi()]; the columns begin with `peakvi_`. `MapQueryTOTALVI()`, `mapQueryTOTALVI()`: the
+#'   same for [totalvi()], with the new cells' proteins, imputed where they have RNA only.
+#'   `MapQueryMULTIVI()`, `mapQueryMULTIVI()`: the same for [multivi()], of cells with genes or regions or both, without a
+#'   score. `MapQuerySCANVI()`,
+#'   `mapQuerySCANVI()`: labels and how far to
 #'   trust them are the reference's classifier's, as [RunSCANVI()] writes them; the new cells need no column of labels.
 #' @seealso [get_mapping_score()], [transfer_labels()], [annotate_cells()].
 #' @section Errors: `scelbo_setup_error` where the new cells lack a column of the reference (with the nearest match),
@@ -53,12 +59,15 @@
 load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfrozen = FALSE, freeze_dropout = FALSE,
                             freeze_expression = TRUE, freeze_decoder_first_layer = TRUE,
                             freeze_batchnorm_encoder = TRUE, freeze_batchnorm_decoder = TRUE, freeze_classifier = TRUE,
-                            verbose = TRUE) {
+                            verbose = TRUE, protein_assay = NULL, protein_layer = NULL, peak_assay = NULL,
+                            peak_layer = NULL) {
   reference <- as_model(reference)
   recipe <- reference$recipe
   recipe$assay <- assay %||% recipe$assay
   recipe$layer <- layer %||% recipe$layer
   recipe$absent <- recipe$features # whichever: Python says where too many are
+  recipe$beside <- beside_in(recipe$beside, list(protein_assay = protein_assay, protein_layer = protein_layer,
+                                                 peak_assay = peak_assay, peak_layer = peak_layer))
   progress <- listen_to_progress(verbose)
   on.exit(progress$close(), add = TRUE)
   data <- read_like(python_model(reference), object, recipe)
@@ -69,7 +78,9 @@ load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfro
     freeze_batchnorm_decoder = freeze_batchnorm_decoder, freeze_classifier = freeze_classifier
   )
   progress$conclude()
-  recipe$absent <- as.character(unlist(reticulate::py_to_r(bridge()$about(python))$absent))
+  about <- reticulate::py_to_r(bridge()$about(python))
+  recipe$absent <- as.character(unlist(about$absent))
+  recipe$beside <- beside_in(recipe$beside, lacking = unlist(about$lacking))
   model <- new_handle(reference$class, recipe = recipe, cells = data$cells, features = reference$features,
                       variable = reference$variable, has_data = TRUE)
   model$python <- python
@@ -114,6 +125,30 @@ MapQueryPEAKVI <- function(object, reference, labels = NULL, score = TRUE, ..., 
 #' @export
 mapQueryPEAKVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "PEAKVI") {
   map_query("PEAKVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+MapQueryTOTALVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "totalvi") {
+  map_query("TOTALVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQueryTOTALVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "TOTALVI") {
+  map_query("TOTALVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+MapQueryMULTIVI <- function(object, reference, labels = NULL, ..., name = "multivi") {
+  map_query("MULTIVI", object, reference, labels, FALSE, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQueryMULTIVI <- function(object, reference, labels = NULL, ..., name = "MULTIVI") {
+  map_query("MULTIVI", object, reference, labels, FALSE, list(...), name)
 }
 
 #' @rdname load_query_data

@@ -18,7 +18,8 @@ NULL
 
 #' @rdname questions
 #' @details `get_latent_representation()`: a matrix, cells x `n_latent`: the mean of \eqn{q(z \mid x)}{q(z | x)}, or one
-#'   draw of it where `give_mean = FALSE`. (Of an [amortizedlda()] model cells x topics, each cell's shares of them.)
+#'   draw of it where `give_mean = FALSE`. (Of an [amortizedlda()] model cells x topics, each cell's shares of them. Of a
+#'   [multivi()] model `modality = "expression"`, `"accessibility"` or `"protein"` asks one of its encoders alone.)
 #' @param give_mean Mean (`TRUE`) or a random draw.
 #' @export
 get_latent_representation <- function(model, ...) UseMethod("get_latent_representation")
@@ -161,13 +162,14 @@ dense_limit <- 2^29 # bytes of a dense result that is made without being asked f
 # The features asked for, of a result with a row for each and `n` columns. (`n` is looked at once `features` are known.)
 # `what` is the argument that chose them, `hint` another way out.
 dense_features <- function(model, features, n = length(features), of = "cells", what = "features", hint = NULL,
-                           call = caller_env()) {
-  if (identical(features, "all")) return(model$features)
+                           known = model$features, call = caller_env()) {
+  if (identical(features, "all")) return(known)
   if (!is.null(features)) {
-    check_names(features, model$features, "feature in the model", call)
+    check_names(features, known, "feature in the model", call)
     return(features)
   }
-  features <- if (length(model$variable)) model$variable else model$features
+  variable <- intersect(model$variable, known)
+  features <- if (length(variable)) variable else known
   size <- 8 * length(features) * n
   if (size > dense_limit) {
     abort_scelbo("argument", paste0(length(features), " ", what, " x ", n, " ", of, " would be a dense matrix of ",

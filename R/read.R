@@ -1,15 +1,18 @@
 # From the user's object to what a model reads: an AnnData with the chosen features and only the columns asked for.
 
 # Arguments of every constructor that say what is read; all others are fields of the Python class.
-column_arguments <- c("batch", "labels", "categorical", "continuous", "size_factor")
-source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts", "unlabeled")
+column_arguments <- c("batch", "labels", "categorical", "continuous", "size_factor", "panel")
+source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts", "unlabeled", "protein_assay",
+                      "protein_layer", "peak_assay", "peak_layer", "regions")
 
 # `recipe` says where: assay, layer, features (those in `absent` need not be there; none and `whole`: all that there
-# are), columns (those in `optional` need not be there). The answer holds the AnnData and the recipe as it was resolved,
-# so that another object can be read likewise.
+# are), columns (those in `optional` need not be there), beside (see beside.R). The answer holds the AnnData and the
+# recipe as it was resolved, so that another object can be read likewise.
 read_data <- function(object, recipe, call = caller_env()) {
   if (is_anndata(object)) return(read_anndata(object, recipe, call))
-  cells <- read_cells(object, recipe$assay, recipe$layer, call)
+  if (length(recipe$beside)) recipe$assay <- recipe$assay %||% default_modality(object)
+  check_genes(object, recipe, call)
+  cells <- read_together(object, recipe, call)
   recipe$columns <- find_columns(columns_needed(recipe, names(cells$obs)), cells$obs, call)
   variable <- intersect(cells$variable, rownames(cells$counts))
   if (!isTRUE(recipe$whole)) {
@@ -17,8 +20,18 @@ read_data <- function(object, recipe, call = caller_env()) {
   }
   for (name in category_columns(recipe$columns)) cells$obs[[name]] <- as_category(cells$obs[[name]])
   features <- features_there(recipe, rownames(cells$counts))
+  tables <- read_tables(object, recipe, cells, call)
+  if (!is.null(recipe$beside$atac)) {
+    recipe <- choose_regions(recipe, cells)
+    there <- regions_there(recipe, rownames(cells$regions))
+    check_names(features, rownames(cells$counts), "feature", call)
+    check_names(there, rownames(cells$regions), "region", call)
+    cells <- side_by_side(cells, features, there)
+    features <- NULL
+  }
+  var <- if (!is.null(recipe$beside$atac)) cells$var
   list(
-    adata = send_cells(cells, features, unique(unlist(recipe$columns)), call = call),
+    adata = send_cells(cells, features, unique(unlist(recipe$columns)), var = var, tables = tables, call = call),
     recipe = recipe,
     cells = colnames(cells$counts),
     variable = intersect(variable, recipe$features)
@@ -27,7 +40,9 @@ read_data <- function(object, recipe, call = caller_env()) {
 
 read_anndata <- function(object, recipe, call) {
   adata <- python_anndata(object, call = call)
-  adata <- python_anndata(adata, features_there(recipe, names_of(adata$var_names)), call)
+  check_obsm(adata, recipe$beside$protein, call)
+  known <- names_of(adata$var_names)
+  adata <- python_anndata(adata, c(features_there(recipe, known), regions_there(recipe, known)), call)
   if (!isTRUE(recipe$whole)) recipe$features <- recipe$features %||% names_of(adata$var_names)
   obs <- from_pandas(adata$obs)
   recipe$columns <- find_columns(columns_needed(recipe, names(obs)), obs, call)
@@ -40,12 +55,27 @@ read_anndata <- function(object, recipe, call) {
 read_like <- function(python, object, recipe, call = caller_env()) {
   recipe$optional <- as.character(unlist(reticulate::py_to_r(bridge(call)$optional_columns(python))))
   data <- read_data(object, recipe, call)
-  data$adata <- with_python(bridge(call)$placed(python, data$adata, data$layer), call = call)
+  tables <- setNames(recipe$beside$protein["assay"], recipe$beside$protein$key)
+  data$adata <- with_python(bridge(call)$placed(python, data$adata, data$layer, as_dict(tables)), call = call)
   data
 }
 
 features_there <- function(recipe, known) {
   if (length(recipe$absent)) setdiff(recipe$features, setdiff(recipe$absent, known)) else recipe$features
+}
+
+# Regions: those that were chosen, else the variable ones, else all.
+choose_regions <- function(recipe, cells) {
+  known <- rownames(cells$regions)
+  variable <- intersect(cells$variable_regions, known)
+  recipe$beside$atac$features <- recipe$beside$atac$features %||% if (length(variable)) variable else known
+  recipe
+}
+
+# As with the features of a query, so with its regions.
+regions_there <- function(recipe, known) {
+  regions <- recipe$beside$atac$features
+  if (length(recipe$absent) || isFALSE(recipe$beside$atac$needed)) intersect(regions, known) else regions
 }
 
 columns_needed <- function(recipe, known) {
@@ -56,7 +86,7 @@ columns_needed <- function(recipe, known) {
 
 names_of <- function(index) as.character(reticulate::py_to_r(index$astype("str")$tolist()))
 
-category_columns <- function(columns) unique(unlist(columns[c("batch", "labels", "categorical")]))
+category_columns <- function(columns) unique(unlist(columns[c("batch", "labels", "categorical", "panel")]))
 
 # Numbers and logicals become factors, so that their categories read as in R ("1", not "1.0") and in R's order.
 as_category <- function(x) if (is.numeric(x) || is.logical(x)) factor(x) else x

@@ -25,21 +25,36 @@ save_model <- function(model, folder, overwrite = FALSE) {
 #' @param object The object that holds the model's cells, if the model is to have them. Or pass it to each question.
 #' @param assay,layer Where the counts are in that object, and in those that will be passed to questions: see
 #'   [as_anndata()].
+#' @param protein_assay,protein_layer The same of proteins, where the model reads them: see [totalvi()]. `NULL`: the name
+#'   that they had when the model was made.
+#' @param peak_assay,peak_layer The same of regions: see [multivi()].
 #' @export
-load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
+load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", protein_assay = NULL,
+                       protein_layer = "counts", peak_assay = "peaks", peak_layer = "counts") {
   python <- with_python(core()$load(path.expand(folder)))
   about <- reticulate::py_to_r(with_python(bridge()$about(python)))
   features <- as.character(unlist(about$features))
   whole <- reticulate::py_to_r(bridge()$counts_all(python))
   recipe <- list(assay = assay, layer = layer, features = if (!whole) features, whole = whole,
-                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys))
+                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys),
+                 beside = beside_saved(about, python, list(protein_assay = protein_assay, protein_layer = protein_layer,
+                                                           peak_assay = peak_assay, peak_layer = peak_layer)))
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = features, variable = character(),
                       has_data = FALSE)
   model$python <- python
+  if (length(about$sources)) {
+    of_source <- function(source) {
+      recipe$features <- as.character(unlist(source$features))
+      recipe$columns <- r_columns(source$keys)
+      recipe
+    }
+    model$recipe <- of_source(about$sources[[1]])
+    model$second <- of_source(about$sources[[2]])
+  }
   model$cells <- cells_held(python)
   model$has_data <- length(model$cells) > 0
   if (!is.null(object)) {
-    data <- read_like(python, object, recipe)
+    data <- read_like(python, object, recipe_for(model, object))
     model$python <- with_python(core()$load(path.expand(folder), data$adata))
     model$cells <- data$cells
     model$variable <- data$variable
@@ -51,7 +66,7 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts") {
 # The inverse of python_keys().
 r_columns <- function(keys) {
   words <- c(batch_key = "batch", labels_key = "labels", categorical_covariate_keys = "categorical",
-             continuous_covariate_keys = "continuous", size_factor_key = "size_factor")
+             continuous_covariate_keys = "continuous", size_factor_key = "size_factor", panel_key = "panel")
   keys <- keys[names(keys) %in% names(words)]
   lapply(setNames(keys, words[names(keys)]), unlist)
 }

@@ -11,7 +11,8 @@
 #'
 #' Further models of RNA go by the same three ways: [linearscvi()] (loadings), [scanvi()], [cellassign()] and [solo()]
 #' ([labels] of cells), [autozi()] (zero-inflation) and [amortizedlda()] (topics). Open chromatin has [peakvi()],
-#' [RunPEAKVI()], [runPEAKVI()] and the questions of [accessibility].
+#' [RunPEAKVI()], [runPEAKVI()] and the questions of [accessibility]. Cells with several kinds of data have [totalvi()]
+#' (RNA and [proteins]) and [multivi()] (RNA, chromatin, proteins), spatial ones [gimvi()] and [impute()].
 #'
 #' The models run in Python. [install_backend()] sets it up once,
 #' [backend_status()] says what is there.

@@ -21,6 +21,10 @@
 #'   - `RunAUTOZI()`: in the assay's feature metadata (`rowData`) `autozi_probability` and `autozi_zero_inflated`, see
 #'     [get_zero_inflation()]; `NA` of features that are not in the model.
 #'   - `RunCellAssign()`: `cellassign_label` and `cellassign_probability` in the metadata; no latent representation.
+#'   - `RunTOTALVI()`: the assay (`altExp`) `totalvi_protein`: counts of proteins without background, also in batches that
+#'     were not measured. See [proteins].
+#'   - `RunMULTIVI()`: the same, where the model reads proteins.
+#'   - `RunGIMVI()`: the assay (`altExp`) `gimvi_imputed` of the genes `impute`. See [impute()].
 #'   - `RunSOLO()`: `solo_call` (`"doublet"` or `"singlet"`) and `solo_probability` of a doublet in the metadata; no latent
 #'     representation. See [get_doublets()].
 #' @seealso [FindMarkersSCVI()], [FindMarkersPEAKVI()], [write_back()].
@@ -42,6 +46,15 @@
 #' Seurat::DimPlot(so, reduction = "scanvi", group.by = "scanvi_label")
 #'
 #' so <- RunCellAssign(so, list(B = c("MS4A1", "CD79A"), T = c("CD3D", "CD3E"), other = character()))
+#'
+#' so <- RunTOTALVI(so, batch = "donor", assay = "RNA", protein_assay = "ADT")
+#' Seurat::FeaturePlot(so, "totalviprotein_CD4", reduction = "umap")
+#' sce <- runTOTALVI(sce, batch = "donor", protein_assay = "Antibody Capture")
+#' SingleCellExperiment::altExp(sce, "totalvi_protein")
+#'
+#' so <- RunMULTIVI(so, batch = "donor", assay = "RNA", peak_assay = "peaks")
+#'
+#' spatial <- RunGIMVI(spatial, reference, impute = c("Rorb", "Cux2"))
 #'
 #' so <- RunSOLO(so, batch = "lane", expected_doublet_rate = 0.08)
 #' so <- subset(so, solo_call == "singlet")
@@ -106,12 +119,35 @@ RunSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_
   run_solo(object, list(batch = batch, ...), scvi, pairs, solo_epochs, name)
 }
 
+#' @rdname one_step
+#' @param protein_assay Where the proteins are: see [totalvi()].
+#' @export
+RunTOTALVI <- function(object, batch = NULL, protein_assay = "ADT", ..., name = "totalvi") {
+  run_model("totalvi", object, list(batch = batch, protein_assay = protein_assay, ...), name)
+}
+
+#' @rdname one_step
+#' @param peak_assay Where the peaks are: see [multivi()].
+#' @export
+RunMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "multivi") {
+  run_model("multivi", object, list(batch = batch, peak_assay = peak_assay, ...), name)
+}
+
+#' @rdname one_step
+#' @param reference Dissociated cells of the same tissue, see [gimvi()], where `object` are the spatial ones.
+#' @param impute Names of genes whose imputed expression to add.
+#' @export
+RunGIMVI <- function(object, reference, impute = NULL, ..., name = "gimvi") {
+  write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
+}
+
 #' @rdname write_back
 #' @exportS3Method
-write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, ...) {
+write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, foreground = FALSE, ...) {
   source <- own_or(model, object)
   key <- seurat_key(name)
-  assay <- model$recipe$assay %||% SeuratObject::DefaultAssay(object)
+  assay <- model$recipe$assay
+  if (!any(assay == SeuratObject::Assays(object))) assay <- SeuratObject::DefaultAssay(object)
   if (offers(model, "get_latent_representation")) {
     parts <- list(embeddings = get_latent_representation(model, source), loadings = loadings_of(model))
     parts <- lapply(parts[lengths(parts) > 0], function(x) {
@@ -126,13 +162,13 @@ write_back.Seurat <- function(model, object, name = tolower(model$class), featur
     columns <- data.frame(columns, row.names = rownames(object[[assay]]), check.names = FALSE)
     object[[assay]] <- SeuratObject::AddMetaData(object[[assay]], columns)
   }
-  if (!is.null(features)) {
-    values <- as(denoised(model, source, features), "CsparseMatrix")
-    is_v5 <- inherits(object[[assay]], "StdAssay")
-    make <- if (is_v5) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject
-    values <- make(data = values)
-    SeuratObject::Key(values) <- paste0(sub("_$", "", key), "normalized_")
-    suppressWarnings(object[[paste0(name, "_normalized")]] <- values) # Seurat 5 misses a layer of counts in it
+  is_v5 <- inherits(object[[assay]], "StdAssay")
+  make <- if (is_v5) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject
+  tables <- feature_tables(model, source, features, foreground)
+  for (kind in names(tables)) {
+    values <- make(data = as(tables[[kind]], "CsparseMatrix"))
+    SeuratObject::Key(values) <- paste0(sub("_$", "", key), kind, "_")
+    suppressWarnings(object[[paste0(name, "_", kind)]] <- values) # Seurat 5 misses a layer of counts in it
   }
   models <- models_in(object)
   models[[name]] <- model

@@ -8,6 +8,10 @@
 #' | doublets ([solo()]) | `solo_call`, `solo_probability` in the metadata | in the `colData` |
 #' | zero-inflation ([autozi()]) | `autozi_probability`, `autozi_zero_inflated` of the assay's features | in the `rowData` |
 #' | normalised values of `features` | the assay `scvi_normalized` | `altExp(object, "scvi_normalized")` |
+#' | proteins without background ([totalvi()]) | the assay `totalvi_protein` | `altExp(object, "totalvi_protein")` |
+#' | accessibility of `features` that are regions ([multivi()]) | the assay `multivi_accessible` | `altExp(object, "multivi_accessible")` |
+#' | imputed `features` of spatial cells ([gimvi()]) | the assay `gimvi_imputed` | `altExp(object, "gimvi_imputed")` |
+#' | `foreground`: whether a cell has the protein | the assay `totalvi_foreground` | `altExp(object, "totalvi_foreground")` |
 #' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
 #'
 #' Names are those of the model's class: `peakvi`, `PEAKVI`, ... Normalised are expression, see
@@ -18,6 +22,7 @@
 #' @param object A Seurat object or a SingleCellExperiment.
 #' @param name Of the reduction and of the model in the object; columns begin with it (in lower case).
 #' @param features Names of features whose normalised values to add; none by default.
+#' @param foreground Add how probable it is that each cell has each protein, see [get_protein_foreground_probability()].
 #' @param ... Not used.
 #' @return The object with the results. [get_model()] takes the model out again, also after `saveRDS()` and `readRDS()`.
 #' @examples
@@ -73,10 +78,28 @@ models_in <- function(object) UseMethod("models_in")
 #' @exportS3Method
 models_in.default <- function(object) NULL
 
-# What a model says of features once noise is taken out: features x cells.
-denoised <- function(model, object, features) {
-  if (offers(model, "get_normalized_accessibility")) return(get_normalized_accessibility(model, object, features))
-  get_normalized_expression(model, object, features)
+# What a model says of features once noise is taken out: a list of matrices of features x cells.
+feature_tables <- function(model, object, features = NULL, foreground = FALSE) {
+  tables <- list()
+  if (offers(model, "impute")) return(if (length(features)) list(imputed = impute(model, features, object)$mean))
+  if (length(features)) {
+    regions <- intersect(features, regions_of(model))
+    genes <- setdiff(features, regions)
+    only_open <- !offers(model, "get_normalized_expression")
+    if (length(regions)) {
+      tables[[if (only_open) "normalized" else "accessible"]] <- get_normalized_accessibility(model, object, regions)
+    }
+    if (only_open) check_names(genes, model$features, "feature in the model")
+    else if (length(genes)) tables$normalized <- expected_rna(model, object, genes)
+  }
+  if (length(features_beside(model, "protein"))) tables$protein <- get_normalized_protein(model, object)
+  if (foreground) tables$foreground <- get_protein_foreground_probability(model, object)
+  tables
+}
+
+expected_rna <- function(model, object, features) {
+  values <- get_normalized_expression(model, object, features)
+  if (is.list(values)) values$rna else values
 }
 
 # What a model says of each latent dimension and feature, features x dimensions; of few models NULL.
@@ -113,13 +136,18 @@ prefixed <- function(name, columns) {
 # The object's cells and the model's: the same? Then the model's own data answer, and nothing is read twice.
 own_or <- function(model, object) {
   python_model(model)
-  if (model$has_data && identical(colnames(object), model$cells)) NULL else object
+  if (model$has_data && identical(cell_names(model, object), model$cells)) NULL else object
+}
+
+cell_names <- function(model, object) {
+  if (!inherits(object, "MultiAssayExperiment")) return(colnames(object))
+  cells_in(object, model$recipe$assay %||% names(object)[[1]])
 }
 
 # A model that came back from a file without its cells takes them from the object that holds them still.
 give_cells <- function(model, object) {
   python_model(model)
-  if (!model$has_data && length(model$cells) && identical(colnames(object), model$cells)) {
+  if (!model$has_data && length(model$cells) && identical(cell_names(model, object), model$cells)) {
     data <- read_like(model$python, object, model$recipe)
     model$python <- with_python(bridge()$unpack(model$saved, data$adata))
     model$has_data <- TRUE

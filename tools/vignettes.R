@@ -4,10 +4,14 @@ if (!requireNamespace("rmarkdown", quietly = TRUE) || !rmarkdown::pandoc_availab
   quit(status = 3)
 }
 # Where the cells are is told here and not in the page: files that a page names, rmarkdown may copy, and remove the copies.
-cells <- Sys.getenv("SCELBO_ATAC", NA)
-beside <- "../shared/data/hemato_scatac.h5ad"
-if (is.na(cells)) cells <- if (file.exists(beside)) beside else ""
-Sys.setenv(SCELBO_ATAC = if (nzchar(cells)) normalizePath(cells, mustWork = TRUE) else "")
+data <- c(SCELBO_ATAC = "hemato_scatac", SCELBO_CITE = "pbmc15k_cite", SCELBO_MULTIOME = "a549_multiome",
+          SCELBO_SPATIAL = "osmfish", SCELBO_REFERENCE = "zeisel550")
+for (name in names(data)) {
+  cells <- Sys.getenv(name, NA)
+  beside <- file.path("../shared/data", paste0(data[[name]], ".h5ad"))
+  if (is.na(cells)) cells <- if (file.exists(beside)) beside else ""
+  do.call(Sys.setenv, setNames(list(if (nzchar(cells)) normalizePath(cells, mustWork = TRUE) else ""), name))
+}
 
 folder <- commandArgs(TRUE)[[1]]
 dir.create(folder, showWarnings = FALSE)

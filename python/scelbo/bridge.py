@@ -18,88 +18,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
-from anndata import AnnData, read_h5ad
+from anndata import AnnData
 
 import scelbo
 from scelbo import settings
+from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
+    anndata,
+    as_anndata,
+    counts,
+    counts_all,
+    features_of,
+    grouped,
+    layers,
+    observed,
+    obsm_keys,
+    optional_columns,
+    placed,
+    reductions,
+    slots,
+    tables,
+    unmeasured,
+)
 from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
 from scelbo.data.minified import MARK
 from scelbo.errors import ArgumentError, unknown
-
-
-# ---------------------------------------------------------------------- counts and AnnData
-def counts(i: np.ndarray, p: np.ndarray, x: np.ndarray, n_obs: int, n_vars: int) -> sp.csr_matrix:
-    """CSR of cells x genes from the slots of R's genes x cells ``dgCMatrix``: the same three vectors, no transpose.
-
-    They are copied, as R may free its own at any time.
-    """
-    matrix = sp.csr_matrix((np.array(x, "float32"), np.array(i, "int32"), np.array(p, "int32")), shape=(int(n_obs), int(n_vars)))
-    matrix.has_sorted_indices = matrix.has_canonical_format = True
-    return matrix
-
-
-def anndata(matrix: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, obsm: Mapping[str, np.ndarray] | None = None) -> AnnData:
-    """An AnnData of what was sent."""
-    return AnnData(matrix, obs=obs, var=var, obsm={k: np.array(v) for k, v in (obsm or {}).items()})
-
-
-def as_anndata(data: AnnData | str, genes: Sequence[str] | None = None) -> AnnData:
-    """An AnnData or the path of an h5ad file, cut to ``genes`` (by name, in their order)."""
-    if isinstance(data, str):
-        data = read_h5ad(data)
-    if genes is None or list(genes) == list(data.var_names):
-        return data
-    for gene in genes:
-        if gene not in data.var_names:
-            raise ArgumentError(unknown("feature", gene, data.var_names))
-    return data[:, list(genes)].copy()
-
-
-def layers(adata: AnnData) -> list[str]:
-    """Names of the layers."""
-    return list(adata.layers)
-
-
-def slots(matrix: Any) -> dict[str, np.ndarray]:
-    """The inverse of :func:`counts`: the slots of a genes x cells ``dgCMatrix``."""
-    rows = sp.csr_matrix(matrix)
-    rows.sum_duplicates()
-    return {"i": rows.indices.astype("int32"), "p": rows.indptr.astype("int32"), "x": rows.data.astype("float64")}
-
-
-def reductions(adata: AnnData) -> dict[str, np.ndarray]:
-    """The matrices of numbers in ``obsm``, without the ``X_`` of their names."""
-    dense = {str(k).removeprefix("X_"): np.asarray(v) for k, v in adata.obsm.items() if not sp.issparse(v)}
-    return {k: v.astype("float64") for k, v in dense.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
-
-
-def placed(model: Any, adata: AnnData, layer: str | None = None) -> AnnData:
-    """``adata`` with the counts of ``layer`` (None: X) where the model reads them; counts are shared, not copied."""
-    wanted = model.setup.keys.get("layer")
-    if wanted == layer or (wanted is not None and wanted in adata.layers):
-        return adata
-    x = adata.X if layer is None else adata.layers[layer]
-    return AnnData(x, obs=adata.obs, var=adata.var, layers=None if wanted is None else {wanted: x})
-
-
-def optional_columns(model: Any) -> list[str]:
-    """Columns of ``obs`` that further cells need not have: a label may be missing of all of them."""
-    keys = model.setup.keys
-    return [keys[f.argument] for f in model.Cells.fields().values() if f.missing and keys.get(f.argument)]
-
-
-def counts_all(kind: Any) -> bool:
-    """Whether a model (or its class) reads the library sizes of all features, and models some."""
-    return any(f.part for f in kind.Cells.fields().values())
-
-
-def grouped(model: Any, adata: AnnData | None, groups: pd.DataFrame) -> AnnData:
-    """The cells of ``adata`` (or the model's own) with the columns of ``groups`` beside theirs; counts are shared, not copied."""
-    cells = model.adata if adata is None else adata
-    obs = cells.obs.assign(**{name: groups[name].to_numpy() if groups[name].dtype == object else groups[name].array for name in groups})
-    return AnnData(cells.X, obs=obs, var=cells.var, uns=cells.uns, layers=dict(cells.layers))
 
 
 # ---------------------------------------------------------------------- calls
@@ -110,6 +53,20 @@ def create(model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[
     def make() -> Any:
         kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
         return kind(adata, **typed(kind, fields))
+
+    return _heard(make)
+
+
+def create_pair(
+    model: str, adatas: Sequence[AnnData], keys: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]
+) -> tuple[Any, list[str]]:
+    """The same of a model that reads several data sets, each with its keys."""
+    kind = getattr(scelbo, model)
+
+    def make() -> Any:
+        for adata, own in zip(adatas, keys, strict=True):
+            kind.setup_anndata(adata, **typed(kind.setup_anndata, own))
+        return kind(*adatas, **typed(kind, fields))
 
     return _heard(make)
 
@@ -239,6 +196,9 @@ def about(model: Any) -> dict[str, Any]:
         "keys": model.setup.keys,
         "features": list(model.setup.var_names),
         "absent": list(model.setup.absent.get("x", ())),
+        "beside": {field: len(names) for field, names in model.setup.features.items() if field != "x"},
+        "sources": [{"keys": source.keys, "features": list(source.features)} for source in model.setup.sources],
+        "lacking": [field for field, names in model.setup.absent.items() if len(names) == len(model.setup.features[field])],
     }
 
 

@@ -10,8 +10,10 @@ import pytest
 from anndata import AnnData
 
 import scelbo
+from scelbo.data.simulate import cite
 
 ATAC = Path(__file__).resolve().parents[2] / "examples" / "atac.py"
+CITESEQ = ATAC.with_name("citeseq.py")
 
 
 @pytest.fixture
@@ -39,3 +41,16 @@ def test_the_walk_through_open_chromatin(few, tmp_path):
     assert type(scelbo.load(folder / "model")).__name__ == "PEAKVI"
     regions = pd.read_csv(folder / "regions.csv", index_col=0)
     assert len(regions) == 360 and regions["prob_da"].between(0, 1).all()
+
+
+def test_the_walk_through_rna_and_proteins(tmp_path):
+    cite(120, 40, 6, missing="batch1").write_h5ad(tmp_path / "few.h5ad")
+    folder = tmp_path / "out"
+    few = [sys.executable, CITESEQ, folder, "--data", tmp_path / "few.h5ad", "--epochs", "2"]
+    done = subprocess.run(few, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "real cells, from few.h5ad" in done.stdout
+    assert {path.stem for path in folder.glob("*.png")} == {"proteins", "umap"}
+    assert type(scelbo.load(folder / "model")).__name__ == "TOTALVI"
+    assert set(pd.read_csv(folder / "markers.csv")["modality"]) == {"rna", "protein"}
+    assert pd.read_csv(folder / "proteins.csv", index_col=0).shape == (120, 6)

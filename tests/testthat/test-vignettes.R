@@ -27,6 +27,9 @@ few_cells <- function(path) {
 # What each page is made from, a line that it prints, and how many figures it has at least.
 expected <- list(
   atac = list(from = "Made from the cells in `few.h5ad`", says = "^#> PEAKVI trained for", figures = 5),
+  citeseq = list(from = "Made from **simulated cells**", says = "all 10 in batch 'batch1'", figures = 5),
+  multiome = list(from = "Made from **simulated cells**", says = "^#> +RNA +0 +[0-9]+$", figures = 2),
+  spatial_imputation = list(from = "Made from **simulated cells**", says = "^#> GIMVI trained for 2 epochs", figures = 4),
   rna_models = list(from = "Made from **real cells**", says = "^#> +TRUE +[0-9]+ +[0-9]+$", figures = 5)
 )
 
@@ -40,7 +43,8 @@ for (page in pages) {
     few_cells(file.path(folder, "few.h5ad"))
     script <- child_script(c(
       paste0("setwd(", deparse(folder), ")"),
-      "Sys.setenv(SCELBO_ATAC = normalizePath(\"few.h5ad\"), SCELBO_QUICK = \"yes\")",
+      "Sys.setenv(SCELBO_ATAC = normalizePath(\"few.h5ad\"), SCELBO_QUICK = \"yes\", SCELBO_CITE = \"\")",
+      "Sys.setenv(SCELBO_MULTIOME = \"\", SCELBO_SPATIAL = \"\", SCELBO_REFERENCE = \"\")",
       paste0("knitr::knit(", deparse(normalizePath(page)), ", \"page.md\", quiet = TRUE)")
     ))
     said <- system2(rscript(), c("--vanilla", script), stdout = TRUE, stderr = TRUE)

@@ -1,0 +1,133 @@
+"""Cells between R and Python: count matrices and what lies beside them, as AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData, read_h5ad
+
+from scelbo.errors import ArgumentError, unknown
+
+
+def counts(i: np.ndarray, p: np.ndarray, x: np.ndarray, n_obs: int, n_vars: int) -> sp.csr_matrix:
+    """CSR of cells x genes from the slots of R's genes x cells ``dgCMatrix``: the same three vectors, no transpose.
+
+    They are copied, as R may free its own at any time.
+    """
+    matrix = sp.csr_matrix((np.array(x, "float32"), np.array(i, "int32"), np.array(p, "int32")), shape=(int(n_obs), int(n_vars)))
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    return matrix
+
+
+def anndata(
+    matrix: sp.csr_matrix,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    obsm: Mapping[str, np.ndarray] | None = None,
+    tables: Mapping[str, tuple[np.ndarray, Sequence[str]]] | None = None,
+) -> AnnData:
+    """An AnnData of what was sent; ``tables`` are further matrices of cells x features with the names of these."""
+    adata = AnnData(matrix, obs=obs, var=var, obsm={k: np.array(v) for k, v in (obsm or {}).items()})
+    for key, (values, names) in (tables or {}).items():
+        adata.obsm[key] = pd.DataFrame(np.array(values, "float32"), index=adata.obs_names, columns=list(names))
+    return adata
+
+
+def as_anndata(data: AnnData | str, genes: Sequence[str] | None = None) -> AnnData:
+    """An AnnData or the path of an h5ad file, cut to ``genes`` (by name, in their order)."""
+    if isinstance(data, str):
+        data = read_h5ad(data)
+    if genes is None or list(genes) == list(data.var_names):
+        return data
+    for gene in genes:
+        if gene not in data.var_names:
+            raise ArgumentError(unknown("feature", gene, data.var_names))
+    return data[:, list(genes)].copy()
+
+
+def layers(adata: AnnData) -> list[str]:
+    """Names of the layers."""
+    return list(adata.layers)
+
+
+def slots(matrix: Any) -> dict[str, np.ndarray]:
+    """The inverse of :func:`counts`: the slots of a genes x cells ``dgCMatrix``."""
+    rows = sp.csr_matrix(matrix)
+    rows.sum_duplicates()
+    return {"i": rows.indices.astype("int32"), "p": rows.indptr.astype("int32"), "x": rows.data.astype("float64")}
+
+
+def obsm_keys(adata: AnnData) -> list[str]:
+    """Names of what ``obsm`` holds."""
+    return list(adata.obsm)
+
+
+def reductions(adata: AnnData) -> dict[str, np.ndarray]:
+    """The matrices of numbers in ``obsm`` whose columns have no names, without the ``X_`` of their own names."""
+    dense = {str(k).removeprefix("X_"): v for k, v in adata.obsm.items() if isinstance(v, np.ndarray)}
+    return {k: v.astype("float64") for k, v in dense.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
+
+
+def tables(adata: AnnData) -> dict[str, tuple[sp.csr_matrix, list[str]]]:
+    """What ``obsm`` holds as data frames of numbers, such as counts of proteins, with the names of their columns."""
+    frames = {str(k): v for k, v in adata.obsm.items() if isinstance(v, pd.DataFrame)}
+    numbers = {k: v for k, v in frames.items() if all(kind.kind in "fiub" for kind in v.dtypes)}
+    return {k: (sp.csr_matrix(v.to_numpy("float64")), [str(c) for c in v.columns]) for k, v in numbers.items()}
+
+
+def placed(model: Any, adata: AnnData, layer: str | None = None, tables: Mapping[str, str] | None = None) -> AnnData:
+    """``adata`` with the counts of ``layer`` (None: X) where the model reads them; counts are shared, not copied.
+
+    ``tables``: the key in ``obsm`` that the model reads -> the one that these cells have in its place.
+    """
+    wanted = next((key for f in model.Cells.fields().values() if f.kind == "counts" and (key := model.setup.keys.get(f.argument))), None)
+    moved = {key: adata.obsm[there] for key, there in (tables or {}).items() if key != there and there in adata.obsm}
+    in_place = wanted == layer or (wanted is not None and wanted in adata.layers)
+    if in_place and not moved:
+        return adata
+    x = adata.X if layer is None or in_place else adata.layers[layer]
+    layers = dict(adata.layers) if in_place else None if wanted is None else {wanted: x}
+    return AnnData(x, obs=adata.obs, var=adata.var, layers=layers, obsm={**adata.obsm, **moved})
+
+
+def optional_columns(model: Any) -> list[str]:
+    """Columns of ``obs`` that further cells need not have: a label may be missing of all of them."""
+    keys = model.setup.keys
+    return [keys[f.argument] for f in model.Cells.fields().values() if f.missing and keys.get(f.argument)]
+
+
+def counts_all(kind: Any) -> bool:
+    """Whether a model (or its class) reads the library sizes of all features, and models some."""
+    return any(f.part for f in kind.Cells.fields().values())
+
+
+def grouped(model: Any, adata: AnnData | None, groups: pd.DataFrame) -> AnnData:
+    """The cells of ``adata`` (or the model's own) with the columns of ``groups`` beside theirs; counts are shared, not copied."""
+    cells = model.adata if adata is None else adata
+    obs = cells.obs.assign(**{name: groups[name].to_numpy() if groups[name].dtype == object else groups[name].array for name in groups})
+    return AnnData(cells.X, obs=obs, var=cells.var, uns=cells.uns, layers=dict(cells.layers), obsm=dict(cells.obsm))
+
+
+def features_of(model: Any, field: str) -> list[str]:
+    """Names of the features of a field; none where these data do not have it."""
+    return list(model.setup.features.get(field, ()))
+
+
+def unmeasured(model: Any) -> dict[str, list[str]]:
+    """Batch -> the proteins without a count in it, which the model takes for not measured there."""
+    proteins = getattr(model.module, "proteins", None)
+    if proteins is None:
+        return {}
+    names, batches = np.asarray(features_of(model, "protein")), model.setup.categories["batch"]
+    lacks = proteins.measured.rows().cpu().numpy() == 0
+    return {str(batch): names[row].tolist() for batch, row in zip(batches, lacks, strict=True) if row.any()}
+
+
+def observed(model: Any, field: str, adata: AnnData | None = None, indices: Any = None) -> np.ndarray:
+    """The counts of a dense field as the model reads them, cells x features."""
+    values = model.read(adata)[field].numpy().astype("float64")
+    return values if indices is None else values[np.asarray(indices, "int64")]
