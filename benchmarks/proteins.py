@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from anndata import AnnData, read_h5ad
 from scipy.stats import spearmanr
-from scores import accuracy, mixing, pca_of
+from scores import accuracy, markdown, mixing, pca_of
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
@@ -163,13 +163,6 @@ def two_batches(epochs: int | None, methods: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def shown(table: pd.DataFrame) -> str:
-    """As Markdown."""
-    rows = [" | ".join(["" if np.isnan(v) else f"{v:.3f}" for v in row]) for row in table.to_numpy(float)]
-    head = f"| | {' | '.join(table.columns)} |\n{'|---' * (table.shape[1] + 1)}|"
-    return "\n".join([head, *(f"| {name} | {row} |" for name, row in zip(table.index, rows, strict=True))])
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
@@ -187,11 +180,11 @@ def main() -> int:
     torch.set_num_threads(1)
     table = hide_and_impute(asked.seeds, asked.epochs, asked.cells, asked.methods)
     print(
-        f"## Proteins of half of PBMC 10k, hidden and imputed, medians of {asked.seeds} seeds\n\n{shown(table)}\n",
+        f"## Proteins of half of PBMC 10k, hidden and imputed, medians of {asked.seeds} seeds\n\n{markdown(table)}\n",
         flush=True,
     )
     if not asked.only_imputation:
-        print(f"## PBMC 10k with proteins, 5k without, one seed\n\n{shown(two_batches(asked.epochs, asked.methods))}\n")
+        print(f"## PBMC 10k with proteins, 5k without, one seed\n\n{markdown(two_batches(asked.epochs, asked.methods))}\n")
     failed = [
         f"{name}: {table.loc[OURS, score]:.3f} beside {table.loc[name, score]:.3f} ({score})"
         for name in asked.methods

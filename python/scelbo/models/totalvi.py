@@ -256,7 +256,7 @@ class TOTALVI(Model):
         "elbo": replace(plan, max_kl_weight=1.0, lr_scheduler_metric="elbo_validation"),
         "scvi-tools": PlanOptions(lr=4e-3, n_epochs_kl_warmup=213, reduce_lr_on_plateau=True),
     }
-    """``"elbo"`` minimises the published objective. scvi-tools warms up over three quarters as many steps as there are cells: 213 epochs."""
+    """``"elbo"`` minimises the published objective. scvi-tools warms up over 3/4 as many steps as there are cells: 213 epochs."""
     training: ClassVar[TrainOptions] = TrainOptions(
         batch_size=256, early_stopping=True, early_stopping_monitor="reconstruction_loss_validation"
     )
