@@ -138,7 +138,7 @@ def test_genes_that_were_not_measured_are_left_out_and_not_taken_for_zeros(case,
     model.save(tmp_path / "m")
     again = case.model.load(tmp_path / "m", fewer)
     np.testing.assert_array_equal(again.get_latent_representation(), model.get_latent_representation())
-    with pytest.raises(errors.DataError, match="of the model's 40 features|no counts in any modality"):
+    with pytest.raises(errors.DataError, match=r"of the model's 40 features|no counts in any modality"):
         case.model.load_query_data(adata[:, :15].copy(), reference)
 
 
