@@ -40,8 +40,8 @@ JOBS = {
     "AutoZI": Job("AUTOZI", {}, "genes", 3.0),
     "PeakVI, 33,000 regions": Job("PEAKVI", {}, "33k", 2.0),
     "PeakVI, 115,000 regions": Job("PEAKVI", {}, "115k", 2.0),
-    "MultiVI, 3,000 genes and 30,000 regions": Job("MULTIVI", {}, "33k", 2.0),
     "totalVI, 14 proteins": Job("TOTALVI", {}, "genes", 2.0, {"batch_key": "batch", "protein_expression_obsm_key": "protein_expression"}),
+    "MultiVI, 3,000 genes and 30,000 regions": Job("MULTIVI", {}, "33k", 2.0),
     "LDA, 20 topics": Job("AmortizedLDA", {}, "genes", 2.0, {}),
 }
 
@@ -79,8 +79,8 @@ def scvi_tools(job: Job, adata: Any, epochs: int) -> list[float]:
         adata = several(adata, dict(job.keys))  # sets it up too
     else:
         model.setup_anndata(adata, **job.keys)
-    stopping = job.model in ("PEAKVI", "TOTALVI", "MULTIVI")
-    more: dict[str, Any] = {"early_stopping": False, "check_val_every_n_epoch": epochs + 1} if stopping else {}
+    validates = job.model in ("PEAKVI", "MULTIVI", "TOTALVI")
+    more: dict[str, Any] = {"early_stopping": False, "check_val_every_n_epoch": epochs + 1} if validates else {}
     more |= {"reduce_lr_on_plateau": False} if job.model == "TOTALVI" else {}
     model(adata, **job.arguments).train(epochs, accelerator="cpu", enable_progress_bar=False, callbacks=[Clock()], **more)
     return ends

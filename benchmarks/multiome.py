@@ -28,7 +28,7 @@ from anndata import AnnData, read_h5ad
 from mudata import MuData
 from scipy import sparse
 from scipy.stats import rankdata
-from scores import mixing
+from scores import markdown, mixing
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
@@ -224,7 +224,7 @@ def main() -> int:
     }
     best = {name: max(found[name] for found in near.values()) for name in next(iter(near.values()))}
     table = pd.DataFrame(rows | {"best of all neighbours": best}).T
-    print(table.round(4).to_markdown())
+    print(markdown(table, 4))
     behind = [name for name in best if table.loc["scelbo, defaults", name] < table.loc["scvi-tools", name] - 0.01]
     print(f"FAILED: behind scvi-tools in {', '.join(behind)}" if behind else "passed")
     return int(bool(behind))

@@ -34,7 +34,7 @@ from peer.compare import TOLERANCE, Topic
 
 MODELS = (
     scvi_twins.TWINS, peakvi.TWINS, scanvi.TWINS, amortized_lda.TWINS, cellassign.TWINS, linear_scvi.TWINS, autozi.TWINS, totalvi.TWINS,
-    gimvi.TWINS, multivi.TWINS,
+    multivi.TWINS, gimvi.TWINS,
 )  # fmt: skip
 TABLES = ((scvi_twins.TWINS, differential.Expression), (peakvi.TWINS, differential.Accessibility))
 

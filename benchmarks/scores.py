@@ -96,3 +96,10 @@ def pca_of(adata: AnnData, n_comps: int = 30) -> np.ndarray:
     out = log_normalised(adata)
     sc.pp.pca(out, n_comps=n_comps, random_state=0)
     return out.obsm["X_pca"]
+
+
+def markdown(table: pd.DataFrame, digits: int = 3) -> str:
+    """Numbers as a table in Markdown."""
+    rows = [" | ".join(["" if np.isnan(v) else f"{v:.{digits}f}" for v in row]) for row in table.to_numpy(float)]
+    head = f"| | {' | '.join(table.columns)} |\n{'|---' * (table.shape[1] + 1)}|"
+    return "\n".join([head, *(f"| {name} | {row} |" for name, row in zip(table.index, rows, strict=True))])

@@ -45,9 +45,8 @@ class Model:
     setup: Setup = field(default=None, kw_only=True)  # type: ignore[assignment]  # __post_init__ finds it
     Cells: ClassVar[type[Batch]] = Cells
     modalities: ClassVar[dict[str, str]] = {"rna": "x"}
-    """What users call the matrices that the model explains -> their fields."""
     regions: ClassVar[str] = "x"
-    """The field whose features are regions of the genome, in models that have some."""
+    """What users call the matrices that the model explains -> their fields; the field whose features are regions of the genome."""
     plan: ClassVar[PlanOptions] = PlanOptions()
     """The training plan's defaults for this model."""
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(n_epochs_kl_warmup=400)}
@@ -74,6 +73,7 @@ class Model:
             self.setup = Setup.stored(self.adata, type(self).__name__)
         if not self.setup.features:
             self.setup = self.setup.bind(self.source(), self.Cells, self.features(self.source()))
+        self.setup.require_labels(type(self).__name__, {name: getattr(self, name) for name in self.hyperparameters()})
         self._data: Columns | None = None
         with settings.private_seed():
             self.module: Module = self.build(self.setup.of_reference())
@@ -85,8 +85,7 @@ class Model:
         self.is_trained, self.trained_epochs = False, 0
         self.optimizer_state: dict[str, Any] | None = None
         self.freeze: dict[str, bool] | None = None  # set on a query's model: what its reference lets learn
-        self.outcome: dict[str, Any] = {}  # how the last training ended, and the epoch that it went back to
-        self.calibration: dict[str, Any] = {}
+        self.outcome, self.calibration = dict[str, Any](), dict[str, Any]()  # how the last training ended; see conclude
         self._history = pd.DataFrame()
         self.train_indices = self.validation_indices = self.test_indices = np.array([], dtype=np.int64)
 
@@ -147,7 +146,7 @@ class Model:
         Parameters
         ----------
         mdata
-            Modalities that share cells; cells may be missing in some. Only ``uns["scelbo"]`` is written.
+            Modalities that share cells, some of which may be missing in some. Only ``uns["scelbo"]`` is written.
         modalities
             Argument -> the modality that it is about: ``{"rna_layer": "rna", "protein_layer": "adt", "batch_key": "rna"}``. By default
             each layer in the modality that its argument is named after, and columns in ``mdata.obs`` or wherever they are found.
@@ -296,7 +295,6 @@ class Model:
         return storage.load(folder, adata, MODELS, expected=cls)
 
     def __repr__(self) -> str:
-        changed = {k: getattr(self, k) for k in self.hyperparameters() if getattr(self, k) != getattr(type(self), k)}
-        said = ", ".join(f"{k}={v!r}" for k, v in changed.items())
+        said = ", ".join(f"{k}={getattr(self, k)!r}" for k in self.hyperparameters() if getattr(self, k) != getattr(type(self), k))
         state = f"trained {self.trained_epochs} epochs" if self.is_trained else "not trained"
         return f"{type(self).__name__}({said}): {self.setup.n_vars} features, {state}"

@@ -46,7 +46,7 @@ def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata
         if save_anndata:
             if model.adata is None:
                 raise StorageError("This model holds no data to save.")
-            with mudata.set_options(pull_on_update=False):  # writing must not move columns between modalities
+            with mudata.set_options(pull_on_update=False):  # a MuData is written as it is
                 model.adata.write(beside / (DATA if isinstance(model.adata, AnnData) else DATA_OF_SEVERAL))
         beside.chmod(0o777 & ~_umask())
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) if folder.exists() else None

@@ -82,14 +82,14 @@ class OfSeveral(Case):
     def data(self, adata):
         n, genes = adata.n_obs, adata.n_vars * 5 // 8
         x, which = adata.X.toarray(), np.arange(n) % 5
-        has = [(part > 0).sum(1) > 8 for part in (x[:, :genes], x[:, genes:])]  # what is left is enough
-        x[np.ix_((which == 0) & has[1], np.arange(genes))] = 0
-        x[np.ix_((which == 1) & has[0], np.arange(genes, adata.n_vars))] = 0
+        x[np.ix_(which == 0, np.arange(genes))] = 0
+        x[np.ix_(which == 1, np.arange(genes, adata.n_vars))] = 0
+        for step in range(5):  # none is empty, also without four features
+            x[np.arange(n), np.where(which == 1, 0, genes) + (np.arange(n) + 3 * step) % (adata.n_vars - genes)] += 1
         out = AnnData(sparse.csr_matrix(x), obs=adata.obs, var=adata.var.copy())
         out.var["feature_types"] = ["Gene Expression"] * genes + ["Peaks"] * (adata.n_vars - genes)
-        if "protein_expression" in adata.obsm:
-            out.obsm.update(adata.obsm)
-            out.obsm["protein_expression"] = adata.obsm["protein_expression"] * (which != 2)[:, None]
+        proteins = np.random.default_rng(0).poisson(3, (n, 4)).astype(np.float32) * (which != 2)[:, None]
+        out.obsm["protein"] = pd.DataFrame(proteins, adata.obs_names, list("pqrs"))
         return out
 
     def make(self, adata, **more):
@@ -168,16 +168,18 @@ CASES = [
     Case(PEAKVI),
     Case(PEAKVI, {"encode_covariates": True, "deeply_inject_covariates": True}, COVARIATES),
     Case(PEAKVI, {"model_depth": False, "region_factors": False, "latent_distribution": "ln", "use_batch_norm": "both"}, {}),
+    OfTwo(GIMVI),
+    OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
+    OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
     OfSeveral(MULTIVI, {"adversarial_mixing": False}),
     OfSeveral(
-        MULTIVI, {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED, {**COVARIATES, **PROTEINS}
+        MULTIVI,
+        {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED,
+        {**COVARIATES, "protein_expression_obsm_key": "protein"},
     ),
     OfSeveral(
         MULTIVI, {"modality_weights": "universal", "modality_penalty": "MMD", "latent_distribution": "ln", "mixing": "scvi-tools"} | PAIRED
     ),
-    OfTwo(GIMVI),
-    OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
-    OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
     OfSCVI(SOLO),
     OfSCVI(SOLO, {"classifier_reads": "latent"}),
     OfSCVI(SOLO, {"doublet_ratio": 1, "expected_doublet_rate": 0.1}, COVARIATES, {"n_hidden": 16, "encode_covariates": True}),

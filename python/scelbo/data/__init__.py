@@ -25,8 +25,7 @@ from scelbo.data.setup import Setup, Source
 from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 
 __all__ = [
-    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells",
-    "PlainCells", "Setup",
-    "SizedCells", "Source", "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "join", "joined", "kind_of",
-    "number", "numbers", "pbmc68k", "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split", "table",
+    "Batch", "Beside", "Cells", "Columns", "Counts", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells", "PlainCells",
+    "Setup", "SizedCells", "Source", "at_most", "categories", "category", "counts", "counts_from_log", "index_of", "join", "joined",
+    "kind_of", "number", "numbers", "pbmc68k", "read_10x_atac", "read_10x_multiome", "reads_to_fragments", "split", "table",
 ]  # fmt: skip

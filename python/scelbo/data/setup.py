@@ -173,6 +173,12 @@ class Setup:
             raise ArgumentError(unknown(f"category of {covariate}", str(category), known))
         return known.index(str(category))
 
+    def require_labels(self, owner: str, arguments: dict[str, Any]) -> None:
+        """Raise where one of a model's arguments goes by label (``"gene-label"``), and the data were set up without labels."""
+        for name, value in arguments.items():
+            if str(value).endswith("-label") and self.keys.get("labels_key") is None:
+                raise ArgumentError(f"{name}={value!r} needs labels.", f"Name them: {owner}.setup_anndata(adata, labels_key=...).")
+
     # ------------------------------------------------------------------ reading
     def bind(self, adata: Data, cells_type: type[Batch], chosen: Iterable[object] | None = None) -> Self:
         """The same setup, for a model of the features that ``adata`` has; of the first matrix the ``chosen`` ones."""

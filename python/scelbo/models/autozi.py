@@ -168,7 +168,6 @@ class AUTOZI(SCVI):
                 raise ArgumentError(f"{name}={value!r} is not allowed: it must be between 0 and 1, or None to be learnt.")
         if not 0 <= self.minimal_dropout < 1:
             raise ArgumentError(f"minimal_dropout={self.minimal_dropout!r} is not allowed: it must be at least 0, and below 1.")
-        self.require_labels("zero_inflation", setup)
         return super().build(setup)
 
     get_alphas_betas = analysis.alphas_betas

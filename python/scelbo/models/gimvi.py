@@ -189,8 +189,8 @@ class GIMVI(Model):
         Of either, whether the library size is latent (else the cell's total).
     n_latent
         Dimensions of z.
-    n_hidden
-        Units in a hidden layer.
+    n_hidden, dropout_rate
+        Units in a hidden layer, and the share of them dropped while training.
     n_layers_encoder, n_layers_shared
         Hidden layers of each data set's own, and of both.
     n_layers_decoder
@@ -202,8 +202,6 @@ class GIMVI(Model):
         head, and explains all genes. It is what imputation asks of spatial cells. (Not in the paper.)
     encoder_reads
         ``"shares"``: counts over the cell's mean, the panel's standardised gene by gene in each data set; or ``"counts"``.
-    dropout_rate
-        Share of hidden units dropped while training.
     dispersion
         What the inverse dispersion theta depends on.
 
@@ -260,8 +258,6 @@ class GIMVI(Model):
     def build(self, setup: Setup) -> GIMVIModule:
         if not setup.whole:
             raise DataError("GIMVI explains counts, and some values are not whole or are negative.", "Name the layer with raw counts.")
-        if self.dispersion == "gene-label" and setup.keys.get("labels_key") is None:
-            raise ArgumentError("dispersion='gene-label' needs labels.", "Name them: GIMVI.setup_anndata(adata, labels_key=...).")
         return GIMVIModule(self, setup)
 
     def source(self, adata: Any = None) -> AnnData:

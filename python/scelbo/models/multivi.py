@@ -31,7 +31,7 @@ from torch.distributions import Normal
 
 from scelbo import analysis, transfer
 from scelbo.data import Columns, Counts, MultiCells, Setup
-from scelbo.errors import ArgumentError, DataError
+from scelbo.errors import DataError
 from scelbo.likelihoods import Accessibility, Likelihood, ProteinMixture
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
@@ -270,8 +270,6 @@ class MULTIVI(Model):
             raise DataError(f"MULTIVI needs genes, and regions or proteins; the setup found {there}.", "SCVI takes genes, PEAKVI regions.")
         if not setup.whole:
             raise DataError("MULTIVI explains counts, and the data hold values that are not whole or are negative.", "Set up raw counts.")
-        if "label" in self.dispersion + self.protein_dispersion and setup.keys.get("labels_key") is None:
-            raise ArgumentError("A dispersion by label needs labels.", "Name them in the setup: labels_key=...")
         return MULTIVIModule(self, setup)
 
     get_latent_representation = analysis.latent_representation

@@ -24,7 +24,7 @@ from torch.distributions import Normal
 
 from scelbo import analysis, transfer
 from scelbo.data import Columns, Counts, Setup, SizedCells
-from scelbo.errors import ArgumentError, DataError
+from scelbo.errors import DataError
 from scelbo.likelihoods import Likelihood, Mean, of_counts
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
@@ -221,14 +221,7 @@ class SCVI(Model):
                 f"gene_likelihood={self.gene_likelihood!r} explains counts, and the data hold values that are not whole or are negative.",
                 "Set up the layer with raw counts, or choose gene_likelihood='normal'.",
             )
-        self.require_labels("dispersion", setup)
         return self.Module(self, setup)
-
-    def require_labels(self, name: str, setup: Setup) -> None:
-        """Raise if this hyper-parameter asks for labels that the data were not set up with."""
-        if getattr(self, name) == "gene-label" and setup.keys.get("labels_key") is None:
-            fix = f"Name them: {type(self).__name__}.setup_anndata(adata, labels_key=...)."
-            raise ArgumentError(f"{name}='gene-label' needs labels.", fix)
 
     get_latent_representation = analysis.latent_representation
     get_latent_library_size = analysis.latent_library_size
