@@ -151,8 +151,8 @@ check_obsm <- function(adata, where, call) {
 # The genes are not to be read where the proteins or regions are.
 check_genes <- function(object, recipe, call) {
   taken <- vapply(recipe$beside, function(where) where$assay, "")
-  if (!inherits(object, c("Seurat", "MultiAssayExperiment")) || !any(recipe$assay %in% taken)) return(invisible())
-  abort_scelbo("argument", paste0("Assay '", recipe$assay, "' would be read for the genes, and for another modality."),
+  if (!inherits(object, c("Seurat", "MultiAssayExperiment")) || !any(recipe$genes %in% taken)) return(invisible())
+  abort_scelbo("argument", paste0("Assay '", recipe$genes, "' would be read for the genes, and for another modality."),
                paste0("Choose the genes' by `assay =`: there are ", some_of(setdiff(modalities_in(object), taken)), "."),
                call = call)
 }
@@ -160,7 +160,8 @@ check_genes <- function(object, recipe, call) {
 # Genes of all cells and, where the recipe asks for them, regions of the same cells: what a cell lacks is zero.
 read_together <- function(object, recipe, call = caller_env()) {
   where <- recipe$beside$atac
-  if (is.null(where)) return(read_cells(object, recipe$assay, recipe$layer, call))
+  assay <- if (inherits(object, c("Seurat", "MultiAssayExperiment"))) genes_in(recipe) else recipe$assay
+  if (is.null(where)) return(read_cells(object, assay, recipe$layer, call))
   there <- modalities_in(object)
   regions <- NULL
   if (where$needed || where$assay %in% there) {
@@ -168,15 +169,15 @@ read_together <- function(object, recipe, call = caller_env()) {
     regions <- read_modality(object, where$assay, where$layer, call)
   }
   genes_too <- where$needed && !setequal(recipe$absent, recipe$features)
-  if (is.null(regions) || genes_too || is.null(recipe$assay) || recipe$assay %in% there) {
-    cells <- read_cells(object, recipe$assay, recipe$layer, call)
+  if (is.null(regions) || genes_too || is.null(assay) || assay %in% there) {
+    cells <- read_cells(object, assay, recipe$layer, call)
   } else { # a query with regions only
     cells <- read_cells_of(regions[0, ])
   }
   regions <- regions %||% cells$counts[0, ]
   names <- union(colnames(cells$counts), colnames(regions))
   if (length(names) > nrow(cells$obs %||% data.frame())) {
-    cells$obs <- obs_of_cells(object, names, intersect(c(recipe$assay, where$assay), there))
+    cells$obs <- obs_of_cells(object, names, intersect(c(assay, where$assay), there))
   }
   cells$counts <- with_cells(cells$counts, names)
   cells$regions <- with_cells(regions, names)

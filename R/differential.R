@@ -115,7 +115,7 @@ find_values <- function(model, by, object, cells, what, call = caller_env(2)) {
   if (is.null(by)) return(NULL)
   values <- by
   if (is_column(by, cells)) {
-    metadata <- metadata_of(object %||% model$python$adata, model$recipe$assay)
+    metadata <- metadata_of(object %||% model$python$adata, genes_in(model$recipe))
     check_names(by, names(metadata), "column in the metadata", call)
     values <- metadata[[by]]
   }

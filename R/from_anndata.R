@@ -8,8 +8,7 @@
 #' @param assay What to call the assay of the Seurat object, such as `"peaks"`.
 #' @return A Seurat object (Seurat writes `-` for `_` in names of features), or a
 #'   SingleCellExperiment with the assay `counts`. Reductions lose the `X_` before their name. Data frames in `obsm` are
-#'   further assays (`altExps`) of their name, and so are peaks (`"peaks"`) where `var["feature_types"]` (or `"modality"`) tells
-#'   them from genes.
+#'   further assays (`altExps`) of their name, and so are peaks (`"peaks"`) where `var["feature_types"]` tells them from genes.
 #' @section Warnings: `scelbo_data_warning` where the values are not whole numbers, and so are no counts.
 #' @examples
 #' \dontrun{
@@ -89,8 +88,7 @@ anndata_parts <- function(object, layer, call = caller_env()) {
 
 # Genes and peaks that stand side by side: the genes, and the peaks among the tables.
 with_peaks_apart <- function(parts) {
-  type <- parts$var$feature_types %||% parts$var$modality
-  is_peak <- !is.null(type) & as.character(type) == "Peaks"
+  is_peak <- as.character(parts$var$feature_types) == "Peaks"
   if (!any(is_peak) || all(is_peak)) return(parts)
   parts$tables$peaks <- parts$counts[is_peak, , drop = FALSE]
   parts$counts <- parts$counts[!is_peak, , drop = FALSE]

@@ -35,6 +35,10 @@ read_modality.SingleCellExperiment <- function(object, assay, layer, call) {
   read_cells(beside, NULL, layer, call)$counts
 }
 
+# The assay of genes that a recipe names, or that was found where it names none: of objects that have several. (Of a
+# SingleCellExperiment `assay` is another word for the layer.)
+genes_in <- function(recipe) recipe$assay %||% recipe$genes
+
 # The assay that is read for the genes where none is named.
 default_modality <- function(object) {
   if (inherits(object, "Seurat")) return(SeuratObject::DefaultAssay(object))

@@ -99,7 +99,6 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
 #' @param fully_paired Say that all cells have all modalities: then no adversary is made.
 #' @param adversarial_mixing Whether an adversary keeps \eqn{z} from telling which modalities a cell has.
 #' @param log_variational Feed the encoders `log(1 + x)`.
-#' @param modality_dropout Share of the cells that, in each step of the training, one of their modalities places alone.
 #' @param mixing How posteriors are mixed: `"published"`, as above, or `"scvi-tools"`, with wider variances.
 #' @inherit scvi return
 #' @inheritSection totalvi Errors
@@ -122,6 +121,6 @@ multivi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     dispersion = "gene", protein_dispersion = "protein", use_batch_norm = "none",
                     use_layer_norm = "both", latent_distribution = "normal", deeply_inject_covariates = FALSE,
                     encode_covariates = FALSE, fully_paired = FALSE, adversarial_mixing = TRUE,
-                    use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published", modality_dropout = 0.5) {
+                    use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published") {
   new_model("MULTIVI", as.list(environment()))
 }

@@ -51,7 +51,7 @@ cells_in <- function(object, assay) {
 #' @exportS3Method
 write_back.MultiAssayExperiment <- function(model, object, name = model$class, features = NULL, foreground = FALSE,
                                             ...) {
-  assay <- model$recipe$assay %||% names(object)[[1]]
+  assay <- genes_in(model$recipe) %||% names(object)[[1]]
   source <- own_or(model, object)
   results <- list()
   if (offers(model, "get_latent_representation")) results[[name]] <- t(get_latent_representation(model, source))

@@ -10,7 +10,7 @@ source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts"
 # recipe as it was resolved, so that another object can be read likewise.
 read_data <- function(object, recipe, call = caller_env()) {
   if (is_anndata(object)) return(read_anndata(object, recipe, call))
-  if (length(recipe$beside)) recipe$assay <- recipe$assay %||% default_modality(object)
+  if (length(recipe$beside)) recipe$genes <- genes_in(recipe) %||% default_modality(object)
   check_genes(object, recipe, call)
   cells <- read_together(object, recipe, call)
   recipe$columns <- find_columns(columns_needed(recipe, names(cells$obs)), cells$obs, call)

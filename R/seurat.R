@@ -146,7 +146,7 @@ RunGIMVI <- function(object, reference, impute = NULL, ..., name = "gimvi") {
 write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, foreground = FALSE, ...) {
   source <- own_or(model, object)
   key <- seurat_key(name)
-  assay <- model$recipe$assay
+  assay <- genes_in(model$recipe)
   if (!any(assay == SeuratObject::Assays(object))) assay <- SeuratObject::DefaultAssay(object)
   if (offers(model, "get_latent_representation")) {
     parts <- list(embeddings = get_latent_representation(model, source), loadings = loadings_of(model))

@@ -83,14 +83,15 @@ feature_tables <- function(model, object, features = NULL, foreground = FALSE) {
   tables <- list()
   if (offers(model, "impute")) return(if (length(features)) list(imputed = impute(model, features, object)$mean))
   if (length(features)) {
-    regions <- intersect(features, regions_of(model))
+    known <- regions_of(model)
+    regions <- intersect(features, known)
     genes <- setdiff(features, regions)
-    only_open <- !offers(model, "get_normalized_expression")
+    only_open <- length(known) && !offers(model, "get_normalized_expression")
+    if (only_open) check_names(genes, known, "feature in the model")
     if (length(regions)) {
       tables[[if (only_open) "normalized" else "accessible"]] <- get_normalized_accessibility(model, object, regions)
     }
-    if (only_open) check_names(genes, model$features, "feature in the model")
-    else if (length(genes)) tables$normalized <- expected_rna(model, object, genes)
+    if (length(genes)) tables$normalized <- expected_rna(model, object, genes)
   }
   if (length(features_beside(model, "protein"))) tables$protein <- get_normalized_protein(model, object)
   if (foreground) tables$foreground <- get_protein_foreground_probability(model, object)
@@ -141,7 +142,7 @@ own_or <- function(model, object) {
 
 cell_names <- function(model, object) {
   if (!inherits(object, "MultiAssayExperiment")) return(colnames(object))
-  cells_in(object, model$recipe$assay %||% names(object)[[1]])
+  cells_in(object, genes_in(model$recipe) %||% names(object)[[1]])
 }
 
 # A model that came back from a file without its cells takes them from the object that holds them still.

@@ -141,6 +141,7 @@ test_that("every question of Python's can be asked in R", {
   only_python <- c(
     get_aggregated_posterior = "a distribution of torch, which no object of R stands for",
     with_data = "a model in R takes other cells by `object =`",
+    get_imputed_values = "impute() says it, and how sure the model is",
     get_alphas_betas = "scvi-tools' name for what get_zero_inflation() says"
   )
   left <- lapply(constructors, function(class) {
@@ -154,10 +155,11 @@ test_that("every question of Python's can be asked in R", {
 test_that("every question has its Python method's arguments and defaults", {
   words <- c(object = "adata", cells = "indices", features = "gene_list", regions = "region_list",
              group_by = "groupby", cells1 = "idx1", cells2 = "idx2", labels = "labels_key", sample = "sample_key",
-             pair = "pair_key", newdata = "adata")
+             proteins = "protein_list", pair = "pair_key", newdata = "adata")
   own_words <- list(load_query_data = c(reference = "reference_model"), report = c(file = "path"),
                     get_normalized_expression = c(file = "out"))
-  only_r <- list(get_likelihood_parameters = "features", load_query_data = c("assay", "layer", "verbose"),
+  beside <- c("protein_assay", "protein_layer", "peak_assay", "peak_layer")
+  only_r <- list(get_likelihood_parameters = "features", load_query_data = c("assay", "layer", "verbose", beside),
                  report = "open", predict = c("object", "type"))
   own_defaults <- list(report = "path") # R writes the page unless told not to
   inspect <- reticulate::import("inspect", convert = FALSE)
@@ -170,7 +172,8 @@ test_that("every question has its Python method's arguments and defaults", {
     python <- core()[[class]]
     asked <- intersect(in_r(python_questions(python)), c(getNamespaceExports("scelbo"), "predict"))
     for (question in c(asked, if (reticulate::py_has_attr(python, "load_query_data")) "load_query_data")) {
-      ours <- formals(if (question == "load_query_data") question else paste0(question, ".scelbo_model"))
+      methods <- c(paste0(question, ".scelbo_", c(tolower(class), "model")), question)
+      ours <- formals(Find(function(name) exists(name, asNamespace("scelbo"), inherits = FALSE), methods))
       ours <- ours[setdiff(names(ours), c("model", "...", only_r[[question]]))]
       said <- c(own_words[[question]], words)
       renamed <- names(ours) %in% names(said)
