@@ -78,6 +78,11 @@ class Counts:
     def __len__(self) -> int:
         return len(self.crow) - 1
 
+    @property
+    def n_measured(self) -> int:
+        """Number of columns that were measured."""
+        return self.n_vars if self.measured is None else int(self.measured.sum())
+
     def take(self, rows: Int[Tensor, " cells"]) -> Counts:
         """The given rows, in the order asked for."""
         rows = rows.to(self.crow.device)

@@ -47,6 +47,7 @@ from scelbo.nn import (
     for_cells,
     per_feature,
 )
+from scelbo.train import preflight
 from scelbo.train.options import PlanOptions, TrainOptions
 
 NAMES = ("seq", "spatial")
@@ -272,15 +273,15 @@ class GIMVI(Model):
 
     def streams(self) -> list[np.ndarray]:
         """As many dissociated as spatial cells in each minibatch."""
-        module: Any = self.module
-        origin = module.origin.cpu()[self.read()["batch"]]
+        origin = self.module.origin.cpu()[self.read()["batch"]]  # type: ignore[index]
         return [np.flatnonzero(origin == d) for d in range(len(NAMES))]
 
     @classmethod
     def load(cls, folder: str | Path, adata_seq: AnnData | None = None, adata_spatial: AnnData | None = None) -> Self:
-        """Open a saved model, with its data (both data sets, or ``data.h5ad`` in the folder) or without. No code in the folder is run."""
+        """Open a saved model, with both data sets (given, or those in the folder) or without. No code in the folder is run."""
         return super().load(folder, adata_seq if adata_spatial is None else [adata_seq, adata_spatial])
 
+    check = classmethod(preflight.check_one)
     get_latent_representation = analysis.latent_by_source
     get_imputed_values = analysis.imputed_values
     impute = analysis.impute

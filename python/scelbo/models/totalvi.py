@@ -109,7 +109,7 @@ class TOTALVIModule(CountsVAE):
 
     # ------------------------------------------------------------------ q and p
     def seen_as(self, x: Counts) -> Counts:
-        relative = x.scaled(1 / (1 + x.size / x.n_vars))
+        relative = x.scaled(1 / (1 + x.size / x.n_measured))
         return relative.map(torch.log1p) if self.log_variational else relative
 
     def noise(self, n: int) -> dict[str, Normal]:

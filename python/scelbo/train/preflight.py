@@ -172,6 +172,11 @@ def check(
     return Preflight(found.problems, found.concerns, told, title=title)
 
 
+def check_one(cls: type[Model], adata: AnnData, **keys: Any) -> Preflight:
+    """The same of one of several data sets that a model reads, which allows no forecast."""
+    return check(cls, adata, **{**keys, "forecast": False})
+
+
 def _forecast(cls: type[Model], adata: AnnData, setup: Setup, model_kwargs: dict[str, Any]) -> Forecast:
     options, n = cls.training, adata.n_obs
     with settings.private_seed() as rng:
