@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData
 
 import scelbo
-from scelbo.data.simulate import cite
+from scelbo.data.simulate import cite, counts, multiome
 
 ATAC = Path(__file__).resolve().parents[2] / "examples" / "atac.py"
 CITESEQ = ATAC.with_name("citeseq.py")
@@ -54,3 +54,26 @@ def test_the_walk_through_rna_and_proteins(tmp_path):
     assert type(scelbo.load(folder / "model")).__name__ == "TOTALVI"
     assert set(pd.read_csv(folder / "markers.csv")["modality"]) == {"rna", "protein"}
     assert pd.read_csv(folder / "proteins.csv", index_col=0).shape == (120, 6)
+
+
+def test_the_walk_through_rna_and_chromatin(tmp_path):
+    multiome(150, 40, 60).write_h5ad(tmp_path / "few.h5ad")
+    folder = tmp_path / "out"
+    few = [sys.executable, CITESEQ.with_name("multiome.py"), folder, "--data", tmp_path / "few.h5ad", "--epochs", "2"]
+    done = subprocess.run(few, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "in cells that have chromatin alone: averages told and seen correlate" in done.stdout
+    assert (folder / "umap.png").is_file() and type(scelbo.load(folder / "model")).__name__ == "MULTIVI"
+
+
+def test_the_walk_from_dissociated_to_spatial_cells(tmp_path):
+    seq = counts(150, 40, stored=0.5, seed=1)
+    seq.write_h5ad(tmp_path / "seq.h5ad")
+    counts(100, 40, stored=0.5, seed=1)[:, :20].write_h5ad(tmp_path / "spatial.h5ad")
+    folder = tmp_path / "out"
+    few = ["--reference", tmp_path / "seq.h5ad", "--spatial", tmp_path / "spatial.h5ad", "--epochs", "2"]
+    done = subprocess.run([sys.executable, CITESEQ.with_name("spatial_imputation.py"), folder, *few], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.stem for path in folder.glob("*.png")} == {"interval", "umap"}
+    assert list(pd.read_csv(folder / "scores.csv", index_col=0).index.sort_values()) == ["gene1", "gene13", "gene17", "gene5", "gene9"]
+    assert pd.read_csv(folder / "imputed.csv", index_col=0).shape[0] in range(95, 101)
