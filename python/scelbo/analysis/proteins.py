@@ -26,8 +26,6 @@ from scelbo.module import draw
 if TYPE_CHECKING:
     from scelbo.model import Model
 
-ASKED = {name: name for name in ("delta", "test_mode", "change_fn", "m1_domain_fn")} | {"cred_interval_lvls": "intervals"}
-"""Arguments of :func:`differential_expression` -> those of :class:`~scelbo.analysis.differential.Test`."""
 Read = Callable[[ProteinMixture], Tensor]
 
 
@@ -129,8 +127,11 @@ def normalized_rna_and_protein(
         indices = np.random.default_rng(seed).choice(index, n_samples_overall)
     rna = normalized_expression(self, adata, indices, seed=seed, **more)
     kept = {k: v for k, v in more.items() if k not in ("gene_list", "library_size", "progress")}
-    read = counts_read(sample_protein_mixing, scale_protein, include_protein_background)
-    return rna, _table(self, adata, indices, read, protein_list=protein_list, seed=seed, **kept)
+    protein = normalized_protein(
+        self, adata, indices, sample_protein_mixing=sample_protein_mixing, scale_protein=scale_protein,
+        include_protein_background=include_protein_background, protein_list=protein_list, seed=seed, **kept,
+    )  # fmt: skip
+    return rna, protein
 
 
 @takes_also(_table)
@@ -221,10 +222,9 @@ def differential_rna_and_protein(
     fields = [use_field] if isinstance(use_field, str) else list(use_field)
     for name in fields:
         one_of("use_field", name, tuple(self.modalities))
-    asked = {name: more.pop(name) for name in ASKED}
-    test = Test(
-        mode, asked["delta"], asked["test_mode"], pseudocounts, asked["change_fn"], asked["cred_interval_lvls"], asked["m1_domain_fn"]
-    )
+    of_test = ("delta", "test_mode", "change_fn", "cred_interval_lvls", "m1_domain_fn")
+    delta, test_mode, change_fn, intervals, m1_domain_fn = (more.pop(name) for name in of_test)
+    test = Test(mode, delta, test_mode, pseudocounts, change_fn, intervals, m1_domain_fn)
     counted = counts_read(sample_protein_mixing, scale_protein, include_protein_background)
     reads: dict[str, Any] = {"protein": lambda p: counted(p) + protein_prior_count}
     more["seed"] = settings.fresh_seed(more["seed"])

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scelbo.data.categories import column
 from scelbo.data.fields import Batch
 from scelbo.data.matrix import matrix_of
 from scelbo.data.setup import Setup, Source
@@ -117,7 +118,9 @@ def _obs(sources: Sequence[Source], adatas: Sequence[AnnData]) -> pd.DataFrame:
     for s, adata in zip(sources, adatas, strict=True):
         labels = s.keys.get("labels_key")
         part = adata.obs.drop(columns=[SOURCE, BATCH, LABEL], errors="ignore")
-        part = part.assign(**{SOURCE: s.name, BATCH: _batch(s, adata), LABEL: _column(adata, str(labels)) if labels else s.name})
+        part = part.assign(
+            **{SOURCE: s.name, BATCH: _batch(s, adata), LABEL: column(adata.obs, str(labels)).astype(str) if labels else s.name}
+        )
         parts.append(part)
     obs = pd.concat(parts)
     for name in obs:
@@ -134,17 +137,11 @@ def _obs(sources: Sequence[Source], adatas: Sequence[AnnData]) -> pd.DataFrame:
 
 def _batch(source: Source, adata: AnnData) -> np.ndarray:
     """Each cell's batch, by its name beside the others'."""
-    column = source.keys.get("batch_key")
-    if not column:
+    key = source.keys.get("batch_key")
+    if not key:
         return np.repeat(source.name, adata.n_obs)
-    values = _column(adata, str(column)).to_numpy()
+    values = column(adata.obs, str(key)).astype(str).to_numpy()
     for value in np.unique(values):
         if value not in source.batches:
             raise DataError(unknown(f"batch of the {source.name} data", value, source.batches), "The model has no weights for others.")
     return np.array([source.batches[v] for v in values], dtype=object)
-
-
-def _column(adata: AnnData, key: str) -> pd.Series:
-    if key not in adata.obs:
-        raise SetupError(unknown("obs column", key, adata.obs.columns), "The model was set up with this column.")
-    return adata.obs[key].astype(str)
