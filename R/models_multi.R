@@ -34,8 +34,6 @@
 #'   with more than 10 proteins.
 #' @param override_missing_proteins Take proteins without counts in a batch for measured: absent from all its cells.
 #' @param protein_efficiency Whether each batch may stain each protein more or less than others do.
-#' @param hide_proteins Share of the cells whose proteins the encoder does not see in a step of training, where they are
-#'   missing in some batch: so it learns to place cells by their RNA alone.
 #' @param adversarial_classifier Whether an adversary guesses batches from \eqn{z}; `NULL`: where proteins are missing in
 #'   some batch.
 #' @param log_variational Feed the encoder `log(1 + x / (1 + mean of the cell))`, of genes and of proteins.
@@ -61,7 +59,7 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     dropout_rate_encoder = 0.2, dropout_rate_decoder = 0.2, gene_dispersion = "gene",
                     protein_dispersion = "protein", gene_likelihood = "nb", latent_distribution = "normal",
                     empirical_protein_background_prior = NULL, override_missing_proteins = FALSE,
-                    protein_efficiency = FALSE, hide_proteins = 0.5, adversarial_classifier = NULL,
+                    protein_efficiency = FALSE, adversarial_classifier = NULL,
                     use_observed_lib_size = TRUE, log_variational = TRUE, encode_covariates = TRUE,
                     deeply_inject_covariates = TRUE, use_batch_norm = "both", use_layer_norm = "none") {
   new_model("TOTALVI", as.list(environment()))

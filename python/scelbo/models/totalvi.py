@@ -77,7 +77,7 @@ class TOTALVIModule(CountsVAE):
         self.on_simplex = model.latent_distribution == "ln"
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
         norms, deep = norms_of(model), model.deeply_inject_covariates
-        self.encode_covariates, self.hidden = model.encode_covariates, model.hide_proteins
+        self.encode_covariates = model.encode_covariates
         encoder: dict[str, Any] = {**norms["encoder"], **(seen if model.encode_covariates else {}), "deep": deep}
         encoder |= {"n_hidden": model.n_hidden, "n_layers": model.n_layers_encoder, "dropout": model.dropout_rate_encoder}
         self.z = GaussianEncoder(genes + proteins, model.n_latent, **encoder)
@@ -117,8 +117,6 @@ class TOTALVIModule(CountsVAE):
 
     def inference(self, cells: ProteinCells) -> Latents:
         y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True))
-        if self.training and self.hidden and self.proteins.some_missing:  # but explained all the same
-            y = y * (torch.rand_like(y[:, :1]) >= self.hidden)
         read = Beside(self.seen(cells), torch.log1p(y) if self.log_variational else y)
         t = cells.numbers if self.encode_covariates else None
         if self.size_given:
@@ -196,9 +194,6 @@ class TOTALVI(Model):
         Take proteins without counts in a batch for measured: absent from all its cells.
     protein_efficiency
         Whether each batch may stain each protein more or less than others do.
-    hide_proteins
-        Share of the cells whose proteins the encoder does not see in a step of training, where they are missing in some batch: so it
-        learns to place cells by their RNA alone (0: scvi-tools' way).
     adversarial_classifier
         Whether an adversary guesses batches from z; None: where proteins are missing in some batch.
     use_observed_lib_size
@@ -238,7 +233,6 @@ class TOTALVI(Model):
     empirical_protein_background_prior: bool | None = None
     override_missing_proteins: bool = False
     protein_efficiency: bool = False
-    hide_proteins: float = 0.5
     adversarial_classifier: bool | None = None
     use_observed_lib_size: bool = True
     log_variational: bool = True
