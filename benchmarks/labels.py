@@ -1,8 +1,8 @@
 """How right are labels, how far can their probabilities be trusted, and what do they say of cells of an unknown type?
 
 scANVI beside scvi-tools', k nearest neighbours in PCA and logistic regression on log counts. Sorted PBMC (``pbmc_facs``: a third of the
-cells new to all; and a tenth of the labels kept) and interferon-stimulated PBMC (``kang_ifnb``: from control cells to stimulated
-ones), skipped where absent. Ends with an error where ours is behind scvi-tools, kNN or logistic regression, or
+cells new to all; and a tenth of the labels kept) and interferon-stimulated PBMC (``kang_ifnb``: a third of the labels kept back; and from
+control cells to stimulated ones), skipped where absent. Ends with an error where ours is behind scvi-tools, kNN or logistic regression, or
 where sets of labels cover less or more than they state. Run with ``make bench``.
 """
 
@@ -36,6 +36,7 @@ from scelbo import SCANVI, SCVI
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LABEL, UNKNOWN, COVERAGE = "known", "unknown", 0.9
 LEFT_OUT = ("Monocyte", "B", "NK", "CD8 T")
+SHIFTED = "PBMC, control to stimulated"
 OURS, OURS_SHORT, PEER = "scelbo", "scelbo, from scVI", "scvi-tools, from scVI"
 
 
@@ -87,20 +88,31 @@ def few_labels(seed: int) -> Task:
     return Task(adata, adata[~known].copy(), types[~known])
 
 
-def stimulated(seed: int) -> Task:
-    """Labels of control cells; stimulated cells are asked about."""
+def interferon(asks: Callable[[AnnData], np.ndarray]) -> Task:
+    """Control and interferon-stimulated cells, all of which train; some of those with a label are asked about."""
     adata = read_h5ad(DATA / "kang_ifnb.h5ad")
     types = adata.obs["cell_type"].astype(str).to_numpy()
     adata = with_genes(adata, np.ones(adata.n_obs, bool), 2000)
-    known, asked = ((adata.obs["batch"] == b).to_numpy() & (types != UNKNOWN) for b in ("ctrl", "stim"))
-    adata.obs[LABEL] = np.where(known, types, UNKNOWN)
+    asked = asks(adata) & (types != UNKNOWN)
+    adata.obs[LABEL] = np.where(asked, UNKNOWN, types)
     return Task(adata, adata[asked].copy(), types[asked], "batch")
+
+
+def some_of_both(seed: int) -> Task:
+    """A third of the labels is asked about."""
+    return interferon(lambda adata: np.random.default_rng(seed).random(adata.n_obs) < 1 / 3)
+
+
+def stimulated(seed: int) -> Task:
+    """Labels of control cells; stimulated cells are asked about: no coverage is promised where cells have changed."""
+    return interferon(lambda adata: (adata.obs["batch"] == "stim").to_numpy())
 
 
 TASKS: dict[str, Callable[[int], Task]] = {
     "sorted PBMC, new cells": new_cells,
     "sorted PBMC, a tenth of the labels": few_labels,
-    "PBMC, control to stimulated": stimulated,
+    "PBMC, control and stimulated, a third of the labels": some_of_both,
+    SHIFTED: stimulated,
 }
 
 
@@ -212,7 +224,7 @@ def verdicts(task: str, table: pd.DataFrame) -> Iterator[str]:
     if error[OURS] > error[PEER]:
         yield f"{task}, calibration error: {error[OURS]:.3f}, {PEER} has {error[PEER]:.3f}"
     covered = table.loc[OURS, "coverage of 0.9"]
-    if task != "PBMC, control to stimulated" and abs(covered - COVERAGE) > 0.02:
+    if task != SHIFTED and abs(covered - COVERAGE) > 0.02:
         yield f"{task}: sets cover {covered:.3f}, and state {COVERAGE}"
 
 
