@@ -55,7 +55,7 @@
 #' @export
 totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                     panel = NULL, assay = NULL, layer = "counts", protein_assay = "ADT", protein_layer = "counts",
-                    features = NULL, n_latent = 20, n_hidden = 256, n_layers_encoder = 2, n_layers_decoder = 1,
+                    features = NULL, n_latent = 20, n_hidden = 128, n_layers_encoder = 2, n_layers_decoder = 1,
                     dropout_rate_encoder = 0.2, dropout_rate_decoder = 0.2, gene_dispersion = "gene",
                     protein_dispersion = "protein", gene_likelihood = "nb", latent_distribution = "normal",
                     empirical_protein_background_prior = NULL, override_missing_proteins = FALSE,

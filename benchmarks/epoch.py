@@ -32,6 +32,7 @@ class Job(NamedTuple):
 
 
 LABELS = {"batch_key": "batch", "labels_key": "cell_type", "unlabeled_category": "type3"}
+PROTEINS = {"batch_key": "batch", "protein_expression_obsm_key": "protein_expression"}
 JOBS = {
     "scVI, NB": Job("SCVI", {"gene_likelihood": "nb"}, "genes", 3.0),
     "scVI, ZINB": Job("SCVI", {"gene_likelihood": "zinb"}, "genes", 2.5),
@@ -40,7 +41,7 @@ JOBS = {
     "AutoZI": Job("AUTOZI", {}, "genes", 3.0),
     "PeakVI, 33,000 regions": Job("PEAKVI", {}, "33k", 2.0),
     "PeakVI, 115,000 regions": Job("PEAKVI", {}, "115k", 2.0),
-    "totalVI, 14 proteins": Job("TOTALVI", {}, "genes", 2.0, {"batch_key": "batch", "protein_expression_obsm_key": "protein_expression"}),
+    "totalVI, 14 proteins": Job("TOTALVI", {"n_hidden": 256}, "genes", 2.0, PROTEINS),
     "MultiVI, 3,000 genes and 30,000 regions": Job("MULTIVI", {}, "33k", 2.0),
     "LDA, 20 topics": Job("AmortizedLDA", {}, "genes", 2.0, {}),
 }

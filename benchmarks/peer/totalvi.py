@@ -189,6 +189,6 @@ TWINS = twins.Twins(
     richest=(MORE, {"gene_likelihood": "zinb", "gene_dispersion": "gene-batch", "protein_dispersion": "protein-batch"}),
     start=start,
     cells=cells,
-    only_ours={"empirical_protein_background_prior": False, "adversarial_classifier": False},
+    only_ours={"empirical_protein_background_prior": False, "adversarial_classifier": False, "n_hidden": 256},
     from_data=("l prior",),
 )

@@ -134,7 +134,7 @@ def both(twins: Twins, adata: AnnData, keys: dict[str, Any], seed: int = 0, **hy
     twins.theirs.setup_anndata(adata, **keys)
     theirs = twins.theirs(adata, **hyper)
     twins.ours.setup_anndata(adata, **keys)
-    ours = twins.ours(adata, **twins.only_ours, **hyper)
+    ours = twins.ours(adata, **(twins.only_ours | hyper))
     with torch.no_grad():
         twins.start(theirs, adata)
     Both(twins, ours, theirs, [], {}).to(torch.float64)

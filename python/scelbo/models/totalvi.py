@@ -221,7 +221,7 @@ class TOTALVI(Model):
     """
 
     n_latent: int = 20
-    n_hidden: int = 256
+    n_hidden: int = 128
     n_layers_encoder: int = 2
     n_layers_decoder: int = 1
     dropout_rate_encoder: float = 0.2
