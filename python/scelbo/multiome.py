@@ -18,6 +18,9 @@ from scelbo.data import Columns, Counts, Setup
 from scelbo.likelihoods import Accessibility, Likelihood, Mean, of_counts
 from scelbo.nn import MLP, ConditionalLinear, PerCategory, PointEncoder, affine, for_cells, per_feature
 
+FEWEST, MOST = 0.5, 0.9
+"""Where a decoder starts: counts in all cells, at the least, and how often open, at most."""
+
 
 class Genes(nn.Module):
     r"""p(x | z, l, s): counts with mean :math:`l\,\mathrm{softmax} f(z, s)`, or with size factors :math:`l\,\mathrm{softplus} f(z, s)`.
@@ -49,10 +52,17 @@ class Genes(nn.Module):
         self.typical: Tensor
         self.register_buffer("typical", torch.zeros(1, 1))  # mean log library size of cells that have RNA
 
-    def take(self, size: Tensor) -> None:
-        """Note the library sizes, (cells, 1), of cells that have RNA."""
-        if len(size):
-            self.typical = size.log().mean(0, keepdim=True)
+    def take(self, data: Columns, has: Bool[Tensor, " cells"]) -> None:
+        """Note the library sizes of cells that have RNA, and start from the mean counts of each gene."""
+        n = int(has.sum())
+        if not n:
+            return
+        size = data["x"].size[has]
+        self.typical = size.log().mean(0, keepdim=True)
+        sums = data["x"].column_means(lambda x: x) * len(has) + FEWEST
+        share = sums / (data["size"][has] if self.size_given else size).sum()
+        with torch.no_grad():  # else biases take hundreds of steps to learn what one look at the data says
+            self.rho.bias.copy_(share.expm1().log() if self.size_given else share.log())  # type: ignore[union-attr]
 
     def log_library(self, x: Counts, cells: Any, t: Tensor | None) -> Tensor:
         """log l, (cells, 1): given, read from x, or observed; of a cell without RNA that of a typical one."""
@@ -94,6 +104,12 @@ class Regions(nn.Module):
         self.r = nn.ParameterDict({"all": nn.Parameter(torch.zeros(regions))}) if factors else None
         self.certain: Tensor
         self.register_buffer("certain", torch.full((1,), torch.inf), persistent=False)  # logit of a factor of one
+
+    def take(self, data: Columns, has: Bool[Tensor, " cells"]) -> None:
+        """Start from the share of the cells with open chromatin in which each region was seen, at factors of a half."""
+        seen = data["atac"].column_means(lambda x: x.map(torch.ones_like)) * len(has) + FEWEST
+        with torch.no_grad():
+            self.y.bias.copy_((4 * seen / has.sum().clamp_min(1)).clamp(max=MOST).logit())  # type: ignore[union-attr]
 
     @property
     def factors(self) -> Tensor:

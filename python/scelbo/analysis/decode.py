@@ -69,6 +69,18 @@ def _positions(features: np.ndarray, device: torch.device) -> Tensor | slice:
     return slice(first, last + 1) if (np.diff(features) == 1).all() else torch.from_numpy(features).to(device)
 
 
+def explained_fields(model: Model) -> dict[str, str]:
+    """What users call the matrices that these data have -> their fields."""
+    return {name: of for name, of in model.modalities.items() if of in model.setup.features}
+
+
+def has(model: Model, cells: Batch, of: str) -> Tensor:
+    """Which of the cells have anything measured in a field, (cells,)."""
+    module: Any = model.module
+    there = module.measured_in(cells, of)
+    return torch.ones(len(cells), dtype=torch.bool, device=model.device) if there is None else (there > 0).any(1)
+
+
 def genes_of(model: Model, gene_list: Sequence[str] | None, of: str = "x") -> np.ndarray | None:
     """Positions of the features named, among those of a field; None for all."""
     if gene_list is None:

@@ -93,8 +93,10 @@ class MULTIVIModule(CountsVAE):
     def observe(self, data: Columns) -> None:
         super().observe(data)
         has = self.measured.take(data)
-        if not self.genes.typical.any():
-            self.genes.take(data["x"].size[has[:, 0]])
+        if not self.genes.typical.any():  # a query's model keeps its reference's
+            self.genes.take(data, has[:, 0])
+            if self.regions is not None:
+                self.regions.take(data, has[:, 1])
         if self.proteins is not None:
             self.proteins.take(data["protein"], data["batch"], data["batch"])
 
@@ -283,12 +285,15 @@ class MULTIVI(Model):
     differential_accessibility = analysis.differential_accessibility
     differential_abundance = analysis.differential_abundance
     posterior_predictive_sample = analysis.posterior_predictive_sample
+    posterior_predictive_check = analysis.posterior_predictive_check
     get_aggregated_posterior = analysis.aggregated_posterior
     get_latent_kl = analysis.latent_kl
     get_elbo = analysis.elbo
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
+    get_mapping_score = analysis.mapping_score
     transfer_labels = analysis.transfer_labels
+    report = analysis.report
     minify = analysis.minify
     with_data = analysis.with_data
     prepare_query_anndata = classmethod(transfer.prepare_query_anndata)  # type: ignore[var-annotated]
