@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from scelbo import MULTIVI, errors, settings
 from scelbo.data.simulate import multiome
+from scelbo.module import draw
 
 PROTEIN = {"protein_expression_obsm_key": "protein_expression"}
 
@@ -195,14 +196,9 @@ def test_dispersion_may_differ_by_batch():
     model = MULTIVI(adata, dispersion="gene-batch", n_hidden=16, n_latent=3)
     model.train(max_epochs=2, seed=0, progress=False)
     cells = next(model.batches())
-    theta = model.module.likelihood_of("x", model.module.inference(cells)._replace(z=cells_z(model, cells)), cells).log_theta
+    theta = model.module.likelihood_of("x", draw(model.module.inference(cells), mean=True), cells).log_theta
     same = cells.batch == cells.batch[0]
     assert torch.equal(theta[same][0], theta[same][-1]) and not torch.allclose(theta[same][0], theta[~same][0])
-
-
-def cells_z(model, cells):
-    """Positions in the place of their distributions."""
-    return model.module.inference(cells).z.mean
 
 
 def test_a_batch_without_a_modality_is_decoded_as_one_that_has_it():

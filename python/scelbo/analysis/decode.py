@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scelbo.data import Batch
+from scelbo.data import Batch, Counts
 from scelbo.errors import ArgumentError, unknown
 from scelbo.module import draw
 
@@ -79,6 +79,21 @@ def has(model: Model, cells: Batch, of: str) -> Tensor:
     module: Any = model.module
     there = module.measured_in(cells, of)
     return torch.ones(len(cells), dtype=torch.bool, device=model.device) if there is None else (there > 0).any(1)
+
+
+def showing(model: Model, cells: Batch, fields: Collection[str]) -> Any:
+    """The cells as if only these matrices had been measured, and of those only what was in the model's own cells."""
+    out: dict[str, Any] = dict(cells.__dict__)
+    for of in explained_fields(model).values():
+        x = out[of]
+        if isinstance(x, Counts):
+            absent = pd.Index(model.setup.absent.get(of, ())) if of in fields else pd.Index(model.setup.features[of])
+            if len(absent):
+                kept = torch.from_numpy(~pd.Index(model.setup.features[of]).isin(absent))
+                out[of] = x.within(kept.to(x.val.device))
+        elif of not in fields:
+            out[of] = torch.zeros_like(x)
+    return type(cells)(**out)
 
 
 def genes_of(model: Model, gene_list: Sequence[str] | None, of: str = "x") -> np.ndarray | None:

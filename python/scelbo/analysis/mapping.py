@@ -15,9 +15,9 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch.nn.functional import logsigmoid
 
 from scelbo import settings
-from scelbo.analysis.decode import explained_fields, has
+from scelbo.analysis.decode import explained_fields, has, showing
 from scelbo.analysis.latent import latent_representation, position
-from scelbo.data import Batch, Counts, at_most, index_of
+from scelbo.data import Counts, at_most, index_of
 from scelbo.errors import ArgumentError, SetupError, unknown
 from scelbo.likelihoods import Accessibility, ProteinMixture
 
@@ -118,7 +118,7 @@ def _modalities(model: Model, adata: AnnData | None, indices: Any, batch_size: i
     fields = explained_fields(model).values()
     parts = []
     for cells in model.batches(adata, indices, batch_size):
-        shown = _showing(model, cells, fields)
+        shown = showing(model, cells, fields)
         there = [has(model, shown, of) & (_sizes(getattr(shown, of)) > 0) for of in fields]
         parts.append(torch.stack(there, 1).cpu().numpy())
     return np.concatenate(parts)
@@ -126,21 +126,6 @@ def _modalities(model: Model, adata: AnnData | None, indices: Any, batch_size: i
 
 def _sizes(x: Counts | torch.Tensor) -> torch.Tensor:
     return x.size[:, 0] if isinstance(x, Counts) else torch.ones_like(x[:, 0])
-
-
-def _showing(model: Model, cells: Batch, fields: Collection[str]) -> Any:
-    """The cells as if only these matrices had been measured, and of those only what was in the model's own cells."""
-    out: dict[str, Any] = dict(cells.__dict__)
-    for of in explained_fields(model).values():
-        x = out[of]
-        if isinstance(x, Counts):
-            absent = pd.Index(model.setup.absent.get(of, ())) if of in fields else pd.Index(model.setup.features[of])
-            if len(absent):
-                kept = torch.from_numpy(~pd.Index(model.setup.features[of]).isin(absent))
-                out[of] = x.within(kept.to(x.val.device))
-        elif of not in fields:
-            out[of] = torch.zeros_like(x)
-    return type(cells)(**out)
 
 
 def _seen(
@@ -151,7 +136,7 @@ def _seen(
     places: list[np.ndarray] = []
     surprise: list[np.ndarray] = []
     for whole in model.batches(adata, indices, batch_size):
-        cells = _showing(model, whole, fields)
+        cells = showing(model, whole, fields)
         q = module.posterior(cells)
         explained = module.generative(type(q)._make(d.mean for d in q), cells)
         least = np.concatenate([_least_expected(getattr(explained, of), getattr(cells, of)) for of in fields], 1)
