@@ -69,6 +69,34 @@ def test_each_modality_costs_what_is_measured_in_a_cell(model):
     assert has.all(1).any() and not has.all(1).all()
 
 
+@pytest.mark.parametrize("related", [True, False])
+def test_what_is_imputed_is_held_back_as_far_as_held_out_cells_ask(related):
+    adata = multiome(900, 60, 150, n_types=3, stored=0.4, lacking=0.25, seed=6)
+    x, order = adata.X.toarray(), np.arange(900)
+    if not related:  # one modality says nothing of the other
+        for rows in adata.obs.groupby("measured", observed=True).indices.values():
+            order[rows] = np.random.default_rng(0).permutation(rows)
+    adata.X = sparse.csr_matrix(np.hstack([x[:, :60], x[order, 60:]]))
+    MULTIVI.setup_anndata(adata, batch_key="batch")
+    model = MULTIVI(adata, n_hidden=32, n_latent=5)
+    model.train(max_epochs=60, seed=0, train_size=0.7, early_stopping=False, progress=False)
+    parts = [model.module.borrowed_of(of) for of in ("x", "atac")]
+    trust = [float(part.trust) for part in parts]
+    assert min(trust) > 0.4 if related else max(trust) < 0.2, trust
+    asked = {"get_normalized_expression": "accessibility", "get_normalized_accessibility": "expression"}
+    held_back = {name: getattr(model, name)() for name in asked}
+    for name, values in held_back.items():
+        np.testing.assert_allclose(getattr(model.minify(), name)(), values, rtol=1e-5)
+    for part in parts:
+        part.trust.fill_(1)
+    for (name, lacks), part, kept in zip(asked.items(), parts, trust, strict=True):
+        there = (adata.obs["measured"] == lacks).to_numpy()
+        plain = getattr(model, name)()
+        np.testing.assert_array_equal(held_back[name][~there], plain[~there])
+        mean = part.mean.rows().numpy()[adata.obs["batch"].cat.codes.to_numpy()]
+        np.testing.assert_allclose(held_back[name][there], (kept * plain + (1 - kept) * mean)[there], rtol=1e-3, atol=1e-6)
+
+
 def test_factors_are_of_what_was_measured(model):
     factors = model.get_library_size_factors()
     x = model.adata.X[:, :80].sum(1).A1 if hasattr(model.adata.X.sum(1), "A1") else np.asarray(model.adata.X[:, :80].sum(1)).ravel()
