@@ -162,6 +162,12 @@ read_together <- function(object, recipe, call = caller_env()) {
   where <- recipe$beside$atac
   assay <- if (inherits(object, c("Seurat", "MultiAssayExperiment"))) genes_in(recipe) else recipe$assay
   if (is.null(where)) return(read_cells(object, assay, recipe$layer, call))
+  if (only_regions(object, where, recipe$features)) {
+    cells <- read_cells(object, NULL, where$layer, call)
+    cells$regions <- cells$counts
+    cells$counts <- cells$counts[0, ]
+    return(cells)
+  }
   there <- modalities_in(object)
   regions <- NULL
   if (where$needed || where$assay %in% there) {
@@ -183,6 +189,14 @@ read_together <- function(object, recipe, call = caller_env()) {
   cells$regions <- with_cells(regions, names)
   cells$variable_regions <- variable_in(object, where$assay)
   cells
+}
+
+# Whether an experiment of one kind of features, of the cells of a query, is of regions and not of genes: by its name, or
+# as it has some of the known regions and none of the known genes.
+only_regions <- function(object, where, genes) {
+  if (is.null(genes) || !inherits(object, "SingleCellExperiment") || where$assay %in% modalities_in(object)) return(FALSE)
+  identical(SingleCellExperiment::mainExpName(object), where$assay) ||
+    (any(rownames(object) %in% where$features) && !any(rownames(object) %in% genes))
 }
 
 with_cells <- function(x, cells) {

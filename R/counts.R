@@ -105,8 +105,8 @@ read_cells.SummarizedExperiment <- function(object, assay = NULL, layer = "count
 read_cells_of <- function(counts, obs = NULL, var = NULL, variable = character(), obsm = list()) {
   counts <- as_sparse(counts)
   dimnames(counts) <- list(
-    rownames(counts) %||% paste0("gene", seq_len(nrow(counts))),
-    colnames(counts) %||% paste0("cell", seq_len(ncol(counts)))
+    rownames(counts) %||% sprintf("gene%d", seq_len(nrow(counts))),
+    colnames(counts) %||% sprintf("cell%d", seq_len(ncol(counts)))
   )
   list(counts = counts, obs = obs, var = var, variable = variable, obsm = obsm)
 }

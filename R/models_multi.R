@@ -88,8 +88,9 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
 #'   cells) or `"cell"` (read from what its modalities say).
 #' @param modality_penalty What keeps the modalities of a cell together: `"Jeffreys"` (the divergence between their
 #'   posteriors), `"MMD"` (the distance of their means) or `"None"`.
-#' @param n_hidden,n_latent Width of the hidden layers; `NULL`: the square root of the number of regions, at most 128.
-#'   Dimensions of \eqn{z}; `NULL`: the square root of `n_hidden`.
+#' @param hide_modalities Share of the cells that training places by one of their modalities alone, and explains in all
+#'   that they have: so modalities learn to speak for each other.
+#' @param n_hidden,n_latent Width of the hidden layers. Dimensions of \eqn{z}; `NULL`: the square root of `n_hidden`.
 #' @param dropout_rate Share of the encoders' hidden units dropped at random while training.
 #' @param region_factors Whether regions have factors \eqn{r} (else 1).
 #' @param dispersion,protein_dispersion As [totalvi()]'s `gene_dispersion` and `protein_dispersion`.
@@ -114,9 +115,9 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
 multivi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                     assay = NULL, layer = "counts", peak_assay = "peaks", peak_layer = "counts", protein_assay = NULL,
                     protein_layer = "counts", features = NULL, regions = NULL, modality_weights = "equal",
-                    modality_penalty = "Jeffreys", n_hidden = NULL, n_latent = NULL, n_layers_encoder = 2,
-                    n_layers_decoder = 2, dropout_rate = 0.1, region_factors = TRUE, gene_likelihood = "zinb",
-                    dispersion = "gene", protein_dispersion = "protein", use_batch_norm = "none",
+                    modality_penalty = "Jeffreys", hide_modalities = 0.5, n_hidden = 128, n_latent = NULL,
+                    n_layers_encoder = 2, n_layers_decoder = 2, dropout_rate = 0.1, region_factors = TRUE,
+                    gene_likelihood = "zinb", dispersion = "gene", protein_dispersion = "protein", use_batch_norm = "none",
                     use_layer_norm = "both", latent_distribution = "normal", deeply_inject_covariates = FALSE,
                     encode_covariates = FALSE, fully_paired = FALSE, adversarial_mixing = TRUE,
                     use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published") {

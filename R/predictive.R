@@ -106,7 +106,8 @@ get_feature_correlation_matrix.scelbo_model <- function(model, object = NULL, fe
 #'   (`n_cells` of them at most, chosen at random; of all where none were held out). A data.frame with a row a feature:
 #'   `mean`, `variance`, `zeros` (share of cells) and `cv` (standard deviation / mean) over cells, each as `_observed`,
 #'   `_drawn` and `_outside` (whether the observed one lies beyond all draws), and `coverage_90`, the share of cells
-#'   inside the central 90 % of their draws. Its attributes: `"calibration"`, a data.frame with the share of values
+#'   inside the central 90 % of their draws; of several modalities the features of each, with the column `modality`, over
+#'   the cells that have it. Its attributes: `"calibration"`, a data.frame with the share of values
 #'   inside the interval of each `level`, over `all` values and over those `expressed` (the model expects one count or
 #'   more); `"ranks"`, the histogram of values' ranks among their draws, even for a right model; `"outside"`, the share
 #'   of features outside by statistic; `"expected_outside"`, a right model's; `"n_cells"`, `"n_samples"`, `"held_out"`.
@@ -125,8 +126,10 @@ posterior_predictive_check.scelbo_model <- function(model, object = NULL, cells 
 
 predictive_of <- function(check) {
   plain <- function(name) reticulate::py_to_r(check[[name]])
+  features <- from_pandas(check$genes)
+  rownames(features) <- make.unique(names_of(check$genes$index)) # a protein may be called like its gene
   structure(
-    from_pandas(check$genes), calibration = from_pandas(check$calibration$reset_index()),
+    features, calibration = from_pandas(check$calibration$reset_index()),
     ranks = from_pandas(check$ranks$reset_index()), outside = unlist(plain("outside")),
     expected_outside = plain("expected_outside"), n_cells = plain("n_cells"), n_samples = plain("n_samples"),
     held_out = plain("held_out")

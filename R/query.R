@@ -27,9 +27,9 @@
 #'   with labels, their probability and the mapping score in its metadata. `MapQueryPEAKVI()`, `mapQueryPEAKVI()`: the
 #'   same for [peakvi()]; the columns begin with `peakvi_`. `MapQueryTOTALVI()`, `mapQueryTOTALVI()`: the
 #'   same for [totalvi()], with the new cells' proteins, imputed where they have RNA only.
-#'   `MapQueryMULTIVI()`, `mapQueryMULTIVI()`: the same for [multivi()], of cells with genes or regions or both, without a
-#'   score. `MapQuerySCANVI()`,
-#'   `mapQuerySCANVI()`: labels and how far to
+#'   `MapQueryMULTIVI()`, `mapQueryMULTIVI()`: the same for [multivi()], of cells with genes or regions or both (a
+#'   SingleCellExperiment of regions alone has them as its experiment or as the `altExp` of their name).
+#'   `MapQuerySCANVI()`, `mapQuerySCANVI()`: labels and how far to
 #'   trust them are the reference's classifier's, as [RunSCANVI()] writes them; the new cells need no column of labels.
 #' @seealso [get_mapping_score()], [transfer_labels()], [annotate_cells()].
 #' @section Errors: `scelbo_setup_error` where the new cells lack a column of the reference (with the nearest match),
@@ -141,14 +141,14 @@ mapQueryTOTALVI <- function(object, reference, labels = NULL, score = TRUE, ...,
 
 #' @rdname load_query_data
 #' @export
-MapQueryMULTIVI <- function(object, reference, labels = NULL, ..., name = "multivi") {
-  map_query("MULTIVI", object, reference, labels, FALSE, list(...), name)
+MapQueryMULTIVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "multivi") {
+  map_query("MULTIVI", object, reference, labels, score, list(...), name)
 }
 
 #' @rdname load_query_data
 #' @export
-mapQueryMULTIVI <- function(object, reference, labels = NULL, ..., name = "MULTIVI") {
-  map_query("MULTIVI", object, reference, labels, FALSE, list(...), name)
+mapQueryMULTIVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "MULTIVI") {
+  map_query("MULTIVI", object, reference, labels, score, list(...), name)
 }
 
 #' @rdname load_query_data

@@ -192,7 +192,9 @@ get_elbo.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
 }
 
 #' @rdname questions
-#' @details `get_reconstruction_error()`: minus the expected log likelihood of the counts, in nats a cell.
+#' @details `get_reconstruction_error()`: minus the expected log likelihood of the counts, in nats a cell; of a model of
+#'   several modalities a list: `reconstruction_loss`, and the part of each (`rna`, `atac`, `protein`), over the cells
+#'   that have it.
 #' @export
 get_reconstruction_error <- function(model, ...) UseMethod("get_reconstruction_error")
 

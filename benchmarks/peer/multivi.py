@@ -1,15 +1,16 @@
 """MultiVI in scvi-tools and in scelbo.
 
 scvi-tools 1.4.2 mixes variances with the square roots of weights, compares modalities by the fourth roots of their variances, and reads
-the RNA's library size with a network: ``mixing="scvi-tools"``, ``use_observed_lib_size=False``. Its loss has no term for the background of
-proteins, and its MMD is one number for all cells of a minibatch, where ours is a cell's own; neither is compared. Its dispersions by batch
-and by cell fail.
+the RNA's library size with a network: ``mixing="scvi-tools"``, ``use_observed_lib_size=False``. Its MMD counts the sum over the minibatch
+with every cell, where ours counts a cell's own distance: the sums are compared. Its loss has no term for the background of proteins: ours
+is compared without. Its dispersions by batch and by cell fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import mudata
@@ -21,7 +22,7 @@ from mudata import MuData
 from scipy import sparse
 from torch import Tensor, nn
 
-from peer import blocks, twins
+from peer import blocks, totalvi, twins
 from peer.blocks import Pair
 from peer.twins import Both, Case, Noise, Numbers
 from scelbo import MULTIVI
@@ -31,8 +32,14 @@ GENES, REGIONS = 40, 60
 BATCH = {"batch_key": "batch"}
 MORE = {**BATCH, "categorical_covariate_keys": ["donor", "site"], "continuous_covariate_keys": ["percent_mito", "score"]}
 ALL_ENCODED = {"encode_covariates": True, "deeply_inject_covariates": True}
+SMALL = {"n_hidden": 8}
+PROTEIN = {"protein_expression_obsm_key": "protein_expression"}
 OTHERS: list[Case] = [
     ({}, {}),
+    ({**BATCH, **PROTEIN}, {}),
+    ({**BATCH, **PROTEIN}, {"protein_dispersion": "protein-batch", "modality_weights": "universal"}),
+    ({**MORE, **PROTEIN}, {"modality_penalty": "MMD", "gene_likelihood": "nb"}),
+    (BATCH, {"modality_penalty": "MMD"}),
     (BATCH, {"gene_likelihood": "nb"}),
     (BATCH, {"gene_likelihood": "poisson"}),
     (BATCH, {"region_factors": False}),
@@ -40,6 +47,9 @@ OTHERS: list[Case] = [
     (BATCH, {"latent_distribution": "ln"}),
     *((MORE, {"use_batch_norm": b, "use_layer_norm": n}) for b, n in product(("encoder", "decoder", "none", "both"), ("none", "both"))),
 ]
+NAMES = {"x": "expression", "atac": "accessibility", "protein": "protein"}
+SHORT = {"x": "expr", "atac": "acc", "protein": "pro"}
+"""What scvi-tools calls a modality."""
 
 
 class AsMuData:
@@ -75,13 +85,14 @@ def cases() -> Iterator[Case]:
     """Weights x penalties x covariates, and what is varied alone."""
     covariates: list[Case] = [(BATCH, {}), (MORE, {}), (MORE, {"deeply_inject_covariates": True}), (MORE, ALL_ENCODED)]
     for weights, penalty, (keys, hyper) in product(("equal", "universal"), ("Jeffreys", "None"), covariates):
-        yield keys, {**hyper, "modality_weights": weights, "modality_penalty": penalty}
-    yield from OTHERS
+        yield keys, {**SMALL, **hyper, "modality_weights": weights, "modality_penalty": penalty}
+    yield from ((keys, {**SMALL, **hyper}) for keys, hyper in OTHERS)
 
 
 def cells() -> AnnData:
-    """Cells of which a fifth have no RNA and a fifth no open chromatin."""
-    adata, rng = multiome(120, GENES, REGIONS, n_batches=3, stored=0.3, lacking=0.2), np.random.default_rng(0)
+    """Cells of which a fifth have no RNA, a fifth no open chromatin, and a quarter no proteins."""
+    adata, rng = multiome(120, GENES, REGIONS, 5, n_batches=3, stored=0.3, lacking=0.2), np.random.default_rng(0)
+    adata.obsm["protein_expression"].iloc[::4] = 0
     adata.obs["site"] = rng.choice(["north", "south"], adata.n_obs)
     adata.obs["score"] = rng.normal(size=adata.n_obs)
     adata.obs["size_factor"] = rng.uniform(0.5, 2, adata.n_obs)
@@ -91,8 +102,11 @@ def cells() -> AnnData:
 def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
     """Every learnt number of a MULTIVI module."""
     genes, regions = ours.genes, ours.regions
-    for field, name in (("x", "expression"), ("atac", "accessibility")):
-        yield from blocks.encoder(f"z.{field}", ours.z[field], getattr(theirs, f"z_encoder_{name}"))
+    for field in ours.fields:
+        yield from blocks.encoder(f"z.{field}", ours.z[field], getattr(theirs, f"z_encoder_{NAMES[field]}"))
+    if ours.proteins is not None:
+        its = {name: getattr(theirs, name) for name in ("py_r", "background_pro_alpha", "background_pro_log_beta")}
+        yield from totalvi.proteins(ours.proteins, SimpleNamespace(decoder=theirs.z_decoder_pro, **its))
     for name, reader, other in (("l", genes.l, theirs.l_encoder_expression), ("depth", regions.depth, theirs.l_encoder_accessibility)):
         if reader is not None:
             yield from blocks.mlp(f"{name}.body", reader.body, other.px_decoder)
@@ -131,13 +145,19 @@ def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Number
     p = module.generative(z, cells)
     loss, has = module.loss(cells, q, z, p), module.measured(cells)
     apart = module.joint.apart(q.own, has) if module.joint.penalty != "None" else torch.zeros_like(loss.kl["z"])
+    if module.joint.penalty == "MMD":
+        apart = apart.sum().expand(len(apart))
     out = {"z mean": q.z.mean, "z variance": q.z.variance, "rho": p.x.scale, "y": p.atac.scale}
-    for i, name in enumerate(("expression", "accessibility")):
+    for i, field in enumerate(module.fields):
+        name = NAMES[field]
         out |= {f"{name} mean": q.own.mean[has[:, i], i], f"{name} variance": q.own.variance[has[:, i], i]}
+        out[f"reconstruction, {name}"] = loss.nll[field]
+    if p.protein is not None:
+        y = p.protein
+        out |= {"background": y.background, "foreground": y.foreground, "mixing": y.mixing, "phi": y.log_phi.exp().expand_as(y.mixing)}
     return out | {
-        "mean": p.x.mean[has[:, 0]], "y l r": p.atac.mean[has[:, 1]],
-        "reconstruction": loss.nll["x"], "reconstruction, regions": loss.nll["atac"],
-        "KL z": loss.kl["z"], "penalty": apart, "loss": (loss.nll["x"] + loss.nll["atac"] + kl_weight * loss.kl["z"] + apart).mean(),
+        "mean": p.x.mean[has[:, 0]], "y l r": p.atac.mean[has[:, 1]], "KL z": loss.kl["z"], "penalty": apart,
+        "loss": (sum(loss.nll.values()) + kl_weight * loss.kl["z"] + apart).mean(),
     }  # fmt: skip
 
 
@@ -155,18 +175,34 @@ def _theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weigh
     z = noise.draw("z", q)
     inferred["z"] = z.softmax(-1) if module.latent_distribution == "ln" else z
     generated = module.generative(**module._get_generative_input(tensors, inferred))
+    py = generated["py_"]
+    fields = list(NAMES) if "proteins" in tensors else list(NAMES)[:2]
+    if "proteins" in tensors:
+        still = torch.distributions.Normal(torch.zeros_like(py["back_alpha"]), torch.ones_like(py["back_alpha"]))
+        sd = py["back_beta"].log1p()  # exp here, softplus in totalVI and in ours
+        py["rate_back"] = (py["back_alpha"] + sd * noise.draw("noise", still)).exp()
+        py["rate_fore"] = py["rate_back"] * py["fore_scale"]
     loss = module.loss(tensors, inferred, generated, kl_weight=kl_weight)
     rna, atac = (tensors[name].sum(1) > 0 for name in ("X", "atac"))
     seen = generated["p"] * inferred["libsize_acc"]
     if module.region_factors is not None:
         seen = seen * module.region_factors.sigmoid()
     out = {"z mean": q.loc, "z variance": q.variance, "rho": generated["px_scale"], "y": generated["p"]}
-    for name, short, has in (("expression", "expr", rna), ("accessibility", "acc", atac)):
+    for field in fields:
+        key, name, short = {"x": "X", "atac": "atac", "protein": "proteins"}[field], NAMES[field], SHORT[field]
+        has = tensors[key].sum(1) > 0
         out |= {f"{name} mean": inferred[f"qzm_{short}"][has], f"{name} variance": inferred[f"qzv_{short}"][has]}
-    parts, kl = loss.reconstruction_loss, loss.kl_local
+        out[f"reconstruction, {name}"] = loss.reconstruction_loss[f"reconstruction_loss_{name}"]
+    if "proteins" in tensors:
+        out |= {
+            "background": py["rate_back"],
+            "foreground": py["rate_fore"],
+            "mixing": py["mixing"],
+            "phi": py["r"].expand_as(py["mixing"]),
+        }
+    kl = loss.kl_local
     return out | {
-        "mean": generated["px_rate"][rna], "y l r": seen[atac], "reconstruction": parts["reconstruction_loss_expression"],
-        "reconstruction, regions": parts["reconstruction_loss_accessibility"], "KL z": kl["kl_divergence_z"],
+        "mean": generated["px_rate"][rna], "y l r": seen[atac], "KL z": kl["kl_divergence_z"],
         "penalty": kl["kl_divergence_paired"] + 0 * q.loc[:, 0], "loss": loss.loss,
     }  # fmt: skip
 
@@ -205,9 +241,15 @@ TWINS = twins.Twins(
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=list(cases()),
-    richest=(MORE, {"modality_weights": "universal"}),
+    richest=({**MORE, **PROTEIN}, {**SMALL, "modality_weights": "universal"}),
     start=start,
     cells=cells,
     questions=questions,
-    only_ours={"mixing": "scvi-tools", "use_observed_lib_size": False, "log_variational": False, "adversarial_mixing": False},
+    only_ours={
+        "mixing": "scvi-tools",
+        "use_observed_lib_size": False,
+        "log_variational": False,
+        "adversarial_mixing": False,
+        "hide_modalities": 0.0,
+    },
 )

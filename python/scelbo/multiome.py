@@ -7,7 +7,7 @@ chromatin (as in PeakVI).
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,8 +15,30 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from scelbo.data import Columns, Counts, Setup
-from scelbo.likelihoods import Accessibility, Likelihood, Mean, of_counts
-from scelbo.nn import MLP, ConditionalLinear, PerCategory, PointEncoder, affine, for_cells, per_feature
+from scelbo.likelihoods import Accessibility, Likelihood, Mean, ProteinMixture, of_counts
+from scelbo.nn import MLP, Borrowed, ConditionalLinear, Known, PerCategory, PointEncoder, affine, for_cells, per_feature
+
+FEWEST, MOST = 0.5, 0.9
+"""Where a decoder starts: counts in all cells, at the least, and how often open, at most."""
+
+
+class Latents(NamedTuple):
+    """What is hidden in a cell."""
+
+    z: Normal  # (cells, n_latent)
+    own: Normal  # (cells, modalities, n_latent): by each modality alone; N(0, I), which says nothing, where the cell lacks it
+    log_l: Known  # (cells, 1): log library size of the RNA
+    depth: Known  # (cells, 1): logit of the factor l' of what is open
+    has: Known  # (cells, 1): number of the set of modalities that were measured
+    noise: Normal  # (cells, proteins), of the background
+
+
+class Explained(NamedTuple):
+    """What the model explains."""
+
+    x: Likelihood
+    atac: Accessibility | None = None
+    protein: ProteinMixture | None = None
 
 
 class Genes(nn.Module):
@@ -44,15 +66,24 @@ class Genes(nn.Module):
         self.l = None if reader is None or self.size_given else PointEncoder(genes, 1, **reader)
         self.decoder = MLP(n_latent, **decoder, **seen)
         self.rho = ConditionalLinear(n_hidden, genes)
+        self.link = "softplus" if self.size_given else "softmax"
+        self.borrowed = Borrowed(len(setup.categories["batch"]), genes, self.link)
         self.pi = ConditionalLinear(n_hidden, genes) if likelihood == "zinb" else None
         self.log_theta = per_feature(dispersion, genes, setup, n_hidden)
         self.typical: Tensor
         self.register_buffer("typical", torch.zeros(1, 1))  # mean log library size of cells that have RNA
 
-    def take(self, size: Tensor) -> None:
-        """Note the library sizes, (cells, 1), of cells that have RNA."""
-        if len(size):
-            self.typical = size.log().mean(0, keepdim=True)
+    def take(self, data: Columns, has: Bool[Tensor, " cells"]) -> None:
+        """Note the library sizes of cells that have RNA, and start from the mean counts of each gene."""
+        n = int(has.sum())
+        if not n:
+            return
+        size = data["x"].size[has]
+        self.typical = size.log().mean(0, keepdim=True)
+        sums = data["x"].column_means(lambda x: x) * len(has) + FEWEST
+        share = sums / (data["size"][has] if self.size_given else size).sum()
+        with torch.no_grad():  # else biases take hundreds of steps to learn what one look at the data says
+            self.rho.bias.copy_(share.expm1().log() if self.size_given else share.log())  # type: ignore[union-attr]
 
     def log_library(self, x: Counts, cells: Any, t: Tensor | None) -> Tensor:
         """log l, (cells, 1): given, read from x, or observed; of a cell without RNA that of a typical one."""
@@ -62,9 +93,9 @@ class Genes(nn.Module):
         value = torch.where(there, cells.x.size, 1).log() if self.l is None else nn.functional.leaky_relu(self.l(x, cells, t))
         return torch.where(there, value, self.typical)
 
-    def forward(self, z: Tensor, log_l: Tensor, cells: Any) -> Likelihood:
+    def forward(self, z: Tensor, log_l: Tensor, cells: Any, lacks: Tensor | None = None) -> Likelihood:
         h = self.decoder(z, cells, cells.numbers)
-        rate = Mean(self.rho(h), log_l, "softplus" if self.size_given else "softmax")
+        rate = Mean(self.borrowed(self.rho(h), cells, lacks), log_l, self.link)
         return of_counts(self.likelihood_name, rate, for_cells(self.log_theta, cells, h), self.pi(h) if self.pi else None)
 
 
@@ -91,19 +122,29 @@ class Regions(nn.Module):
         self.depth = PointEncoder(regions, 1, **reader)
         self.decoder = MLP(n_latent, **decoder, **seen)
         self.y = ConditionalLinear(decoder["n_hidden"], regions)
+        self.borrowed = Borrowed(len(setup.categories["batch"]), regions, "sigmoid")
         self.r = nn.ParameterDict({"all": nn.Parameter(torch.zeros(regions))}) if factors else None
         self.certain: Tensor
         self.register_buffer("certain", torch.full((1,), torch.inf), persistent=False)  # logit of a factor of one
+
+    def take(self, data: Columns, has: Bool[Tensor, " cells"]) -> None:
+        """Start from the share of the cells with open chromatin in which each region was seen, at factors of a half."""
+        seen = data["atac"].column_means(lambda x: x.map(torch.ones_like)) * len(has) + FEWEST
+        with torch.no_grad():
+            self.y.bias.copy_((4 * seen / has.sum().clamp_min(1)).clamp(max=MOST).logit())  # type: ignore[union-attr]
 
     @property
     def factors(self) -> Tensor:
         """Logits of r, (regions,)."""
         return self.certain.expand(self.y.weight.shape[1]) if self.r is None else self.r["all"]
 
-    def forward(self, z: Tensor, depth: Tensor, cells: Any, features: Tensor | slice = slice(None)) -> Accessibility:
+    def forward(
+        self, z: Tensor, depth: Tensor, cells: Any, features: Tensor | slice = slice(None), lacks: Tensor | None = None
+    ) -> Accessibility:
         """Of the ``features`` only; ``depth`` is the logit of l, which has no draws."""
         hidden = self.decoder(z, cells, cells.numbers)
         h = affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
+        h = self.borrowed(h, cells, lacks, features)
         return Accessibility(h, depth[0] if depth.dim() > 2 else depth, self.factors[features])
 
 
@@ -150,6 +191,11 @@ class Measured(nn.Module):
         return cells.replace({"batch": torch.where(known[cells.batch] > 0, cells.batch, known.argmax())})
 
 
+def lacking(sets: Float[Tensor, "*s cells 1"], i: int) -> Bool[Tensor, "*s cells 1"]:
+    """Whether a cell that has the set of this number lacks modality i."""
+    return (sets.long() + 1).bitwise_right_shift(i) % 2 == 0
+
+
 def pattern(has: Bool[Tensor, "cells modalities"]) -> Int[Tensor, " cells"]:
     """The number of each cell's set of modalities, from 0."""
     return (has * 2 ** torch.arange(has.shape[1], device=has.device)).sum(1) - 1
@@ -185,16 +231,22 @@ class Joint(nn.Module):
         their standard deviations were the square roots of what they are.
     penalty
         What :meth:`apart` measures: ``"Jeffreys"``, ``"MMD"`` or ``"None"``.
+    alone
+        Share of the cells that are placed by one of their modalities alone while the module trains.
     """
 
-    def __init__(self, n_modalities: int, n_latent: int, weights: str, mixing: str, penalty: str):
+    def __init__(self, n_modalities: int, n_latent: int, weights: str, mixing: str, penalty: str, alone: float = 0.0):
         super().__init__()
-        self.published, self.penalty = mixing == "published", penalty
+        self.published, self.penalty, self.alone = mixing == "published", penalty, alone
         self.w = nn.ParameterDict({"all": nn.Parameter(torch.ones(n_modalities))}) if weights == "universal" else None
         self.of_cell = nn.ModuleList(nn.Linear(2 * n_latent, 1) for _ in range(n_modalities)) if weights == "cell" else None
 
     def forward(self, own: Normal, has: Bool[Tensor, "cells modalities"]) -> Normal:
         """q(z | x), of q by each modality, (cells, modalities, n_latent)."""
+        if self.training and self.alone:
+            one = torch.rand(has.shape, device=has.device).where(has, -1).argmax(1, keepdim=True)
+            chosen = torch.rand_like(own.mean[:, :1, 0]) < self.alone
+            has = torch.where(chosen, torch.zeros_like(has).scatter(1, one, True), has)
         logits = torch.zeros_like(own.mean[..., 0]) if self.w is None else self.w["all"].expand(has.shape)
         if self.of_cell is not None:
             said = torch.cat([own.mean, own.stddev.log()], -1).unbind(1)

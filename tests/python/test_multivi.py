@@ -7,10 +7,12 @@ import torch
 from anndata import AnnData
 from mudata import MuData, set_options
 from scipy import sparse
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from scelbo import MULTIVI, errors, settings
 from scelbo.data.simulate import multiome
+from scelbo.module import draw
 
 PROTEIN = {"protein_expression_obsm_key": "protein_expression"}
 
@@ -67,6 +69,34 @@ def test_each_modality_costs_what_is_measured_in_a_cell(model):
     assert has.all(1).any() and not has.all(1).all()
 
 
+@pytest.mark.parametrize("related", [True, False])
+def test_what_is_imputed_is_held_back_as_far_as_held_out_cells_ask(related):
+    adata = multiome(900, 60, 150, n_types=3, stored=0.4, lacking=0.25, seed=6)
+    x, order = adata.X.toarray(), np.arange(900)
+    if not related:  # one modality says nothing of the other
+        for rows in adata.obs.groupby("measured", observed=True).indices.values():
+            order[rows] = np.random.default_rng(0).permutation(rows)
+    adata.X = sparse.csr_matrix(np.hstack([x[:, :60], x[order, 60:]]))
+    MULTIVI.setup_anndata(adata, batch_key="batch")
+    model = MULTIVI(adata, n_hidden=32, n_latent=5)
+    model.train(max_epochs=60, seed=0, train_size=0.7, early_stopping=False, progress=False)
+    parts = [model.module.borrowed_of(of) for of in ("x", "atac")]
+    trust = [float(part.trust) for part in parts]
+    assert min(trust) > 0.4 if related else max(trust) < 0.2, trust
+    asked = {"get_normalized_expression": "accessibility", "get_normalized_accessibility": "expression"}
+    held_back = {name: getattr(model, name)() for name in asked}
+    for name, values in held_back.items():
+        np.testing.assert_allclose(getattr(model.minify(), name)(), values, rtol=1e-5)
+    for part in parts:
+        part.trust.fill_(1)
+    for (name, lacks), part, kept in zip(asked.items(), parts, trust, strict=True):
+        there = (adata.obs["measured"] == lacks).to_numpy()
+        plain = getattr(model, name)()
+        np.testing.assert_array_equal(held_back[name][~there], plain[~there])
+        mean = part.mean.rows().numpy()[adata.obs["batch"].cat.codes.to_numpy()]
+        np.testing.assert_allclose(held_back[name][there], (kept * plain + (1 - kept) * mean)[there], rtol=1e-3, atol=1e-6)
+
+
 def test_factors_are_of_what_was_measured(model):
     factors = model.get_library_size_factors()
     x = model.adata.X[:, :80].sum(1).A1 if hasattr(model.adata.X.sum(1), "A1") else np.asarray(model.adata.X[:, :80].sum(1)).ravel()
@@ -95,6 +125,53 @@ def test_draws_and_elbo(model):
     assert set(np.unique(drawn["atac"].toarray())) == {0, 1}
     assert model.get_marginal_ll(n_mc_samples=100, seed=0) > model.get_elbo(seed=0)
     assert model.get_latent_kl().shape == (5,)
+
+
+def test_the_error_of_each_modality_is_over_the_cells_that_have_it(model):
+    whole = model.get_reconstruction_error(return_mean=False, seed=1)
+    has = {"rna": model.adata.obs["measured"] != "accessibility", "atac": model.adata.obs["measured"] != "expression"}
+    for name, there in has.items():
+        np.testing.assert_array_equal(np.isfinite(whole[name]), there)
+    parts = [np.nan_to_num(whole[name]) for name in ("rna", "atac", "protein")]
+    np.testing.assert_allclose(sum(parts), whole["reconstruction_loss"], rtol=1e-4)
+    mean = model.get_reconstruction_error(seed=1)
+    assert mean["rna"] == pytest.approx(whole["rna"][has["rna"]].mean(), rel=1e-5)
+    assert mean["reconstruction_loss"] == pytest.approx(whole["reconstruction_loss"].mean(), rel=1e-5)
+
+
+def test_a_check_looks_at_each_modality_where_it_was_measured(model):
+    check = model.posterior_predictive_check(indices=np.arange(200), seed=0)
+    table = dict(iter(check.genes.groupby("modality")))
+    assert {name: len(part) for name, part in table.items()} == {"rna": 80, "atac": 160, "protein": 4}
+    x, measured = model.adata.X[:200].toarray(), model.adata.obs["measured"].to_numpy()[:200]
+    np.testing.assert_allclose(table["rna"]["mean_observed"], x[measured != "accessibility", :80].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(table["atac"]["zeros_observed"], (x[measured != "expression", 80:] == 0).mean(0), rtol=1e-5)
+    y = model.adata.obsm["protein_expression"].iloc[:200]
+    np.testing.assert_allclose(table["protein"]["mean_observed"], y[y.sum(axis=1) > 0].mean(), rtol=1e-5)
+    assert check.coverage[0.9] == pytest.approx(0.9, abs=0.08)
+    report = model.report(n_samples=5, seed=0)
+    assert list(report.fit.index) == ["training", "held out"] and np.isfinite(list(report.numbers.values())).all()
+
+
+def test_the_unknown_kind_scores_low_whatever_was_measured():
+    adata = multiome(1500, 120, 300, n_types=4, stored=0.5, lacking=0.35, seed=5)
+    new, query = (adata.obs["cell_type"] == "type0").to_numpy(), np.arange(1500) % 3 == 0
+    reference = adata[~query & ~new].copy()
+    MULTIVI.setup_anndata(reference)
+    model = MULTIVI(reference, n_hidden=64, n_latent=10)
+    model.train(max_epochs=60, seed=0, train_size=0.7, early_stopping=False, progress=False)
+    asked = adata[query].copy()
+    table = model.get_mapping_score(model, asked)
+    assert table.gt(0).all(axis=None) and table.le(1).all(axis=None)
+    for measured, own in table["mapping_score"].groupby(asked.obs["measured"].to_numpy()):
+        unknown = new[query][asked.obs["measured"] == measured]
+        assert roc_auc_score(unknown, -own) > {"accessibility": 0.6, "expression": 0.75, "both": 0.85}[measured]
+        assert 0.35 < own[~unknown].mean() < 0.65, measured  # even between 0 and 1
+    some = model.get_mapping_score(model, asked, indices=[7, 3])
+    pd.testing.assert_frame_equal(some, table.iloc[[7, 3]])
+    only = asked[asked.obs["measured"] == "accessibility"].copy()
+    genes = reference[reference.obs["measured"] == "expression"].copy()
+    assert model.get_mapping_score(genes, only).isna().all(axis=None)  # nothing in common
 
 
 def as_mudata(adata):
@@ -147,14 +224,9 @@ def test_dispersion_may_differ_by_batch():
     model = MULTIVI(adata, dispersion="gene-batch", n_hidden=16, n_latent=3)
     model.train(max_epochs=2, seed=0, progress=False)
     cells = next(model.batches())
-    theta = model.module.likelihood_of("x", model.module.inference(cells)._replace(z=cells_z(model, cells)), cells).log_theta
+    theta = model.module.likelihood_of("x", draw(model.module.inference(cells), mean=True), cells).log_theta
     same = cells.batch == cells.batch[0]
     assert torch.equal(theta[same][0], theta[same][-1]) and not torch.allclose(theta[same][0], theta[~same][0])
-
-
-def cells_z(model, cells):
-    """Positions in the place of their distributions."""
-    return model.module.inference(cells).z.mean
 
 
 def test_a_batch_without_a_modality_is_decoded_as_one_that_has_it():

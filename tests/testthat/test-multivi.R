@@ -149,6 +149,46 @@ test_that("proteins come along, also of a part of the cells", {
   expect_equal(dim(get_protein_foreground_probability(get_model(after), proteins = "P2")), c(1, 150))
 })
 
+test_that("a model of several modalities is checked, reported and scored", {
+  model <- multi_model()
+  check <- posterior_predictive_check(model, cells = 1:150, n_samples = 5, seed = 1)
+  expect_equal(c(table(check$modality)), c(atac = 60L, rna = 60L))
+  expect_equal(check["gene3", "mean_observed"], mean(simulate_counts()[3, -atac_only]), tolerance = 1e-6)
+  expect_equal(check["chr1-300-350", "zeros_observed"], mean(simulate_openness()[3, -rna_only] == 0), tolerance = 1e-6)
+  parts <- get_reconstruction_error(model, seed = 1)
+  expect_named(parts, c("reconstruction_loss", "rna", "atac"))
+  each <- get_reconstruction_error(model, return_mean = FALSE, seed = 1)
+  expect_equal(which(is.nan(each$rna)), atac_only)
+  expect_equal(parts$atac, mean(each$atac[-rna_only]), tolerance = 1e-5)
+  expect_s3_class(report(model, file = NULL, n_samples = 5), "scelbo_report")
+  scores <- get_mapping_score(model, model)
+  expect_equal(rownames(scores), model$cells)
+  expect_true(all(scores$mapping_score > 0 & scores$mapping_score <= 1))
+})
+
+test_that("a SingleCellExperiment of peaks alone is mapped, as its experiment or beside it", {
+  atlas <- write_back(multi_model(), multiome_object())
+  regions <- simulate_openness()[5:60, 1:50]
+  colnames(regions) <- paste0("new", 1:50)
+  about <- S4Vectors::DataFrame(batch = rep("new", 50), row.names = colnames(regions))
+  main <- SingleCellExperiment::SingleCellExperiment(list(counts = regions), colData = about)
+  beside <- SingleCellExperiment::SingleCellExperiment(list(counts = regions[0, ]), colData = about)
+  SingleCellExperiment::altExp(beside, "peaks") <- SummarizedExperiment::SummarizedExperiment(list(counts = regions))
+  map <- function(query) suppressMessages(mapQueryMULTIVI(query, atlas, labels = "type", max_epochs = 1, seed = 1))
+  mapped <- map(main)
+  expect_equal(dim(SingleCellExperiment::reducedDim(mapped, "MULTIVI")), c(50, 4))
+  expect_gt(mean(as.character(mapped$multivi_label) == cell_types(50)), 0.5)
+  expect_true(all(mapped$multivi_mapping_score > 0 & mapped$multivi_mapping_score <= 1))
+  expect_equal(SingleCellExperiment::reducedDim(map(beside), "MULTIVI"), SingleCellExperiment::reducedDim(mapped, "MULTIVI"),
+               tolerance = 1e-5)
+  path <- withr::local_tempfile()
+  saveRDS(mapped, path)
+  back <- readRDS(path)
+  expect_equal(get_latent_representation(get_model(back), back), SingleCellExperiment::reducedDim(mapped, "MULTIVI"),
+               tolerance = 1e-5, ignore_attr = TRUE)
+  expect_equal(dim(get_normalized_expression(get_model(mapped), features = "gene1")), c(1, 50))
+})
+
 test_that("cells with one modality are mapped onto a reference of both", {
   atlas <- write_back(multi_model(), multiome_object())
   regions <- simulate_openness()[5:60, 1:50]
@@ -158,6 +198,7 @@ test_that("cells with one modality are mapped onto a reference of both", {
   mapped <- suppressMessages(MapQueryMULTIVI(query, atlas, labels = "type", max_epochs = 1))
   expect_equal(dim(mapped[["multivi"]]), c(50, 4))
   expect_gt(mean(as.character(mapped$multivi_label) == cell_types(50)), 0.5)
+  expect_true(all(mapped$multivi_mapping_score > 0 & mapped$multivi_mapping_score <= 1))
   expect_equal(dim(get_normalized_expression(get_model(mapped), features = "gene1")), c(1, 50))
   path <- withr::local_tempfile()
   saveRDS(mapped, path)

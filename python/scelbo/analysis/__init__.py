@@ -8,6 +8,7 @@ from scelbo.analysis.accessibility import (
     normalized_accessibility,
     region_factors,
 )
+from scelbo.analysis.borrowing import borrowing
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.doublets import doublet_calls, predict_doublets
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
@@ -37,6 +38,7 @@ __all__ = [
     "alphas_betas",
     "annotate",
     "batch_representation",
+    "borrowing",
     "differential_abundance",
     "differential_accessibility",
     "differential_expression",

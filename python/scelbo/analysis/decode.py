@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scelbo.data import Batch
+from scelbo.data import Batch, Counts
 from scelbo.errors import ArgumentError, unknown
 from scelbo.module import draw
 
@@ -67,6 +67,33 @@ def _positions(features: np.ndarray, device: torch.device) -> Tensor | slice:
     """Neighbours as a slice, which copies nothing."""
     first, last = (int(features[0]), int(features[-1])) if len(features) else (0, -1)
     return slice(first, last + 1) if (np.diff(features) == 1).all() else torch.from_numpy(features).to(device)
+
+
+def explained_fields(model: Model) -> dict[str, str]:
+    """What users call the matrices that these data have -> their fields."""
+    return {name: of for name, of in model.modalities.items() if of in model.setup.features}
+
+
+def has(model: Model, cells: Batch, of: str) -> Tensor:
+    """Which of the cells have anything measured in a field, (cells,)."""
+    module: Any = model.module
+    there = module.measured_in(cells, of)
+    return torch.ones(len(cells), dtype=torch.bool, device=model.device) if there is None else (there > 0).any(1)
+
+
+def showing(model: Model, cells: Batch, fields: Collection[str]) -> Any:
+    """The cells as if only these matrices had been measured, and of those only what was in the model's own cells."""
+    out: dict[str, Any] = dict(cells.__dict__)
+    for of in explained_fields(model).values():
+        x = out[of]
+        if isinstance(x, Counts):
+            absent = pd.Index(model.setup.absent.get(of, ())) if of in fields else pd.Index(model.setup.features[of])
+            if len(absent):
+                kept = torch.from_numpy(~pd.Index(model.setup.features[of]).isin(absent))
+                out[of] = x.within(kept.to(x.val.device))
+        elif of not in fields:
+            out[of] = torch.zeros_like(x)
+    return type(cells)(**out)
 
 
 def genes_of(model: Model, gene_list: Sequence[str] | None, of: str = "x") -> np.ndarray | None:

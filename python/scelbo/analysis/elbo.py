@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.analysis.decode import explained_fields, has
 from scelbo.module import draw
 
 if TYPE_CHECKING:
@@ -66,11 +67,20 @@ def reconstruction_error(
 
     Returns
     -------
-    ``{"reconstruction_loss": value}`` (mean over cells, or (cells,)); parameters as :func:`elbo`.
+    ``{"reconstruction_loss": value}`` (mean over cells, or (cells,)); of models of several modalities also the part of each, ``"rna"``,
+    ``"atac"``, ``"protein"``, over the cells in which it was measured (a cell that lacks it: not a number). Parameters as :func:`elbo`.
     """
-    parts = [torch.stack(list(loss.nll.values())).sum(0) for loss in _losses(self, adata, indices, batch_size, seed)]
-    values = torch.cat(parts).cpu()
-    return {"reconstruction_loss": float(values.double().mean()) if return_mean else values.numpy()}  # type: ignore[return-value]
+    self.require_trained()
+    fields = explained_fields(self)
+    found: dict[str, list[torch.Tensor]] = {"reconstruction_loss": []}
+    with settings.private_seed(seed):
+        for cells in self.batches(adata, indices, batch_size):
+            nll = self.module(cells).nll
+            found["reconstruction_loss"].append(torch.stack(list(nll.values())).sum(0).cpu())
+            for name, of in fields.items() if len(fields) > 1 else ():
+                found.setdefault(name, []).append(torch.where(has(self, cells, of), nll[of], torch.nan).cpu())
+    values = {name: torch.cat(parts).double() for name, parts in found.items()}
+    return {name: float(v.nanmean()) if return_mean else v.float().numpy() for name, v in values.items()}  # type: ignore[return-value]
 
 
 @torch.inference_mode()

@@ -71,12 +71,12 @@ def latent_representation(
             elif not give_mean:
                 out.append((embed(q.rsample()),))  # type: ignore[operator]
             else:
-                out.append((_mean(q, embed, mc_samples, settings.fresh_seed(seed)),))
+                out.append((position(q, embed, mc_samples, settings.fresh_seed(seed)),))
     parts = tuple(torch.cat(p).cpu().numpy() for p in zip(*out, strict=True))
     return parts if return_dist else parts[0]  # type: ignore[return-value]
 
 
-def _mean(q: Any, embed: Any, mc_samples: int, seed: int) -> torch.Tensor:
+def position(q: Any, embed: Any, mc_samples: int, seed: int) -> torch.Tensor:
     """E[embed(z)]: z's own mean where embed changes nothing, else an average over quasi-random points (Sobol's, scrambled).
 
     All cells share the points, so that a cell's value does not depend on which others were asked for.

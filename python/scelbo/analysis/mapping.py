@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,16 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch.nn.functional import logsigmoid
 
 from scelbo import settings
-from scelbo.analysis.latent import latent_representation
-from scelbo.data import Counts, at_most
+from scelbo.analysis.decode import explained_fields, has, showing
+from scelbo.analysis.latent import latent_representation, position
+from scelbo.data import Counts, at_most, index_of
 from scelbo.errors import ArgumentError, SetupError, unknown
-from scelbo.likelihoods import Accessibility
+from scelbo.likelihoods import Accessibility, ProteinMixture
 
 if TYPE_CHECKING:
     from scelbo.model import Model
 
-HELD_OUT, NEAREST, LEAST_EXPECTED = 2000, 10, 3
+HELD_OUT, NEAREST, LEAST_EXPECTED, MC_SAMPLES = 2000, 10, 3, 5000
 
 
 @torch.inference_mode()
@@ -42,13 +44,14 @@ def mapping_score(
     expected counts, at the mean of :math:`q(z \mid x)`). Each is ranked among held-out reference cells, :math:`p = (1 + \#\{\text{held
     out} \ge \text{query}\}) / (1 + \text{held out})`, and so is :math:`-\log p_d - \log p_s`. Cells like the reference's score evenly
     between 0 and 1, depth and all; one of an unknown kind near 0. (Somewhat strictly where the held-out cells had a say in which genes
-    vary most: their own odd counts brought genes in.)
+    vary most: their own odd counts brought genes in.) Where cells may lack modalities, each is ranked among reference cells by those
+    that both have: the others are read as if they had not been measured.
 
     Parameters
     ----------
     reference
         The model that the query was loaded on, with its data, of which the validation cells are held out; or reference cells, best some
-        that were held out. Genes that the query lacks are left out of both.
+        that were held out. Features that the query lacks are left out of both.
     adata, indices, batch_size
         Which query cells, how many at once.
     seed
@@ -56,7 +59,8 @@ def mapping_score(
 
     Returns
     -------
-    One row a cell: ``mapping_score``, and its parts, ``near`` and ``expected``.
+    One row a cell: ``mapping_score``, and its parts, ``near`` and ``expected``; not numbers for a cell with whose modalities no held-out
+    cell has any in common.
 
     Raises
     ------
@@ -67,16 +71,24 @@ def mapping_score(
     """
     self.require_trained()
     cells, held_out = _held_out(reference, seed)
-    absent = self.setup.absent.get("x", ())
-    if absent:
-        cells = cells[:, ~cells.var_names.astype(str).isin(absent)].copy()
-    z, query = (np.asarray(latent_representation(self, *which, batch_size=batch_size)) for which in ((cells, None), (adata, indices)))
-    tree = NearestNeighbors(n_neighbors=NEAREST + 1).fit(z)
-    near = _rank(tree.kneighbors(z[held_out])[0][:, 1:].mean(1), tree.kneighbors(query, NEAREST)[0].mean(1))
-    expected = _rank(_surprise(self, cells, held_out, batch_size), _surprise(self, adata, indices, batch_size))
-    both = [-np.log(p) - np.log(q) for p, q in zip(near, expected, strict=True)]
-    columns = {"mapping_score": _rank(*both)[1], "near": near[1], "expected": expected[1]}
-    return pd.DataFrame(columns, index=self.cell_names(adata, indices))
+    own, known = (_modalities(self, a, i, batch_size) for a, i in ((adata, indices), (cells, None)))
+    asked, fields = index_of(self.read(adata).n_obs, indices), np.array(list(explained_fields(self).values()))
+    out = np.full((len(asked), 3), np.nan)
+    for kinds in np.unique(own, axis=0):
+        shared = known[held_out] & kinds
+        both = shared[shared.sum(1).argmax()]
+        if not both.any():
+            continue
+        here, among = (own == kinds).all(1), np.flatnonzero(known[:, both].all(1))
+        z, surprise = _seen(self, cells, among, fields[both], batch_size)
+        z_query, surprise_query = _seen(self, adata, asked[here], fields[both], batch_size)
+        kept = np.flatnonzero(np.isin(among, held_out))
+        tree = NearestNeighbors(n_neighbors=min(NEAREST + 1, len(z))).fit(z)
+        near = _rank(tree.kneighbors(z[kept])[0][:, 1:].mean(1), tree.kneighbors(z_query)[0][:, :NEAREST].mean(1))
+        expected = _rank(surprise[kept], surprise_query)
+        together = [-np.log(p) - np.log(q) for p, q in zip(near, expected, strict=True)]
+        out[here] = np.stack([_rank(*together)[1], near[1], expected[1]], 1)
+    return pd.DataFrame(out, index=self.cell_names(adata, indices), columns=["mapping_score", "near", "expected"])
 
 
 def _rank(known: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,17 +113,55 @@ def _held_out(reference: Model | AnnData, seed: int | None) -> tuple[AnnData, np
     return reference, np.sort(at_most(rows, HELD_OUT, np.random.default_rng(settings.fresh_seed(seed))))
 
 
-def _surprise(model: Model, adata: AnnData | None, indices: Any, batch_size: int | None) -> np.ndarray:
-    """Minus the log probability of each cell's least expected values, or of further ones, summed: (cells,)."""
-    module: Any = model.module
-    out: list[np.ndarray] = []
-    cells: Any
+def _modalities(model: Model, adata: AnnData | None, indices: Any, batch_size: int | None) -> np.ndarray:
+    """Which of the matrices that the model explains each cell has, (cells, matrices), in features that the model's own cells have too."""
+    fields = explained_fields(model).values()
+    parts = []
     for cells in model.batches(adata, indices, batch_size):
+        shown = showing(model, cells, fields)
+        there = [has(model, shown, of) & (_sizes(getattr(shown, of)) > 0) for of in fields]
+        parts.append(torch.stack(there, 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _sizes(x: Counts | torch.Tensor) -> torch.Tensor:
+    return x.size[:, 0] if isinstance(x, Counts) else torch.ones_like(x[:, 0])
+
+
+def _seen(
+    model: Model, adata: AnnData | None, indices: np.ndarray, fields: Collection[str], batch_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where each cell lies by these matrices, and minus the log probability of its least expected values, or of further ones, summed."""
+    module: Any = model.module
+    places: list[np.ndarray] = []
+    surprise: list[np.ndarray] = []
+    for whole in model.batches(adata, indices, batch_size):
+        cells = showing(model, whole, fields)
         q = module.posterior(cells)
-        tail = _log_tail(module.generative(type(q)._make(d.mean for d in q), cells).x, cells.x)
-        rows = sparse.csr_matrix((-tail, cells.x.col.cpu().numpy(), cells.x.crow.cpu().numpy()), shape=(len(cells), cells.x.n_vars))
-        out.append(-np.partition(-rows.toarray(), LEAST_EXPECTED - 1)[:, :LEAST_EXPECTED].sum(1))
-    return np.concatenate(out)
+        explained = module.generative(type(q)._make(d.mean for d in q), cells)
+        least = np.concatenate([_least_expected(getattr(explained, of), getattr(cells, of)) for of in fields], 1)
+        surprise.append(-np.sort(least, axis=1)[:, :LEAST_EXPECTED].sum(1))
+        places.append(position(q.z, module.embed, MC_SAMPLES, 0).cpu().numpy())
+    return np.concatenate(places), np.concatenate(surprise)
+
+
+def _least_expected(explained: Any, x: Counts | torch.Tensor) -> np.ndarray:
+    """log P(X >= x) of each cell's least expected values: (cells, some)."""
+    if isinstance(x, Counts):
+        shape = (len(x), x.n_vars)
+        tails = sparse.csr_matrix((_log_tail(explained, x), x.col.cpu().numpy(), x.crow.cpu().numpy()), shape=shape).toarray()
+    else:
+        tails = _log_tail_of_proteins(explained, x)
+    return np.partition(tails, min(LEAST_EXPECTED, tails.shape[1]) - 1)[:, :LEAST_EXPECTED]
+
+
+def _log_tail_of_proteins(explained: ProteinMixture, y: torch.Tensor) -> np.ndarray:
+    """log P(Y >= y), background or foreground; 0 where a protein was not measured."""
+    read = lambda t: t.expand_as(y).double().cpu().numpy()  # noqa: E731
+    value, phi, back = read(y), read(explained.log_phi.exp()), 1 - read(explained.probability)
+    parts = [nbinom.logsf(value - 1, phi, phi / (phi + mu)) for mu in (read(explained.background), read(explained.foreground))]
+    tail = np.logaddexp(np.log(back) + parts[0], np.log1p(-back) + parts[1])
+    return tail if explained.measured is None else np.where(explained.measured.cpu().numpy(), tail, 0)
 
 
 def _log_tail(explained: Any, x: Counts) -> np.ndarray:

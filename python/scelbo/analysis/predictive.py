@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from scelbo import settings
-from scelbo.analysis.decode import counterfactuals, genes_of
+from scelbo.analysis.decode import counterfactuals, explained_fields, genes_of
 from scelbo.errors import ArgumentError, one_of
 from scelbo.module import draw
 
@@ -29,11 +29,6 @@ def _explained(
     for cells in model.batches(adata, indices, batch_size):
         z = draw(module.posterior(cells), draws, mean=draws is None)
         yield {name: module.likelihood_of(of, z, cells.replace(view or {})) for name, of in explained_fields(model).items()}
-
-
-def explained_fields(model: Model) -> dict[str, str]:
-    """What users call the matrices that these data have -> their fields."""
-    return {name: of for name, of in model.modalities.items() if of in model.setup.features}
 
 
 def _chosen(model: Model, gene_list: Sequence[str] | None, protein_list: Sequence[str] | None) -> dict[str, np.ndarray | slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.data import at_most, index_of
+from scelbo.analysis.decode import explained_fields
+from scelbo.data import Counts, at_most, index_of
 from scelbo.likelihoods import Accessibility, Normal
 from scelbo.module import draw
 
@@ -34,7 +36,8 @@ class PredictiveCheck:
     genes
         A row a gene: ``mean``, ``variance`` and, for counts, ``zeros`` (share of cells) and ``cv`` (standard deviation / mean;
         missing for a gene without counts) over cells, each as ``_observed``, ``_drawn`` (mean over draws) and ``_outside``
-        (whether the observed one lies beyond all draws); ``coverage_90``: share of cells inside the central 90 % interval.
+        (whether the observed one lies beyond all draws); ``coverage_90``: share of cells inside the central 90 % interval. Of
+        models of several modalities a row a feature of each, with the column ``modality``, over the cells in which it was measured.
     calibration
         A row a level: the share of values inside the central interval of that level. ``all`` values, most of them zeros that
         no model gets wrong; ``expressed``: where the model expects one count or more (missing where it never does).
@@ -134,45 +137,72 @@ def posterior_predictive_check(
     """
     self.require_trained()
     index, held_out = cells_to_check(self, adata, indices)
-    genes, module = self.setup.n_vars, self.module
-    size = batch_size or max(1, VALUES_AT_ONCE // (n_samples * genes))
+    fields, module = explained_fields(self), self.module
+    features = sum(len(self.setup.features[of]) for of in fields.values())
+    size = batch_size or max(1, VALUES_AT_ONCE // (n_samples * features))
+    tallies = {name: _Tally(n_samples) for name in fields}
     with settings.private_seed(seed) as rng:
-        index = at_most(index, n_cells or max(2, min(CELLS, VALUES // (n_samples * genes))), rng)
-        sums: Any = 0.0
-        seen: Any = 0.0
-        inside: Any = 0.0
-        ranks = np.zeros((2, BINS))
+        index = at_most(index, n_cells or max(2, min(CELLS, VALUES // (n_samples * features))), rng)
         for cells in self.batches(adata, index, size):
-            explained = module.generative(draw(module.posterior(cells), n_samples), cells).x  # type: ignore[operator]
-            counted = not isinstance(explained, Normal)
-            measured = cells.x.measured  # type: ignore[attr-defined]
-            there = slice(None) if measured is None else measured
-            observed_as = cells.x.map(torch.ones_like) if isinstance(explained, Accessibility) else cells.x  # type: ignore[attr-defined]
-            x, drawn = observed_as.dense()[:, there], explained.sample()[..., there]
-            expected = explained.mean[..., there].mean(0) >= (1 if counted else torch.inf)
-            below, ties = (drawn < x).sum(0), (drawn == x).sum(0)
-            u = (below + torch.rand_like(x) * (ties + 1)) / (n_samples + 1)
-            ranks += [torch.histc(part.float(), BINS, 0, 1).cpu().numpy() for part in (u[expected], u)]
-            inside = inside + ((u - 0.5).abs() <= 0.45).sum(0).cpu().numpy()
-            sums, seen = sums + _sums(drawn), seen + _sums(x[None])
-    columns: dict[str, Any] = {}
-    there = slice(None) if measured is None else measured.cpu().numpy()
-    drawn_ones = _statistics(sums, len(index), counted)
-    for name, observed in _statistics(seen, len(index), counted).items():
-        draws = drawn_ones[name]
-        columns[f"{name}_observed"], columns[f"{name}_drawn"] = observed[0], draws.mean(0)
-        columns[f"{name}_outside"] = (observed[0] < draws.min(0)) | (observed[0] > draws.max(0))
-    table = pd.DataFrame({**columns, "coverage_90": inside / len(index)}, index=np.asarray(self.setup.var_names)[there])
-    if counted:
-        never = table["mean_observed"] == 0
-        table.loc[never, ["cv_observed", "cv_drawn"]], table.loc[never, "cv_outside"] = np.nan, False
-    shares = pd.DataFrame((ranks / np.maximum(ranks.sum(1, keepdims=True), 1)).T, columns=["expressed", "all"])
+            explained = module.generative(draw(module.posterior(cells), n_samples), cells)  # type: ignore[operator]
+            for name, of in fields.items():
+                tallies[name].add(getattr(explained, of), getattr(cells, of), module.measured_in(cells, of))  # type: ignore[operator]
+    tables = [tally.table(self.setup.features[fields[name]]) for name, tally in tallies.items()]
+    if len(tables) > 1:
+        tables = [table.assign(modality=name) for name, table in zip(tallies, tables, strict=True)]
+    ranks = sum(tally.ranks for tally in tallies.values())
+    shares = pd.DataFrame((ranks / np.maximum(ranks.sum(1, keepdims=True), 1)).T, columns=["expressed", "all"])  # type: ignore[union-attr]
     shares.index = pd.Index((np.arange(BINS) + 0.5) / BINS, name="rank")
-    if not ranks[0].sum():
+    if not ranks[0].sum():  # type: ignore[index]
         shares["expressed"] = np.nan
     middle = {level: np.abs(shares.index.to_numpy() - 0.5) < level / 2 for level in LEVELS}
     calibration = pd.DataFrame({level: shares[m].sum(min_count=1) for level, m in middle.items()}).T.rename_axis("level")
-    return PredictiveCheck(table, calibration, shares, len(index), n_samples, held_out)
+    return PredictiveCheck(pd.concat(tables), calibration, shares, len(index), n_samples, held_out)
+
+
+class _Tally:
+    """What was drawn of one matrix beside what was observed, summed over the cells in which it was measured."""
+
+    def __init__(self, n_samples: int):
+        self.n_samples, self.ranks = n_samples, np.zeros((2, BINS))
+        self.drawn: Any = 0.0
+        self.observed: Any = 0.0
+        self.inside: Any = 0.0
+        self.n: Any = 0.0
+
+    def add(self, explained: Any, x: Any, measured: torch.Tensor | None) -> None:
+        """One minibatch: its likelihood at draws of the latents, its values, and which of them were measured, or None for all."""
+        self.counted = not isinstance(explained, Normal)
+        if isinstance(x, Counts):
+            there = None if x.measured is None else x.measured.expand(len(x), -1)
+            measured = there if measured is None else measured > 0 if there is None else (measured > 0) & there
+            x = (x.map(torch.ones_like) if isinstance(explained, Accessibility) else x).dense()
+        weight = torch.ones_like(x[:1]).expand_as(x) if measured is None else (measured > 0).expand_as(x).to(x)
+        drawn = explained.sample()
+        below, ties = (drawn < x).sum(0), (drawn == x).sum(0)
+        u = (below + torch.rand_like(x) * (ties + 1)) / (self.n_samples + 1)
+        expected = explained.mean.mean(0) >= (1 if self.counted else torch.inf)
+        told = weight > 0
+        self.ranks += [torch.histc(part.float(), BINS, 0, 1).cpu().numpy() for part in (u[expected & told], u[told])]
+        self.inside = self.inside + (weight * ((u - 0.5).abs() <= 0.45)).sum(0).cpu().numpy()
+        self.n = self.n + weight.sum(0).cpu().double().numpy()
+        self.drawn, self.observed = self.drawn + _sums(drawn, weight), self.observed + _sums(x[None], weight)
+
+    def table(self, names: Sequence[str]) -> pd.DataFrame:
+        """A row for each feature that was measured in some cell."""
+        there = self.n > 0
+        n = self.n[there]
+        columns: dict[str, Any] = {}
+        drawn_ones = _statistics(self.drawn[..., there], n, self.counted)
+        for name, observed in _statistics(self.observed[..., there], n, self.counted).items():
+            draws = drawn_ones[name]
+            columns[f"{name}_observed"], columns[f"{name}_drawn"] = observed[0], draws.mean(0)
+            columns[f"{name}_outside"] = (observed[0] < draws.min(0)) | (observed[0] > draws.max(0))
+        table = pd.DataFrame({**columns, "coverage_90": self.inside[there] / n}, index=np.asarray(names)[there])
+        if self.counted:
+            never = table["mean_observed"] == 0
+            table.loc[never, ["cv_observed", "cv_drawn"]], table.loc[never, "cv_outside"] = np.nan, False
+        return table
 
 
 def cells_to_check(model: Model, adata: AnnData | None, indices: Any = None) -> tuple[np.ndarray, bool]:
@@ -185,13 +215,13 @@ def cells_to_check(model: Model, adata: AnnData | None, indices: Any = None) -> 
     return index, own and bool(np.isin(index, kept).all())
 
 
-def _sums(x: torch.Tensor) -> np.ndarray:
-    """Sums over cells of x, x^2 and [x = 0]: (3, draws, genes)."""
-    return torch.stack([x.sum(1), x.square().sum(1), (x == 0).sum(1)]).cpu().double().numpy()
+def _sums(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray:
+    """Sums over cells of x, x^2 and [x = 0], each times its weight: (3, draws, features)."""
+    return torch.stack([(w * weight).sum(1) for w in (x, x.square(), (x == 0).to(x))]).cpu().double().numpy()
 
 
-def _statistics(sums: np.ndarray, n: int, counted: bool) -> dict[str, np.ndarray]:
-    """Name -> (draws, genes)."""
-    mean, variance = sums[0] / n, np.maximum(sums[1] - sums[0] ** 2 / n, 0) / max(1, n - 1)
+def _statistics(sums: np.ndarray, n: np.ndarray, counted: bool) -> dict[str, np.ndarray]:
+    """Name -> (draws, features), of n cells each."""
+    mean, variance = sums[0] / n, np.maximum(sums[1] - sums[0] ** 2 / n, 0) / np.maximum(1, n - 1)
     more = {"zeros": sums[2] / n, "cv": np.sqrt(variance) / np.maximum(mean, 1 / n)}  # a gene with a count has a mean of 1 / n
     return {"mean": mean, "variance": variance, **(more if counted else {})}

@@ -159,14 +159,21 @@ class Counts:
         out.row = self.row
         return out
 
-    def only(self, columns: Bool[Tensor, " n_vars"]) -> Counts:
-        """Some columns, without what stands in the others."""
+    def within(self, columns: Bool[Tensor, " n_vars"]) -> Counts:
+        """As if, of these columns, no others had been measured."""
         here = columns[self.col]
         row = self.row[here]
         crow = torch.zeros_like(self.crow)
         torch.cumsum(torch.bincount(row, minlength=len(self)), 0, out=crow[1:])
-        out = Counts(crow, (columns.cumsum(0) - 1)[self.col[here]], self.val[here], int(columns.sum()))
-        out.row = row
+        out = Counts(crow, self.col[here], self.val[here], self.n_vars)
+        out.row, out.measured = row, columns if self.measured is None else columns & self.measured
+        return out
+
+    def only(self, columns: Bool[Tensor, " n_vars"]) -> Counts:
+        """Some columns, without what stands in the others."""
+        inside = self.within(columns)
+        out = Counts(inside.crow, (columns.cumsum(0) - 1)[inside.col], inside.val, int(columns.sum()))
+        out.row = inside.row
         return out
 
     def column_means(self, fn: Callable[[Counts], Counts]) -> Float[Tensor, " n_vars"]:

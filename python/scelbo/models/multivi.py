@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,33 +32,14 @@ from torch.distributions import Normal
 from scelbo import analysis, transfer
 from scelbo.data import Columns, Counts, MultiCells, Setup
 from scelbo.errors import DataError
-from scelbo.likelihoods import Accessibility, Likelihood, ProteinMixture
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
-from scelbo.multiome import Genes, Joint, Measured, Regions, alone, pattern, side_by_side
-from scelbo.nn import Adversary, GaussianEncoder, Known, Where, norms_of
+from scelbo.multiome import Explained, Genes, Joint, Latents, Measured, Regions, alone, lacking, pattern, side_by_side
+from scelbo.nn import Adversary, Borrowed, GaussianEncoder, Known, Where, norms_of
 from scelbo.proteins import Proteins
 from scelbo.train.options import PlanOptions, TrainOptions
 
 MODALITIES = {"expression": "x", "accessibility": "atac", "protein": "protein"}  # what users call a modality -> its field
-
-
-class Latents(NamedTuple):
-    """What is hidden in a cell."""
-
-    z: Normal  # (cells, n_latent)
-    own: Normal  # (cells, modalities, n_latent): by each modality alone; N(0, I), which says nothing, where the cell lacks it
-    log_l: Known  # (cells, 1): log library size of the RNA
-    depth: Known  # (cells, 1): logit of the factor l' of what is open
-    noise: Normal  # (cells, proteins), of the background
-
-
-class Explained(NamedTuple):
-    """What the model explains."""
-
-    x: Likelihood
-    atac: Accessibility | None = None
-    protein: ProteinMixture | None = None
 
 
 class MULTIVIModule(CountsVAE):
@@ -68,12 +49,11 @@ class MULTIVIModule(CountsVAE):
         sizes = {field: len(setup.features[field]) for field in MODALITIES.values() if field in setup.features}
         super().__init__(**{("n_vars" if field == "x" else field): n for field, n in sizes.items() if field != "protein"})
         self.fields = list(sizes)
-        n_hidden = model.n_hidden or min(128, math.isqrt(sizes.get("atac", 128**2)))
-        n_latent = model.n_latent or math.isqrt(n_hidden)
-        self.log_variational, self.on_simplex = model.log_variational, model.latent_distribution == "ln"
+        n_latent, self.log_variational = model.n_latent or math.isqrt(model.n_hidden), model.log_variational
+        self.on_simplex, self.encode_covariates = model.latent_distribution == "ln", model.encode_covariates
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
-        net: dict[str, Any] = {"n_hidden": n_hidden, "activation": "leaky_relu"}
-        norms, self.encode_covariates = norms_of(model), model.encode_covariates
+        net: dict[str, Any] = {"n_hidden": model.n_hidden, "activation": "leaky_relu"}
+        norms = norms_of(model)
         encoder = {**net, **(seen if model.encode_covariates else {}), "n_layers": model.n_layers_encoder}
         z = {**encoder, **norms["encoder"], "floor": 0.0, "dropout": model.dropout_rate}
         self.z = nn.ModuleDict({field: GaussianEncoder(n, n_latent, **z) for field, n in sizes.items()})
@@ -86,15 +66,18 @@ class MULTIVIModule(CountsVAE):
         self.regions = Regions(setup, n_latent, decoder, seen, reader, model.region_factors) if "atac" in sizes else None
         of_proteins = {**of_counts, "deep": True, "dropout": model.dropout_rate}
         self.proteins = Proteins(setup, n_latent, of_proteins, seen, model.protein_dispersion) if "protein" in sizes else None
-        self.joint = Joint(len(sizes), n_latent, model.modality_weights, model.mixing, model.modality_penalty)
+        how = (model.modality_weights, model.mixing, model.modality_penalty, model.hide_modalities)
+        self.joint = Joint(len(sizes), n_latent, *how)
         self.measured = Measured(self.fields, len(setup.categories["batch"]))
         self.adversary = Adversary(n_latent, 2 ** len(sizes) - 1) if model.adversarial_mixing and not model.fully_paired else None
 
     def observe(self, data: Columns) -> None:
         super().observe(data)
         has = self.measured.take(data)
-        if not self.genes.typical.any():
-            self.genes.take(data["x"].size[has[:, 0]])
+        if not self.genes.typical.any():  # a query's model keeps its reference's
+            self.genes.take(data, has[:, 0])
+            if self.regions is not None:
+                self.regions.take(data, has[:, 1])
         if self.proteins is not None:
             self.proteins.take(data["protein"], data["batch"], data["batch"])
 
@@ -119,7 +102,8 @@ class MULTIVIModule(CountsVAE):
         own = side_by_side(each, has)
         log_l = self.genes.log_library(reads["x"], cells, t)
         depth = self.regions.depth(reads["atac"], cells, t) if self.regions is not None else torch.zeros_like(log_l)
-        return Latents(self.joint(own, has), own, Known(log_l), Known(depth), **self.noise(len(cells)))
+        sets = Known(pattern(has)[:, None].float())
+        return Latents(self.joint(own, has), own, Known(log_l), Known(depth), sets, **self.noise(len(cells)))
 
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
@@ -143,14 +127,20 @@ class MULTIVIModule(CountsVAE):
         return Explained(self.genes(at, z.log_l, cells), atac, protein)
 
     def generative_of(self, features: Tensor | slice, z: Any, cells: MultiCells, of: str = "x") -> Any:
-        there = self.regions if of == "atac" else None
-        return there and there(self.embed(z.z), z.depth, self.measured.stand_in(of, cells), features)
+        if of != "atac" or self.regions is None:
+            return None
+        lacks = lacking(z.has, self.fields.index(of))
+        return self.regions(self.embed(z.z), z.depth, self.measured.stand_in(of, cells), features, lacks)
 
     def likelihood_of(self, of: str, z: Any, cells: MultiCells) -> Any:
-        at = self.embed(z.z)
-        if of == "protein" and self.proteins is not None:
-            return self.proteins.imputed(at, z.noise, cells)
-        return self.generative_of(slice(None), z, cells, of) or self.genes(at, z.log_l, self.measured.stand_in(of, cells))
+        at, there = self.embed(z.z), self.measured.stand_in(of, cells)
+        if of == "x":
+            return self.genes(at, z.log_l, there, lacking(z.has, 0))
+        return self.generative_of(slice(None), z, cells, of) or self.proteins.imputed(at, z.noise, cells)  # type: ignore[union-attr]
+
+    def borrowed_of(self, of: str) -> Borrowed | None:
+        """How what is said of cells without a modality is held back."""
+        return getattr({"x": self.genes, "atac": self.regions}.get(of), "borrowed", None)
 
     def region_factors(self) -> Tensor:
         """r, (regions,)."""
@@ -196,8 +186,10 @@ class MULTIVI(Model):
     modality_penalty
         What keeps the modalities of a cell together: the divergence between their posteriors (``"Jeffreys"``), the distance between their
         means (``"MMD"``), or nothing (``"None"``).
+    hide_modalities
+        Share of the cells that training places by one modality alone, and explains in all that they have (0 in the paper).
     n_hidden, n_latent
-        Sizes; by default the square root of the number of regions, at most 128, and the square root of that.
+        Sizes; ``n_latent`` is by default the square root of ``n_hidden``.
     n_layers_encoder, n_layers_decoder, dropout_rate
         Hidden layers; share of the encoders' hidden units dropped while training.
     region_factors, gene_likelihood, dispersion, protein_dispersion
@@ -227,7 +219,8 @@ class MULTIVI(Model):
 
     modality_weights: Literal["equal", "universal", "cell"] = "equal"
     modality_penalty: Literal["Jeffreys", "MMD", "None"] = "Jeffreys"
-    n_hidden: int | None = None
+    hide_modalities: float = 0.5
+    n_hidden: int = 128
     n_latent: int | None = None
     n_layers_encoder: int = 2
     n_layers_decoder: int = 2
@@ -272,6 +265,10 @@ class MULTIVI(Model):
             raise DataError("MULTIVI explains counts, and the data hold values that are not whole or are negative.", "Set up raw counts.")
         return MULTIVIModule(self, setup)
 
+    def conclude(self) -> None:
+        if self.freeze is None:  # else the reference has been asked
+            analysis.borrowing(self)
+
     get_latent_representation = analysis.latent_representation
     get_normalized_expression = analysis.normalized_expression
     get_normalized_accessibility = analysis.normalized_accessibility
@@ -283,12 +280,15 @@ class MULTIVI(Model):
     differential_accessibility = analysis.differential_accessibility
     differential_abundance = analysis.differential_abundance
     posterior_predictive_sample = analysis.posterior_predictive_sample
+    posterior_predictive_check = analysis.posterior_predictive_check
     get_aggregated_posterior = analysis.aggregated_posterior
     get_latent_kl = analysis.latent_kl
     get_elbo = analysis.elbo
     get_reconstruction_error = analysis.reconstruction_error
     get_marginal_ll = analysis.marginal_ll
+    get_mapping_score = analysis.mapping_score
     transfer_labels = analysis.transfer_labels
+    report = analysis.report
     minify = analysis.minify
     with_data = analysis.with_data
     prepare_query_anndata = classmethod(transfer.prepare_query_anndata)  # type: ignore[var-annotated]

@@ -1,6 +1,7 @@
 """Blocks that see covariates, and distributions of latents."""
 
 from scelbo.nn.adversary import Adversary
+from scelbo.nn.borrowed import Borrowed
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.dispersion import for_cells, per_feature
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
@@ -27,6 +28,7 @@ __all__ = [
     "Activation",
     "Adversary",
     "BatchNorm",
+    "Borrowed",
     "Classifier",
     "ConditionalLinear",
     "Encoder",

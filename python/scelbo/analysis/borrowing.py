@@ -1,0 +1,64 @@
+"""How far what was imputed is to be trusted: held-out cells with a modality are placed without it, and it is decoded for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+
+from scelbo import settings
+from scelbo.analysis.decode import decode, has, showing
+from scelbo.data import at_most
+from scelbo.module import draw
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+FEWEST, MOST = 20, 1000
+"""Held-out cells with a modality and another that it takes; cells that are looked at."""
+
+
+@torch.inference_mode()
+def borrowing(model: Model) -> None:
+    r"""Set means and :math:`\lambda` of every :class:`~scelbo.nn.Borrowed`: with them what is hidden of held-out cells is most probable.
+
+    :math:`\lambda` is one for a modality that fewer than 20 held-out cells have beside another.
+    """
+    module: Any = model.module
+    with settings.private_seed(0) as rng:
+        train, held_out = (at_most(index, MOST, rng) for index in (model.train_indices, model.held_out_indices))
+    known, own = _modalities(model, held_out), _modalities(model, train)
+    for i, of in enumerate(module.fields):
+        borrowed = module.borrowed_of(of)
+        if borrowed is None:
+            continue
+        borrowed.trust.fill_(1)
+        rows = held_out[known[:, i] & (known.sum(1) > 1)]
+        if len(rows) < FEWEST:
+            continue
+        for b in range(len(model.setup.categories["batch"])):
+            cells_of = model.batches(indices=train[own[:, i]])
+            sums = [decode(model, cells, [{"batch": b}], None, of=of).sum(0) for cells in cells_of]
+            borrowed.mean.set_row(b, torch.stack(sums).sum(0) / max(1, own[:, i].sum()))
+        asked = []
+        for cells in model.batches(indices=rows):
+            whole, without = (
+                draw(module.posterior(c), mean=True) for c in (cells, showing(model, cells, [f for f in module.fields if f != of]))
+            )
+            asked.append((without._replace(log_l=whole.log_l, depth=whole.depth), cells))
+
+        def surprise(trust: float, of: str = of, borrowed: Any = borrowed, asked: Any = asked) -> float:
+            borrowed.trust.fill_(trust)
+            return -sum(float(module.likelihood_of(of, z, cells).log_prob(getattr(cells, of)).sum()) for z, cells in asked)
+
+        best = minimize_scalar(surprise, bounds=(0, 0.999), method="bounded", options={"xatol": 0.01})
+        borrowed.trust.fill_(float(best.x))
+
+
+def _modalities(model: Model, index: np.ndarray) -> np.ndarray:
+    """Which the cells have: (cells, modalities)."""
+    fields: list[str] = model.module.fields  # type: ignore[assignment]
+    there = [torch.stack([has(model, cells, of) for of in fields], 1).cpu().numpy() for cells in model.batches(indices=index)]
+    return np.concatenate(there) if there else np.zeros((0, len(fields)), bool)
