@@ -5,7 +5,21 @@ from typing import Any
 
 from scelbo import data, errors, settings
 from scelbo.model import MODELS, Model
-from scelbo.models import AUTOZI, GIMVI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo.models import (
+    AUTOZI,
+    GIMVI,
+    MULTIVI,
+    PEAKVI,
+    SCANVI,
+    SCVI,
+    SOLO,
+    TOTALVI,
+    AmortizedLDA,
+    CellAssign,
+    LinearSCVI,
+    RNAStereoscope,
+    SpatialStereoscope,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,6 +35,8 @@ __all__ = [
     "CellAssign",
     "LinearSCVI",
     "Model",
+    "RNAStereoscope",
+    "SpatialStereoscope",
     "data",
     "errors",
     "load",

@@ -21,6 +21,7 @@ from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
+from scelbo.analysis.proportions import genes_used, proportion_intervals, proportions, types_of
 from scelbo.analysis.proteins import (
     differential_rna_and_protein,
     normalized_protein,
@@ -46,6 +47,7 @@ __all__ = [
     "factors_by_modality",
     "feature_by_topic",
     "feature_correlation_matrix",
+    "genes_used",
     "impute",
     "imputed_values",
     "latent_by_source",
@@ -68,6 +70,8 @@ __all__ = [
     "predict",
     "predict_doublets",
     "predict_sets",
+    "proportion_intervals",
+    "proportions",
     "protein_background_mean",
     "protein_foreground_probability",
     "reconstruction_error",
@@ -77,5 +81,6 @@ __all__ = [
     "topic_proportions",
     "transfer_labels",
     "with_data",
+    "types_of",
     "zero_inflation",
 ]

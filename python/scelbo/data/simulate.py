@@ -155,3 +155,57 @@ def multiome(
         index=[*genes.var_names, *(f"region{r}" for r in range(n_regions))],
     )
     return AnnData(both, obs=genes.obs.assign(measured=pd.Categorical(has)), var=var, obsm=dict(genes.obsm))
+
+
+def spots(
+    n_spots: int = 200, n_cells: int = 400, n_genes: int = 200, *, n_types: int = 4, cells_a_spot: float = 6.0,
+    depth: float = 0.5, seed: int = 0, **more: Any,
+) -> tuple[AnnData, AnnData]:  # fmt: skip
+    r"""Dissociated cells, and spots that are sums of other such cells, with the shares of their types known.
+
+    A spot has 1 + Poisson(``cells_a_spot`` - 1) cells of few types, its mixture drawn from Dirichlet(0.3). Each count is kept with the
+    chance ``depth`` times an efficiency of its gene, uniform in (0.5, 1).
+
+    Parameters
+    ----------
+    n_spots, n_cells, n_genes, n_types
+        Sizes.
+    cells_a_spot, depth
+        Above.
+    seed
+        Of the draws.
+    **more
+        Further arguments of :func:`counts`.
+
+    Returns
+    -------
+    The cells, as of :func:`counts`; and the spots with ``obs["batch"]`` and ``obsm["proportions"]`` (shares of the spot's counts, a data
+    frame spots x types).
+    """
+    rng = np.random.default_rng([seed, 3])
+    whole = counts(2 * n_cells, n_genes, n_types=n_types, n_batches=1, seed=seed, **more)
+    cells, others = whole[:n_cells].copy(), whole[n_cells:]
+    return cells, sum_of(others, others.obs["cell_type"], n_spots, rng, cells_a_spot, depth)
+
+
+def sum_of(
+    cells: AnnData, types: pd.Series, n_spots: int, rng: np.random.Generator, cells_a_spot: float = 6.0, depth: float = 0.5
+) -> AnnData:
+    """Spots that are sums of cells of known types (see :func:`spots`), of real cells too."""
+    kinds, code = list(types.cat.categories), types.cat.codes.to_numpy()
+    present = np.unique(code)
+    x, rows, shares = sparse.csr_matrix(cells.X), [], np.zeros((n_spots, len(kinds)))
+    efficiency = rng.uniform(0.5, 1, cells.n_vars) * depth
+    for s in range(n_spots):
+        mixture = rng.dirichlet(np.full(len(present), 0.3))
+        picked = [rng.choice(np.flatnonzero(code == k)) for k in rng.choice(present, 1 + rng.poisson(cells_a_spot - 1), p=mixture)]
+        size = np.asarray(x[picked].sum(1)).ravel()
+        np.add.at(shares[s], code[picked], size / size.sum())
+        kept = rng.binomial(np.asarray(x[picked].sum(0)).ravel().astype(int), efficiency)
+        kept[np.asarray(x[picked].sum(0)).argmax()] += not kept.any()  # no model reads a spot without counts
+        rows.append(sparse.csr_matrix(kept.astype(np.float32)))
+    names = [f"spot{s}" for s in range(n_spots)]
+    out = AnnData(sparse.vstack(rows, format="csr"), obs=pd.DataFrame(index=names), var=pd.DataFrame(index=cells.var_names))
+    out.obs["batch"] = pd.Categorical([f"slide{s % 2}" for s in range(n_spots)])
+    out.obsm["proportions"] = pd.DataFrame(shares, names, kinds)
+    return out

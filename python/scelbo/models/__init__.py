@@ -10,6 +10,21 @@ from scelbo.models.peakvi import PEAKVI
 from scelbo.models.scanvi import SCANVI
 from scelbo.models.scvi import SCVI
 from scelbo.models.solo import SOLO
+from scelbo.models.stereoscope import RNAStereoscope, SpatialStereoscope
 from scelbo.models.totalvi import TOTALVI
 
-__all__ = ["AUTOZI", "GIMVI", "MULTIVI", "PEAKVI", "SCANVI", "SCVI", "SOLO", "TOTALVI", "AmortizedLDA", "CellAssign", "LinearSCVI"]
+__all__ = [
+    "AUTOZI",
+    "GIMVI",
+    "MULTIVI",
+    "PEAKVI",
+    "SCANVI",
+    "SCVI",
+    "SOLO",
+    "TOTALVI",
+    "AmortizedLDA",
+    "CellAssign",
+    "LinearSCVI",
+    "RNAStereoscope",
+    "SpatialStereoscope",
+]

@@ -1,0 +1,139 @@
+"""What is in each spot: the share of each type, and how sure the model is of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from jaxtyping import Float
+from scipy.stats import norm
+from torch import Tensor
+
+from scelbo.errors import ArgumentError, unknown
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+NOISE = "noise_term"
+
+
+class Estimated(NamedTuple):
+    """Of every spot and type: the share, its standard deviation, and the bounds of an interval; data frames spots x types."""
+
+    mean: pd.DataFrame
+    std: pd.DataFrame
+    lower: pd.DataFrame
+    upper: pd.DataFrame
+
+
+@torch.no_grad()
+def proportions(
+    self: Model,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    *,
+    keep_noise: bool = False,
+    refine: bool = True,
+    batch_size: int | None = None,
+) -> pd.DataFrame:
+    r"""The share of each type in each spot: of the counts that all types gave, :math:`\pi_{sz} = v_{sz} / \sum_k v_{sk}`.
+
+    Parameters
+    ----------
+    adata, indices, batch_size
+        Which spots (default: the model's own; others need not have been trained on), how many at once.
+    keep_noise
+        Add a column ``noise_term``: the share of a spot's expected counts that no type explains. The others then sum to the rest.
+    refine
+        Bring each spot's amounts to their optimum, all else as learnt: a convex problem with one answer. False: as training left them,
+        of the model's own spots only.
+
+    Returns
+    -------
+    Data frame spots x types, rows sum to one.
+    """
+    self.require_trained()
+    own = self.source(adata) is self.adata
+    if not (refine or own):
+        raise ArgumentError("refine=False says what training left, and these spots were not in it.", "Leave it out.")
+    module: Any = self.module
+    shares, noise = [], []
+    for spots in self.batches(adata, indices, batch_size):
+        v = module.solved(spots) if refine else module.learnt(spots)
+        shares.append(_shares(v))
+        noise.append(module.noise_share(v, spots))
+    table, unexplained = (torch.cat(parts).cpu().numpy() for parts in (shares, noise))
+    out = pd.DataFrame(table, index=self.cell_names(adata, indices), columns=self.cell_types)  # type: ignore[attr-defined]
+    return out.mul(1 - unexplained, axis=0).assign(**{NOISE: unexplained}) if keep_noise else out
+
+
+@torch.no_grad()
+def proportion_intervals(
+    self: Model, adata: AnnData | None = None, indices: Any = None, *, interval: float = 0.9, batch_size: int | None = None
+) -> Estimated:
+    r"""Shares of types with how sure the model is of them.
+
+    Parameters
+    ----------
+    adata, indices, batch_size
+        Which spots, how many at once.
+    interval
+        Share of the posterior between ``lower`` and ``upper``.
+
+    Returns
+    -------
+    ``mean, std, lower, upper``, each a data frame spots x types.
+    """
+    self.require_trained()
+    if not 0 < interval < 1:
+        raise ArgumentError(f"interval={interval!r} is not allowed: it is a share between 0 and 1.")
+    module: Any = self.module
+    found = []
+    for spots in self.batches(adata, indices, batch_size):
+        v = module.solved(spots)
+        found.append((_shares(v), _spread(v, module.information(v, spots))))
+    mean, std = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    reach = norm.ppf((1 + interval) / 2) * std
+    frame = lambda values: pd.DataFrame(values, self.cell_names(adata, indices), self.cell_types)  # type: ignore[attr-defined]  # noqa: E731
+    return Estimated(frame(mean), frame(std), frame((mean - reach).clip(0)), frame((mean + reach).clip(max=1)))
+
+
+def _shares(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]:
+    """Of the types; noise comes last, and is none."""
+    return v[:, :-1] / v[:, :-1].sum(-1, keepdim=True)
+
+
+def _spread(v: Tensor, information: Tensor) -> Float[Tensor, "spots types"]:
+    r"""Standard deviation of the shares where v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`: t, the spot's total, is a vague prior."""
+    n, total = v.shape[1] - 1, v[:, :-1].sum(-1)[:, None, None]
+    loose = torch.eye(n + 1, dtype=information.dtype, device=v.device) / total**2
+    covariance = torch.linalg.inv(information + loose)[:, :n, :n]
+    slope = (torch.eye(n, dtype=v.dtype, device=v.device) - _shares(v)[:, :, None]) / total
+    return ((slope.to(covariance.dtype) @ covariance) * slope).sum(-1).clamp_min(0).sqrt().to(v.dtype)
+
+
+@torch.no_grad()
+def genes_used(self: Model) -> pd.DataFrame:
+    """Which genes the model reads, and why it does not read the others.
+
+    Returns
+    -------
+    One row a gene: ``used``, and ``left_out`` (``"not in the spots"``, ...; empty where it is used).
+    """
+    rows = [(gene, True, "") for gene in self.setup.var_names]
+    rows += [(gene, False, why) for why, genes in (self.left_out or {}).items() for gene in genes]  # type: ignore[attr-defined]
+    return pd.DataFrame(rows, columns=["gene", "used", "left_out"]).set_index("gene")
+
+
+def types_of(model: Any, y: str | Sequence[str]) -> list[int]:
+    """Positions of the types named."""
+    known = list(model.cell_types)
+    asked = [y] if isinstance(y, str) else [str(t) for t in np.asarray(y)]
+    for t in asked:
+        if t not in known:
+            raise ArgumentError(unknown("cell type", t, known))
+    return [known.index(t) for t in asked]
