@@ -21,7 +21,7 @@ from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
-from scelbo.analysis.proportions import genes_used, proportion_intervals, proportions, types_of
+from scelbo.analysis.proportions import calibrated_intervals, genes_used, proportion_intervals, proportions, types_of
 from scelbo.analysis.proteins import (
     differential_rna_and_protein,
     normalized_protein,
@@ -30,6 +30,7 @@ from scelbo.analysis.proteins import (
     protein_foreground_probability,
 )
 from scelbo.analysis.report import report
+from scelbo.analysis.states import expression_of_type, scale_of_type, states
 from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
 from scelbo.analysis.zero_inflation import alphas_betas, zero_inflation
 
@@ -42,8 +43,10 @@ __all__ = [
     "differential_accessibility",
     "differential_expression",
     "differential_rna_and_protein",
+    "calibrated_intervals",
     "doublet_calls",
     "elbo",
+    "expression_of_type",
     "factors_by_modality",
     "feature_by_topic",
     "feature_correlation_matrix",
@@ -77,6 +80,8 @@ __all__ = [
     "reconstruction_error",
     "region_factors",
     "report",
+    "scale_of_type",
+    "states",
     "top_features",
     "topic_proportions",
     "transfer_labels",

@@ -175,6 +175,12 @@ class TypedCells(PlainCells):
     label: Tensor = category("labels_key", required=True)
 
 
+class TypedSizedCells(TypedCells):
+    """The same, whose size factors may be given."""
+
+    size: Tensor | None = number("size_factor_key")
+
+
 class Spots(Batch):
     """Spots of a tissue, each with cells of unknown types."""
 

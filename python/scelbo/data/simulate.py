@@ -185,27 +185,47 @@ def spots(
     rng = np.random.default_rng([seed, 3])
     whole = counts(2 * n_cells, n_genes, n_types=n_types, n_batches=1, seed=seed, **more)
     cells, others = whole[:n_cells].copy(), whole[n_cells:]
-    return cells, sum_of(others, others.obs["cell_type"], n_spots, rng, cells_a_spot, depth)
+    x, shares = sums(others.X, others.obs["cell_type"].cat.codes.to_numpy(), n_spots, rng, cells_a_spot, depth * rng.uniform(0.5, 1, n_genes))
+    return cells, as_spots(x, shares, list(cells.var_names), list(cells.obs["cell_type"].cat.categories))
 
 
-def sum_of(
-    cells: AnnData, types: pd.Series, n_spots: int, rng: np.random.Generator, cells_a_spot: float = 6.0, depth: float = 0.5
-) -> AnnData:
-    """Spots that are sums of cells of known types (see :func:`spots`), of real cells too."""
-    kinds, code = list(types.cat.categories), types.cat.codes.to_numpy()
-    present = np.unique(code)
-    x, rows, shares = sparse.csr_matrix(cells.X), [], np.zeros((n_spots, len(kinds)))
-    efficiency = rng.uniform(0.5, 1, cells.n_vars) * depth
+def sums(
+    x: Any, code: np.ndarray, n_spots: int, rng: np.random.Generator, cells_a_spot: float, kept: Any, concentration: float = 0.3
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Sums of cells (see :func:`spots`) of known types, real ones too.
+
+    Parameters
+    ----------
+    x, code
+        Counts of cells, and their types.
+    n_spots, rng, cells_a_spot
+        How many, by which draws, of how many cells on average.
+    kept
+        The chance that a count is kept, one or one a gene.
+    concentration
+        Of the Dirichlet that a spot's mixture is drawn from.
+
+    Returns
+    -------
+    Counts (spots x genes), and the share of each type in the counts before any were lost (spots x types).
+    """
+    rows = sparse.csr_matrix(x)
+    of_type = {k: np.flatnonzero(code == k) for k in np.unique(code)}
+    out, shares = [], np.zeros((n_spots, int(code.max()) + 1))
     for s in range(n_spots):
-        mixture = rng.dirichlet(np.full(len(present), 0.3))
-        picked = [rng.choice(np.flatnonzero(code == k)) for k in rng.choice(present, 1 + rng.poisson(cells_a_spot - 1), p=mixture)]
-        size = np.asarray(x[picked].sum(1)).ravel()
+        mixture = rng.dirichlet(np.full(len(of_type), concentration))
+        picked = [rng.choice(of_type[k]) for k in rng.choice(list(of_type), 1 + rng.poisson(cells_a_spot - 1), p=mixture)]
+        size = np.asarray(rows[picked].sum(1)).ravel()
         np.add.at(shares[s], code[picked], size / size.sum())
-        kept = rng.binomial(np.asarray(x[picked].sum(0)).ravel().astype(int), efficiency)
-        kept[np.asarray(x[picked].sum(0)).argmax()] += not kept.any()  # no model reads a spot without counts
-        rows.append(sparse.csr_matrix(kept.astype(np.float32)))
-    names = [f"spot{s}" for s in range(n_spots)]
-    out = AnnData(sparse.vstack(rows, format="csr"), obs=pd.DataFrame(index=names), var=pd.DataFrame(index=cells.var_names))
-    out.obs["batch"] = pd.Categorical([f"slide{s % 2}" for s in range(n_spots)])
-    out.obsm["proportions"] = pd.DataFrame(shares, names, kinds)
-    return out
+        whole = np.asarray(rows[picked].sum(0)).ravel().astype(int)
+        seen = rng.binomial(whole, kept)
+        seen[whole.argmax()] += not seen.any()  # no model reads a spot without counts
+        out.append(sparse.csr_matrix(seen.astype(np.float32)))
+    return sparse.vstack(out, format="csr"), shares
+
+
+def as_spots(x: sparse.csr_matrix, shares: np.ndarray, genes: list[str], types: list[str]) -> AnnData:
+    """Spots of two slides in turn, with what is in them in ``obsm["proportions"]``."""
+    names = [f"spot{s}" for s in range(len(shares))]
+    obs = pd.DataFrame({"batch": pd.Categorical([f"slide{s % 2}" for s in range(len(shares))])}, index=names)
+    return AnnData(x, obs=obs, var=pd.DataFrame(index=genes), obsm={"proportions": pd.DataFrame(shares, names, types)})

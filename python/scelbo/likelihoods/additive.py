@@ -86,6 +86,11 @@ class AdditiveNB:
         return nothing[..., 0] + total - x.log_factorial[:, 0]
 
 
+def mixed(v: Float[Tensor, "cells types"], basis: Float[Tensor, "*cells types genes"]) -> Float[Tensor, "cells genes"]:
+    """R = v B, where B is of each cell, or one for all."""
+    return (v[:, None] @ basis)[:, 0] if basis.dim() == 3 else v @ basis
+
+
 class Amounts:
     r"""How the log likelihood of counts depends on amounts v, with :math:`r = v B`: in float64, as Newton's steps need.
 
@@ -105,8 +110,7 @@ class Amounts:
 
     def shape(self, v: Tensor) -> Float[Tensor, " stored"]:
         """R at the stored values."""
-        r = (v[:, None] @ self.basis)[:, 0] if self.basis.dim() == 3 else v @ self.basis
-        return r.flatten()[self.x.flat].clamp_min(SMALL)
+        return mixed(v, self.basis).flatten()[self.x.flat].clamp_min(SMALL)
 
     def dense(self, stored: Tensor) -> Float[Tensor, "cells genes"]:
         """Values at the stored counts among zeros."""

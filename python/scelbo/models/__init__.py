@@ -3,6 +3,8 @@
 from scelbo.models.amortized_lda import AmortizedLDA
 from scelbo.models.autozi import AUTOZI
 from scelbo.models.cellassign import CellAssign
+from scelbo.models.condscvi import CondSCVI
+from scelbo.models.destvi import DestVI
 from scelbo.models.gimvi import GIMVI
 from scelbo.models.linear_scvi import LinearSCVI
 from scelbo.models.multivi import MULTIVI
@@ -24,6 +26,8 @@ __all__ = [
     "TOTALVI",
     "AmortizedLDA",
     "CellAssign",
+    "CondSCVI",
+    "DestVI",
     "LinearSCVI",
     "RNAStereoscope",
     "SpatialStereoscope",

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
-from scelbo.data import Columns, Loader, Setup, Spots, TypedCells
-from scelbo.likelihoods import AdditiveNB, Amounts, amounts
+from scelbo.data import Columns, Counts, Loader, Setup, Spots, TypedCells
+from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
 from scelbo.models.of_reference import SpatialModel
 from scelbo.module import Loss, Module
-from scelbo.nn import PerCategory
+from scelbo.nn import OfCounts, PerCategory, PerSpot
 from scelbo.train.options import PlanOptions, TrainOptions
 
 LEAST = 1e-4
@@ -85,62 +85,76 @@ class SpatialModule(Module):
 
     w: Tensor
     o: Tensor
-    total: Tensor
 
     def __init__(self, model: SpatialStereoscope, setup: Setup):
         super().__init__()
-        types, spots, batches = len(model.cell_types or ()), model.n_spots or 1, setup.n_categories("batch")["batch"]
+        types, self.n_spots, batches = len(model.cell_types or ()), model.n_spots or 1, setup.n_categories("batch")["batch"]
         self.starts_from_data, self.per_minibatch = model.start == "data", model.prior_weight == "minibatch"
         self.register_buffer("w", torch.zeros(types, setup.n_vars))
         self.register_buffer("o", torch.zeros(setup.n_vars))
-        self.register_buffer("total", torch.ones(spots, 1))
         self.beta = PerCategory("batch", batches, setup.n_vars, bound=0.01)
         self.noise = nn.ParameterDict({"eta": torch.randn(setup.n_vars)})
-        self.V = nn.Embedding(spots, types + 1)
+        self.V: PerSpot | OfCounts = PerSpot(self.n_spots, types + 1)
 
     @torch.no_grad()
     def observe(self, data: Columns) -> None:
         """Start where all genes count alike, and each spot's amounts are the best there are."""
         if self.starts_from_data:
-            self.total.copy_(data["x"].size)
             self.beta.table.fill_(raw(torch.ones(())))
-            for spots in Loader(data, np.arange(len(data)), 512):
-                share = self.solved(spots) / self.total[spots.index]
-                self.V.weight[spots.index] = raw(share.clamp_min(LEAST))
+            batches: Any = Loader(data, np.arange(len(data)), 512)
+            self.V.start(raw(torch.cat([self.solved(spots) / spots.x.size for spots in batches]).clamp_min(LEAST)))
 
-    def basis(self, spots: Spots) -> Float[Tensor, "*spots types_1 genes"]:
-        """What a unit of each type, and of noise, is expected to show: of each spot, or one for all where there is one batch."""
+    def profiles(self, spots: Spots) -> Float[Tensor, "*spots types genes"]:
+        """w, of each spot or one for all."""
+        return self.w
+
+    def basis(self, spots: Spots, w: Tensor) -> Float[Tensor, "*spots types_1 genes"]:
+        """What a unit of each type, and of noise, is expected to show: of each spot, or one for all where these do not differ."""
         rows = self.beta.rows()
-        beta = F.softplus(rows[0] if len(rows) == 1 else rows[spots.batch])[..., None, :]
-        return torch.cat([beta * self.w, F.softplus(self.noise["eta"]).expand_as(beta)], -2)
+        types = F.softplus(rows[0] if len(rows) == 1 else rows[spots.batch])[..., None, :] * w
+        return torch.cat([types, F.softplus(self.noise["eta"]).expand_as(types[..., :1, :])], -2)
 
     def learnt(self, spots: Spots) -> Float[Tensor, "spots types_1"]:
         """v as training has it."""
-        return self.total[spots.index] * F.softplus(self.V(spots.index))
+        return F.softplus(self.V(spots)) * (spots.x.size if self.starts_from_data else 1.0)
+
+    def best(self, spots: Spots, w: Tensor) -> Float[Tensor, "spots types_1"]:
+        """The best v with these profiles, all else as it is."""
+        return amounts(spots.x, self.basis(spots, w), self.o)
 
     def solved(self, spots: Spots) -> Float[Tensor, "spots types_1"]:
-        """The best v, all else as it is."""
-        return amounts(spots.x, self.basis(spots), self.o)
+        """The best v."""
+        return self.best(spots, self.profiles(spots))
 
     def information(self, v: Tensor, spots: Spots) -> Float[Tensor, "spots types_1 types_1"]:
         """Minus the second derivative of log p(x | v)."""
-        return Amounts(spots.x, self.basis(spots), self.o).information(v.double())
+        return Amounts(spots.x, self.basis(spots, self.profiles(spots)), self.o).information(v.double())
+
+    def of_profiles(self, x: Counts, w: Tensor) -> tuple[Tensor, Tensor]:
+        """The best v of mixtures of other profiles, and its information, before spots have taught anything."""
+        basis = torch.cat([w, F.softplus(self.noise["eta"])[None]]).to(self.o)
+        v = amounts(x, basis, self.o)
+        return v, Amounts(x, basis, self.o).information(v.double())
 
     def noise_share(self, v: Tensor, spots: Spots) -> Float[Tensor, " spots"]:
         """Of a spot's expected counts, what no type explains."""
-        return (v[:, -1:] * F.softplus(self.noise["eta"]) @ self.o.exp()) / self.explained(v, spots).mean.sum(-1)
+        noise = v[:, -1] * (F.softplus(self.noise["eta"]) @ self.o.exp())
+        return noise / self.explained(v, spots, self.profiles(spots)).mean.sum(-1)
 
-    def explained(self, v: Tensor, spots: Spots) -> AdditiveNB:
+    def explained(self, v: Tensor, spots: Spots, w: Tensor) -> AdditiveNB:
         """p(x | v)."""
-        beta, noise = F.softplus(self.beta(spots)), F.softplus(self.noise["eta"])
-        return AdditiveNB((v[:, :-1] @ self.w) * beta + v[:, -1:] * noise, self.o, torch.ones_like(v[:, :1]))
+        noise = v[:, -1:] * F.softplus(self.noise["eta"])
+        return AdditiveNB(mixed(v[:, :-1], w) * F.softplus(self.beta(spots)) + noise, self.o, torch.ones_like(v[:, :1]))
+
+    def cost(self, spots: Spots, w: Tensor) -> Loss:
+        """With these profiles. Spots that do not train have no v of their own to learn: theirs is the best."""
+        v = self.learnt(spots) if self.training else self.best(spots, w)
+        times = self.n_spots / len(spots) if self.per_minibatch else 1.0
+        prior = -Normal(0.0, 1.0).log_prob(self.noise["eta"]).sum() * times
+        return Loss({"x": -self.explained(v, spots, w).log_prob(spots.x)}, kl_global={"eta": prior})
 
     def forward(self, spots: Spots) -> Loss:  # type: ignore[override]
-        """Spots that do not train have no v of their own to learn: theirs is solved."""
-        v = self.learnt(spots) if self.training else self.solved(spots)
-        times = len(self.total) / len(spots) if self.per_minibatch else 1.0
-        prior = -Normal(0.0, 1.0).log_prob(self.noise["eta"]).sum() * times
-        return Loss({"x": -self.explained(v, spots).log_prob(spots.x)}, kl_global={"eta": prior})
+        return self.cost(spots, self.profiles(spots))
 
 
 class RNAStereoscope(Model):
@@ -174,7 +188,7 @@ class RNAStereoscope(Model):
     plan: ClassVar[PlanOptions] = PlanOptions(lr=0.01, eps=1e-8, weight_decay=0.0)
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(lr=0.01, eps=0.01 / 128, weight_decay=0.0)}
     """scvi-tools' loss is the sum over a minibatch: Adam's eps is 128 times larger beside it."""
-    training: ClassVar[TrainOptions] = TrainOptions(max_epochs=400, train_size=1.0)
+    training: ClassVar[TrainOptions] = TrainOptions(max_epochs=100, train_size=1.0)
 
     def build(self, setup: Setup) -> RNAModule:
         return RNAModule(self, setup)
@@ -199,17 +213,20 @@ class SpatialStereoscope(SpatialModel):
     ----------
     prior_weight
         How often the prior of eta counts: once for all spots (``"n_obs"``), or in each minibatch.
+    cells_per_spot
+        How many cells a spot has, about: mixtures of so many of the reference's cells say how far intervals reach.
     start
         Where training starts: at each spot's best amounts (``"data"``), or at random (``"random"``, as published).
     """
 
     prior_weight: Literal["n_obs", "minibatch"] = "n_obs"
+    cells_per_spot: int = 8
     start: Literal["data", "random"] = "data"
 
     Reference: ClassVar[type[Model]] = RNAStereoscope
     plan: ClassVar[PlanOptions] = PlanOptions(lr=0.01, eps=1e-8, weight_decay=0.0)
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(lr=0.01, eps=1e-5, weight_decay=0.0)}
-    training: ClassVar[TrainOptions] = TrainOptions(max_epochs=400, train_size=1.0)
+    training: ClassVar[TrainOptions] = TrainOptions(max_epochs=50, train_size=1.0)
 
     def build(self, setup: Setup) -> SpatialModule:
         self.require_reference()
@@ -218,6 +235,7 @@ class SpatialStereoscope(SpatialModel):
     def take(self, reference: Any, genes: Tensor) -> None:
         known = reference.module
         self.module.w, self.module.o = known.profiles()[:, genes].detach().clone(), known.o[genes].detach().clone()
+        self.calibration = analysis.calibrated_intervals(self, reference, genes)
 
     @torch.no_grad()
     def get_scale_for_ct(self, y: str | Sequence[str]) -> pd.DataFrame:

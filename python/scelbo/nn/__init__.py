@@ -21,6 +21,7 @@ from scelbo.nn.mlp import (
 )
 from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.proteins import ProteinDecoder
+from scelbo.nn.spots import OfCounts, PerSpot
 
 __all__ = [
     "MLP",
@@ -40,7 +41,9 @@ __all__ = [
     "LibraryPrior",
     "Neighbours",
     "NormalisedLinear",
+    "OfCounts",
     "PerCategory",
+    "PerSpot",
     "PointEncoder",
     "ProteinDecoder",
     "Where",
