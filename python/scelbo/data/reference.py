@@ -58,7 +58,7 @@ def genes_of_both(
     left = {reason: list(genes) for reason, genes in why.items() if len(genes)}
     said = "; ".join(f"{len(genes):,} are {reason}" if reason.startswith("not") else f"{len(genes):,} have {reason}" for reason, genes in left.items())
     text = f"{len(names):,} genes are in reference and spots.{f' Left out: {said} (get_genes() lists them).' if said else ''}"
-    if len(names) < FEW and left:
+    if len(names) < min(FEW, len(theirs) / 2):
         warnings.warn(f"{text} So few may not tell types apart.", DataWarning, stacklevel=3)
     else:
         settings.say(text)

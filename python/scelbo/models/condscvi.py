@@ -12,7 +12,7 @@ with mean :math:`l f e^o`, so that counts of several cells add up (:class:`~scel
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,11 @@ from torch.distributions import Normal
 
 from scelbo import analysis
 from scelbo.data import Columns, Counts, Setup, TypedSizedCells
-from scelbo.likelihoods import AdditiveNB
+from scelbo.likelihoods import AdditiveNB, Mean, NegativeBinomial
 from scelbo.model import Model
 from scelbo.models.stereoscope import raw
 from scelbo.module import CountsVAE, Loss
-from scelbo.nn import MLP, GaussianEncoder, PerCategory
+from scelbo.nn import MLP, GaussianEncoder, Known, PerCategory
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -38,12 +38,13 @@ class Latents(NamedTuple):
     """What is hidden in a cell."""
 
     z: Normal  # (cells, n_latent): gamma
+    log_l: Known  # (cells, 1)
 
 
 class Explained(NamedTuple):
     """What the model explains: the counts."""
 
-    x: AdditiveNB
+    x: AdditiveNB | NegativeBinomial
 
 
 class CondSCVIModule(CountsVAE):
@@ -56,7 +57,7 @@ class CondSCVIModule(CountsVAE):
         label, batch = setup.n_categories("label"), setup.n_categories("batch")
         net: dict[str, Any] = {"n_hidden": model.n_hidden, "n_layers": model.n_layers, "batch_norm": False, "layer_norm": True}
         seen = label | batch if model.encode_covariates else label
-        self.log_variational, self.weighs = model.log_variational, model.weight_obs
+        self.log_variational, self.weighs, self.additive = model.log_variational, model.weight_obs, model.gene_likelihood == "additive"
         self.z = GaussianEncoder(setup.n_vars, model.n_latent, categories=seen, dropout=model.dropout_rate, **net)
         self.decoder = MLP(model.n_latent, categories=label | batch, dropout=model.dropout_rate, **net)
         self.rho = nn.Linear(model.n_hidden, setup.n_vars)
@@ -70,7 +71,7 @@ class CondSCVIModule(CountsVAE):
         super().observe(data)
         x: Any = data["x"]
         share = x.column_means(lambda x: x) / x.size.mean()
-        self.rho.bias.copy_(raw(share))
+        self.rho.bias.copy_(raw(share) if self.additive else share.clamp_min(1e-9).log())
         if self.weighs:
             n = torch.bincount(data["label"], minlength=len(self.weight))
             self.weight.copy_(n.sum() / (len(n) * n.clamp_min(1)))
@@ -79,20 +80,22 @@ class CondSCVIModule(CountsVAE):
         return x.map(torch.log1p) if self.log_variational else x
 
     def inference(self, cells: TypedSizedCells) -> Latents:
-        return Latents(self.z(self.seen(cells), cells))
+        return Latents(self.z(self.seen(cells), cells), Known((cells.x.size if cells.size is None else cells.size).log()))
 
     def generative(self, z: Any, cells: TypedSizedCells) -> Explained:
-        shape = F.softplus(self.rho(self.decoder(z.z, cells)) + self.bias(cells))
-        return Explained(AdditiveNB(shape, self.o, cells.x.size if cells.size is None else cells.size))
+        h = self.rho(self.decoder(z.z, cells)) + self.bias(cells)
+        if self.additive:
+            return Explained(AdditiveNB(F.softplus(h), self.o, z.log_l.exp()))
+        return Explained(NegativeBinomial(Mean(h, z.log_l), self.o[None]))
 
     def loss(self, cells: TypedSizedCells, q: Latents, z: Any, p: Explained) -> Loss:
-        """Minus the ELBO, times the weight of the cell's type."""
-        whole, weight = super().loss(cells, q, z, p), self.weight[cells.label]
+        """Minus the ELBO; in training times the weight of the cell's type."""
+        whole, weight = super().loss(cells, q, z, p), self.weight[cells.label] if self.training else 1.0
         return Loss({k: v * weight for k, v in whole.nll.items()}, {k: v * weight for k, v in whole.kl.items()})
 
 
 class CondSCVI(Model):
-    """States of cells within their types, for :class:`DestVI`.
+    r"""States of cells within their types, for :class:`DestVI`.
 
     The arguments below are those of ``CondSCVI(adata, ...)``. Those of ``CondSCVI.setup_anndata(adata, ...)``: ``labels_key`` (needed),
     ``layer, batch_key, size_factor_key``.
@@ -101,6 +104,9 @@ class CondSCVI(Model):
     ----------
     n_hidden, n_latent, n_layers, dropout_rate
         Sizes of encoder and decoder, and the share of hidden units dropped while training.
+    gene_likelihood
+        ``"additive"``, above; or ``"nb"``: mean :math:`l\,\mathrm{softmax}(f)`, and o is the log of the inverse dispersion (as in scvi-tools,
+        and of no use to DestVI, as such counts do not add up).
     weight_obs
         Whether all types count alike, however many cells they have.
     encode_covariates
@@ -125,13 +131,14 @@ class CondSCVI(Model):
     n_hidden: int = 128
     n_latent: int = 5
     n_layers: int = 2
+    gene_likelihood: Literal["additive", "nb"] = "additive"
     weight_obs: bool = False
     dropout_rate: float = 0.05
     encode_covariates: bool = False
     log_variational: bool = True
 
     Cells = TypedSizedCells
-    plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8)
+    plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8, parts={"o": {"lr": 2e-2}})
     plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(lr=1e-3, n_epochs_kl_warmup=400)}
     training: ClassVar[TrainOptions] = TrainOptions(max_epochs=300, train_size=1.0)
 

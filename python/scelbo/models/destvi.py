@@ -28,6 +28,7 @@ from torch.distributions import Normal
 
 from scelbo import analysis
 from scelbo.data import Columns, Setup, Spots, TypedCells
+from scelbo.errors import ArgumentError
 from scelbo.model import Model
 from scelbo.models.condscvi import CondSCVI
 from scelbo.models.of_reference import SpatialModel
@@ -146,6 +147,8 @@ class DestVI(SpatialModel):
 
     @classmethod
     def sizes(cls, reference: Any) -> dict[str, Any]:
+        if reference.gene_likelihood != "additive":
+            raise ArgumentError("Counts of spots add up, and those of this CondSCVI do not.", "Make it with gene_likelihood='additive'.")
         return {name: getattr(reference, name) for name in ("n_hidden", "n_latent", "n_layers")}
 
     @torch.no_grad()
