@@ -86,10 +86,10 @@ def proportion_intervals(
 ) -> Estimated:
     r"""Shares of types with how sure one can be of them.
 
-    The standard deviation is that of Laplace's approximation: v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`, with the Fisher
+    The standard deviation is that of Laplace's approximation: v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`, with the
     information I of the spot's own counts and the spot's total t as a vague prior's scale. It knows of counting noise alone. That the cells
-    of a spot are not the mean of their types is learnt from mixtures of the reference's own cells (:func:`calibrated_intervals`): how many standard
-    deviations away the truth then is, at such a share, is how far the interval reaches.
+    of a spot are not the mean of their types is learnt from mixtures of the reference's own cells (:func:`calibrated_intervals`): how many
+    standard deviations away the truth then is, at such a share, is how far the interval reaches.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def _shares(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]:
 
 
 def _spread(v: Tensor, information: Tensor) -> Float[Tensor, "spots types"]:
-    r"""Standard deviation of the shares where v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`: t, the spot's total, is a vague prior."""
+    r"""Standard deviation of the shares, v having the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`; t is the spot's total."""
     n, total = v.shape[1] - 1, v[:, :-1].sum(-1)[:, None, None]
     loose = torch.eye(n + 1, dtype=information.dtype, device=v.device) / total**2
     covariance = torch.linalg.inv(information + loose)[:, :n, :n]

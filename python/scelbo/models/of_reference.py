@@ -93,5 +93,3 @@ class SpatialModel(Model):
     estimate_proportions = analysis.proportion_intervals
     get_genes = analysis.genes_used
     get_elbo = analysis.elbo
-
-

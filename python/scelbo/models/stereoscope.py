@@ -62,7 +62,8 @@ class RNAModule(Module):
         """Start at each type's mean share of counts, with a little of what all have in common."""
         if self.starts_from_data:
             counted = torch.zeros_like(self.W.table)
-            for cells in Loader(data, np.arange(len(data)), 512):
+            batches: Any = Loader(data, np.arange(len(data)), 512)
+            for cells in batches:
                 counted.index_add_(0, cells.label, cells.x.dense())
             together = counted.sum(0) / counted.sum()
             self.o.zero_()
@@ -86,7 +87,7 @@ class SpatialModule(Module):
     w: Tensor
     o: Tensor
 
-    def __init__(self, model: SpatialStereoscope, setup: Setup):
+    def __init__(self, model: Any, setup: Setup):
         super().__init__()
         types, self.n_spots, batches = len(model.cell_types or ()), model.n_spots or 1, setup.n_categories("batch")["batch"]
         self.starts_from_data, self.per_minibatch = model.start == "data", model.prior_weight == "minibatch"
