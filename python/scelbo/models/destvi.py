@@ -64,12 +64,11 @@ class DestVIModule(SpatialModule):
         amortised, n = model.amortization in ("both", "latent"), types * model.n_latent
         self.states: PerSpot | OfCounts = OfCounts(genes, n, **net) if amortised else PerSpot(self.n_spots, n)
 
-    @torch.no_grad()
-    def observe(self, data: Columns) -> None:
-        """Start at each type's mean state, and there as Stereoscope does."""
+    def start_at(self, data: Columns) -> None:
+        """Each type's mean state, and there what Stereoscope does."""
         centre = (self.prior_log_weight.exp()[..., None] * self.prior_mean).sum(1).flatten()
         self.states.start(centre.expand(self.n_spots, -1))
-        super().observe(data)
+        super().start_at(data)
 
     def gamma(self, spots: Spots) -> Float[Tensor, "types spots n_latent"]:
         """The state of each type in each spot."""
