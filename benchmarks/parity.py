@@ -18,6 +18,7 @@ from peer import (
     autozi,
     cellassign,
     compare,
+    condscvi,
     differential,
     gimvi,
     linear_scvi,
@@ -26,6 +27,7 @@ from peer import (
     posterior,
     scanvi,
     solo,
+    stereoscope,
     totalvi,
     transfer,
 )  # fmt: skip
@@ -34,7 +36,7 @@ from peer.compare import TOLERANCE, Topic
 
 MODELS = (
     scvi_twins.TWINS, peakvi.TWINS, scanvi.TWINS, amortized_lda.TWINS, cellassign.TWINS, linear_scvi.TWINS, autozi.TWINS, totalvi.TWINS,
-    multivi.TWINS, gimvi.TWINS,
+    multivi.TWINS, gimvi.TWINS, stereoscope.CELLS, stereoscope.SPOTS, condscvi.TWINS,
 )  # fmt: skip
 TABLES = ((scvi_twins.TWINS, differential.Expression), (peakvi.TWINS, differential.Accessibility))
 

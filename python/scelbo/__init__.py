@@ -5,7 +5,23 @@ from typing import Any
 
 from scelbo import data, errors, settings
 from scelbo.model import MODELS, Model
-from scelbo.models import AUTOZI, GIMVI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo.models import (
+    AUTOZI,
+    GIMVI,
+    MULTIVI,
+    PEAKVI,
+    SCANVI,
+    SCVI,
+    SOLO,
+    TOTALVI,
+    AmortizedLDA,
+    CellAssign,
+    CondSCVI,
+    DestVI,
+    LinearSCVI,
+    RNAStereoscope,
+    SpatialStereoscope,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,8 +35,12 @@ __all__ = [
     "TOTALVI",
     "AmortizedLDA",
     "CellAssign",
+    "CondSCVI",
+    "DestVI",
     "LinearSCVI",
     "Model",
+    "RNAStereoscope",
+    "SpatialStereoscope",
     "data",
     "errors",
     "load",

@@ -1,7 +1,6 @@
 """A row for each model (and each setting that takes another path): what the contract is checked on."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,24 @@ from anndata import AnnData
 from scipy import sparse
 
 import scelbo
-from scelbo import AUTOZI, GIMVI, MULTIVI, PEAKVI, SCANVI, SCVI, SOLO, TOTALVI, AmortizedLDA, CellAssign, LinearSCVI
+from scelbo import (
+    AUTOZI,
+    GIMVI,
+    MULTIVI,
+    PEAKVI,
+    SCANVI,
+    SCVI,
+    SOLO,
+    TOTALVI,
+    AmortizedLDA,
+    CellAssign,
+    CondSCVI,
+    DestVI,
+    LinearSCVI,
+    RNAStereoscope,
+    SpatialStereoscope,
+)
+from scelbo.data.simulate import cite
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,18 @@ class OfSCVI(Case):
         return self.model.from_scvi_model(scvi, **self.arguments)
 
 
+class OfCells(Case):
+    """A model of spots, made of a trained model of cells of known types."""
+
+    def of(self, adata, **sizes):
+        reference = self.model.Reference
+        cells = cite(150, 40, 5, seed=2)
+        reference.setup_anndata(cells, labels_key="cell_type")
+        known = reference(cells, **sizes)
+        known.train(max_epochs=2, seed=0)
+        return self.model.from_rna_model(adata, known, **self.arguments)
+
+
 @dataclass(frozen=True)
 class OfSeveral(Case):
     """A model of several modalities, which some cells lack: the last features are regions, and there are proteins."""
@@ -103,8 +131,9 @@ def having(*questions):
 
 def per_cell(model, *args, **kwargs):
     """What the model says of each cell, as numbers: cells x some."""
-    ask = model.get_latent_representation if hasattr(model, "get_latent_representation") else partial(model.predict, soft=True)
-    answer = ask(*args, **kwargs)
+    asked = {"get_latent_representation": {}, "get_proportions": {}, "predict": {"soft": True}, "get_elbo": {"return_mean": False}}
+    name = next(name for name in asked if hasattr(model, name))
+    answer = getattr(model, name)(*args, **asked[name], **kwargs)
     return np.concatenate(answer) if isinstance(answer, list) else np.asarray(answer)
 
 
@@ -198,6 +227,14 @@ CASES = [
     Case(
         AmortizedLDA, {"n_topics": 3, "cell_topic_prior": [0.1, 0.2, 0.3], "topic_feature_prior": 0.5, "encoder_reads": "counts"}, **TOPICS
     ),
+    Case(RNAStereoscope, keys={"labels_key": "cell_type"}, small={}),
+    Case(RNAStereoscope, {"start": "random"}, {"labels_key": "cell_type", "batch_key": "batch"}, {}),
+    Case(CondSCVI, keys=LABELLED),
+    Case(CondSCVI, {"weight_obs": True, "encode_covariates": True, "n_layers": 1}, {**LABELLED, "size_factor_key": "percent_mito"}),
+    OfCells(DestVI),
+    OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0}, {}),
+    OfCells(SpatialStereoscope, keys={}, small={}),
+    OfCells(SpatialStereoscope, {"start": "random", "prior_weight": "minibatch"}, small={}),
     Case(CellAssign, {"cell_type_markers": MARKERS}, small={}),
     Case(CellAssign, {"cell_type_markers": MARKERS, "n_basis": 4}, {}, {}),
     Case(

@@ -22,6 +22,7 @@ from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
+from scelbo.analysis.proportions import calibrated_intervals, genes_used, proportion_intervals, proportions, types_of
 from scelbo.analysis.proteins import (
     differential_rna_and_protein,
     normalized_protein,
@@ -30,6 +31,7 @@ from scelbo.analysis.proteins import (
     protein_foreground_probability,
 )
 from scelbo.analysis.report import report
+from scelbo.analysis.states import expression_of_type, scale_of_type, states
 from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
 from scelbo.analysis.zero_inflation import alphas_betas, zero_inflation
 
@@ -39,15 +41,18 @@ __all__ = [
     "annotate",
     "batch_representation",
     "borrowing",
+    "calibrated_intervals",
     "differential_abundance",
     "differential_accessibility",
     "differential_expression",
     "differential_rna_and_protein",
     "doublet_calls",
     "elbo",
+    "expression_of_type",
     "factors_by_modality",
     "feature_by_topic",
     "feature_correlation_matrix",
+    "genes_used",
     "impute",
     "imputed_values",
     "latent_by_source",
@@ -70,14 +75,19 @@ __all__ = [
     "predict",
     "predict_doublets",
     "predict_sets",
+    "proportion_intervals",
+    "proportions",
     "protein_background_mean",
     "protein_foreground_probability",
     "reconstruction_error",
     "region_factors",
     "report",
+    "scale_of_type",
+    "states",
     "top_features",
     "topic_proportions",
     "transfer_labels",
+    "types_of",
     "with_data",
     "zero_inflation",
 ]

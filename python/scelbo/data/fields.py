@@ -169,6 +169,25 @@ class PlainCells(Batch):
     label: Tensor = category("labels_key")
 
 
+class TypedCells(PlainCells):
+    """Cells whose type is known of every one."""
+
+    label: Tensor = category("labels_key", required=True)
+
+
+class TypedSizedCells(TypedCells):
+    """The same, whose size factors may be given."""
+
+    size: Tensor | None = number("size_factor_key")
+
+
+class Spots(Batch):
+    """Spots of a tissue, each with cells of unknown types."""
+
+    x: Counts = counts("layer")
+    batch: Tensor = category("batch_key")
+
+
 class SizedCells(Cells):
     """Cells whose size factors may be given."""
 

@@ -155,3 +155,79 @@ def multiome(
         index=[*genes.var_names, *(f"region{r}" for r in range(n_regions))],
     )
     return AnnData(both, obs=genes.obs.assign(measured=pd.Categorical(has)), var=var, obsm=dict(genes.obsm))
+
+
+def spots(
+    n_spots: int = 200, n_cells: int = 400, n_genes: int = 200, *, n_types: int = 4, cells_a_spot: float = 6.0,
+    depth: float = 0.5, seed: int = 0, **more: Any,
+) -> tuple[AnnData, AnnData]:  # fmt: skip
+    r"""Dissociated cells, and spots that are sums of other such cells, with the shares of their types known.
+
+    A spot has 1 + Poisson(``cells_a_spot`` - 1) cells of few types, its mixture drawn from Dirichlet(0.3). Each count is kept with the
+    chance ``depth`` times an efficiency of its gene, uniform in (0.5, 1).
+
+    Parameters
+    ----------
+    n_spots, n_cells, n_genes, n_types
+        Sizes.
+    cells_a_spot, depth
+        Above.
+    seed
+        Of the draws.
+    **more
+        Further arguments of :func:`counts`.
+
+    Returns
+    -------
+    The cells, as of :func:`counts`; and the spots with ``obs["batch"]`` and ``obsm["proportions"]`` (shares of the spot's counts, a data
+    frame spots x types).
+    """
+    rng = np.random.default_rng([seed, 3])
+    whole = counts(2 * n_cells, n_genes, n_types=n_types, n_batches=1, seed=seed, **more)
+    cells, others = whole[:n_cells].copy(), whole[n_cells:]
+    x, shares = sums(
+        others.X, others.obs["cell_type"].cat.codes.to_numpy(), n_spots, rng, cells_a_spot, depth * rng.uniform(0.5, 1, n_genes)
+    )
+    return cells, as_spots(x, shares, list(cells.var_names), list(cells.obs["cell_type"].cat.categories))
+
+
+def sums(
+    x: Any, code: np.ndarray, n_spots: int, rng: np.random.Generator, cells_a_spot: float, kept: Any, concentration: float = 0.3
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Sums of cells (see :func:`spots`) of known types, real ones too.
+
+    Parameters
+    ----------
+    x, code
+        Counts of cells, and their types.
+    n_spots, rng, cells_a_spot
+        How many, by which draws, of how many cells on average.
+    kept
+        The chance that a count is kept, one or one a gene.
+    concentration
+        Of the Dirichlet that a spot's mixture is drawn from.
+
+    Returns
+    -------
+    Counts (spots x genes), and the share of each type in the counts before any were lost (spots x types).
+    """
+    rows = sparse.csr_matrix(x)
+    of_type = {k: np.flatnonzero(code == k) for k in np.unique(code)}
+    out, shares = [], np.zeros((n_spots, int(code.max()) + 1))
+    for s in range(n_spots):
+        mixture = rng.dirichlet(np.full(len(of_type), concentration))
+        picked = [rng.choice(of_type[k]) for k in rng.choice(list(of_type), 1 + rng.poisson(cells_a_spot - 1), p=mixture)]
+        size = np.asarray(rows[picked].sum(1)).ravel()
+        np.add.at(shares[s], code[picked], size / size.sum())
+        whole = np.asarray(rows[picked].sum(0)).ravel().astype(int)
+        seen = rng.binomial(whole, kept)
+        seen[whole.argmax()] += not seen.any()  # no model reads a spot without counts
+        out.append(sparse.csr_matrix(seen.astype(np.float32)))
+    return sparse.vstack(out, format="csr"), shares
+
+
+def as_spots(x: sparse.csr_matrix, shares: np.ndarray, genes: list[str], types: list[str]) -> AnnData:
+    """Spots of two slides in turn, with what is in them in ``obsm["proportions"]``."""
+    names = [f"spot{s}" for s in range(len(shares))]
+    obs = pd.DataFrame({"batch": pd.Categorical([f"slide{s % 2}" for s in range(len(shares))])}, index=names)
+    return AnnData(x, obs=obs, var=pd.DataFrame(index=genes), obsm={"proportions": pd.DataFrame(shares, names, types)})

@@ -22,6 +22,7 @@ from scelbo.nn.mlp import (
 )
 from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.proteins import ProteinDecoder
+from scelbo.nn.spots import OfCounts, PerSpot
 
 __all__ = [
     "MLP",
@@ -42,7 +43,9 @@ __all__ = [
     "LibraryPrior",
     "Neighbours",
     "NormalisedLinear",
+    "OfCounts",
     "PerCategory",
+    "PerSpot",
     "PointEncoder",
     "ProteinDecoder",
     "Where",

@@ -1,0 +1,96 @@
+"""In which state the cells of a type are in each spot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from torch import Tensor
+
+from scelbo.analysis.proportions import types_of
+
+if TYPE_CHECKING:
+    from scelbo.model import Model
+
+
+@torch.no_grad()
+def states(
+    self: Model, adata: AnnData | None = None, indices: Any = None, *, return_numpy: bool = False, batch_size: int | None = None
+) -> dict[str, pd.DataFrame] | np.ndarray:
+    r"""The state of each type in each spot, :math:`\gamma_{sz}` in the reference's latent space.
+
+    Of a type that a spot has nothing of it is what its prior says.
+
+    Parameters
+    ----------
+    adata, indices, batch_size
+        Which spots, how many at once.
+    return_numpy
+        One array (types, spots, n_latent).
+
+    Returns
+    -------
+    Type -> data frame spots x latent dimensions.
+    """
+    self.require_trained()
+    module: Any = self.module
+    gamma = torch.cat([module.gamma(spots) for spots in self.batches(adata, indices, batch_size)], 1).cpu().numpy()
+    if return_numpy:
+        return gamma
+    names = self.cell_names(adata, indices)
+    return {t: pd.DataFrame(values, names) for t, values in zip(self.cell_types, gamma, strict=True)}  # type: ignore[attr-defined]
+
+
+def scale_of_type(
+    self: Model, label: str, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None
+) -> pd.DataFrame:
+    r"""Expected share of each gene in a cell of this type, in the state of each spot: :math:`f_g(z, \gamma_{sz}) e^{o_g}`.
+
+    Parameters
+    ----------
+    label
+        The type.
+    adata, indices, batch_size
+        Which spots, how many at once.
+
+    Returns
+    -------
+    Data frame spots x genes.
+    """
+    return _of_type(self, label, adata, indices, batch_size, amounts=False)
+
+
+def expression_of_type(
+    self: Model, label: str, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None
+) -> pd.DataFrame:
+    r"""Expected counts of each gene that this type's cells give in each spot: :math:`v_{sz} \beta_g f_g(z, \gamma_{sz}) e^{o_g}`.
+
+    Parameters
+    ----------
+    label
+        The type.
+    adata, indices, batch_size
+        Which spots, how many at once.
+
+    Returns
+    -------
+    Data frame spots x genes; over all types and noise these add up to the expected counts.
+    """
+    return _of_type(self, label, adata, indices, batch_size, amounts=True)
+
+
+@torch.no_grad()
+def _of_type(self: Model, label: str, adata: AnnData | None, indices: Any, batch_size: int | None, amounts: bool) -> pd.DataFrame:
+    self.require_trained()
+    module: Any = self.module
+    at = torch.tensor(types_of(self, label), device=self.device)
+
+    def of(spots: Any) -> Tensor:
+        scale = module.decoded(module.gamma(spots)[at], at, spots)[0] * module.o.exp()
+        return scale * module.solved(spots)[:, at] * torch.nn.functional.softplus(module.beta(spots)) if amounts else scale
+
+    values = torch.cat([of(spots) for spots in self.batches(adata, indices, batch_size)]).cpu().numpy()
+    return pd.DataFrame(values, index=self.cell_names(adata, indices), columns=self.setup.var_names)

@@ -1,0 +1,209 @@
+"""Stereoscope: what of the models' contract is its own."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import optimize, sparse
+from torch.distributions import NegativeBinomial
+
+from scelbo import SCVI, RNAStereoscope, SpatialStereoscope, errors
+from scelbo.data import Counts
+from scelbo.data.simulate import spots
+from scelbo.likelihoods import AdditiveNB, Amounts, amounts
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return spots(160, 300, 150, stored=0.4, seed=1)
+
+
+@pytest.fixture(scope="module")
+def reference(tissue):
+    RNAStereoscope.setup_anndata(tissue[0], labels_key="cell_type")
+    model = RNAStereoscope(tissue[0])
+    model.train(seed=0, progress=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(tissue, reference):
+    model = SpatialStereoscope.from_rna_model(tissue[1], reference)
+    model.train(seed=0, progress=False)
+    return model
+
+
+@pytest.fixture
+def mixed():
+    """Counts, profiles of 4 types (the last never there), log-odds; float64."""
+    rng = torch.Generator().manual_seed(0)
+    basis = torch.rand(4, 60, generator=rng, dtype=torch.float64) ** 3 / 20
+    o, v = torch.randn(60, generator=rng, dtype=torch.float64) / 2, 200 * torch.rand(12, 4, generator=rng, dtype=torch.float64)
+    v[:, 3] = 0
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return AdditiveNB(v @ basis, o, torch.ones(12, 1, dtype=torch.float64)).sample(), basis, o
+
+
+# ------------------------------------------------------------------ the likelihood
+def test_the_likelihood_is_torchs_and_so_are_its_gradients(mixed):
+    x, _, o = mixed
+    cells = Counts.of(x.numpy()).to(torch.float64)
+    r, size = (
+        (torch.rand(12, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.01),
+        torch.full((12, 1), 3.0).double(),
+    )
+    expected = NegativeBinomial(size * r, logits=o, validate_args=False).log_prob(x).sum(1)
+    p = AdditiveNB(r, o, size)
+    np.testing.assert_allclose(p.log_prob(cells), expected, rtol=1e-9)
+    np.testing.assert_allclose(p.mean, NegativeBinomial(size * r, logits=o).mean)
+    np.testing.assert_allclose(p.variance, NegativeBinomial(size * r, logits=o).variance)
+    leaves = (r.requires_grad_(), o.clone().requires_grad_(), size.requires_grad_())
+    assert torch.autograd.gradcheck(lambda *q: AdditiveNB(*q).log_prob(cells), leaves)
+
+
+def test_sums_of_draws_have_the_distribution_of_the_sum():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        one = lambda r: AdditiveNB(torch.full((40_000, 1), r), torch.tensor([0.7]), torch.ones(1, 1)).sample()  # noqa: E731
+        parts, whole = one(0.4) + one(1.1), AdditiveNB(torch.full((1, 1), 1.5), torch.tensor([0.7]), torch.ones(1, 1))
+    assert float(parts.mean()) == pytest.approx(float(whole.mean), rel=0.02)
+    assert float(parts.var()) == pytest.approx(float(whole.variance), rel=0.05)
+
+
+def test_amounts_are_where_a_general_optimiser_ends(mixed):
+    x, basis, o = mixed
+    found = amounts(Counts.of(x.numpy()), basis, o)
+    for row, v in zip(x, found, strict=True):
+        cost = lambda v, row=row: -float(NegativeBinomial(torch.from_numpy(v) @ basis + 1e-12, logits=o).log_prob(row).sum())  # noqa: E731
+        best = optimize.minimize(cost, np.full(4, 50.0), bounds=[(0, None)] * 4, method="L-BFGS-B", options={"maxiter": 500})
+        assert cost(v.numpy()) <= best.fun + 1e-6
+    assert (found[:, 3] < 0.2 * found.sum(1)).all()
+    of_each = amounts(Counts.of(x.numpy()), basis.expand(12, 4, 60), o)
+    np.testing.assert_allclose(of_each, found, rtol=1e-6, atol=1e-6)
+
+
+def test_the_information_is_minus_the_second_derivative(mixed):
+    x, basis, o = mixed
+    cells, v = Counts.of(x.numpy()[:1]).to(torch.float64), torch.tensor([[40.0, 30.0, 90.0, 5.0]]).double()
+    value = lambda v: AdditiveNB(v[None] @ basis, o, torch.ones(1, 1).double()).log_prob(cells)[0]  # noqa: E731
+    expected = -torch.autograd.functional.hessian(value, v[0])
+    for b in (basis, basis[None]):
+        np.testing.assert_allclose(Amounts(cells, b, o).information(v)[0], expected, rtol=1e-8)
+        slope = Amounts(cells, b, o).gain(v) - Amounts(cells, b, o).price
+        np.testing.assert_allclose(slope[0], torch.autograd.functional.jacobian(value, v[0]), rtol=1e-8)
+
+
+# ------------------------------------------------------------------ what it finds
+def test_known_mixtures_are_found_and_intervals_cover_them(model, tissue):
+    truth, found = tissue[1].obsm["proportions"], model.estimate_proportions(interval=0.9)
+    assert list(found.mean.columns) == list(truth.columns)
+    assert np.corrcoef(found.mean.to_numpy().ravel(), truth.to_numpy().ravel())[0, 1] > 0.93
+    assert 0.85 < ((found.lower <= truth) & (truth <= found.upper)).to_numpy().mean() < 0.98
+    narrow = model.estimate_proportions(interval=0.5)
+    assert ((narrow.upper - narrow.lower) <= (found.upper - found.lower) + 1e-9).all(axis=None)
+    assert 0.4 < ((narrow.lower <= truth) & (truth <= narrow.upper)).to_numpy().mean() < 0.85
+    pd.testing.assert_frame_equal(found.mean, model.get_proportions())
+
+
+def test_new_spots_batches_and_the_order_of_genes(tissue, reference, model):
+    held = spots(40, 300, 150, stored=0.4, seed=1)[1]
+    new = anndata.AnnData(held.X[:, ::-1], obs=held.obs, var=held.var[::-1])
+    assert model.get_proportions(new).shape == (40, 4)
+    np.testing.assert_allclose(model.get_proportions(tissue[1][:9].copy()), model.get_proportions(indices=range(9)), atol=1e-5)
+    of_slides = tissue[1].copy()
+    shifted = of_slides.X.toarray()
+    second = (of_slides.obs["batch"] == "slide1").to_numpy()
+    shifted[np.ix_(second, np.arange(75))] = np.random.default_rng(0).binomial(shifted[np.ix_(second, np.arange(75))].astype(int), 0.15)
+    of_slides.X = sparse.csr_matrix(shifted)
+    truth, errs = of_slides.obsm["proportions"].to_numpy(), {}
+    for key in (None, "batch"):
+        m = SpatialStereoscope.from_rna_model(of_slides, reference, anndata_setup_kwargs={"batch_key": key})
+        m.train(200, seed=0)
+        errs[key] = np.sqrt(((m.get_proportions() - truth) ** 2).to_numpy().mean())
+    assert errs["batch"] < errs[None]
+
+
+def test_noise_is_a_share_of_the_counts(model, tissue):
+    noisy = tissue[1].copy()
+    noisy.X = sparse.csr_matrix(noisy.X + np.random.default_rng(0).poisson(3, noisy.shape))
+    plain, with_noise = (model.get_proportions(a, keep_noise=True) for a in (tissue[1], noisy))
+    assert list(plain) == [*tissue[1].obsm["proportions"], "noise_term"]
+    np.testing.assert_allclose(with_noise.sum(axis=1), 1, rtol=1e-5)
+    assert with_noise["noise_term"].mean() > plain["noise_term"].mean() + 0.1
+    types = plain.drop(columns="noise_term")
+    np.testing.assert_allclose(types.div(types.sum(axis=1), axis=0), model.get_proportions(), atol=1e-5)
+
+
+def test_a_saved_model_needs_no_reference(model, tissue, tmp_path):
+    model.save(tmp_path / "m")
+    again = SpatialStereoscope.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(again.get_proportions(tissue[1]), model.get_proportions())
+    for ours, theirs in zip(again.estimate_proportions(tissue[1]), model.estimate_proportions(), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+    pd.testing.assert_frame_equal(again.get_genes(), model.get_genes())
+
+
+def test_profiles_and_scales(model, reference, tissue):
+    profiles, scale = reference.get_profiles(), model.get_scale_for_ct(["type2", "type0"])
+    x, kind = tissue[0].X.toarray(), tissue[0].obs["cell_type"].to_numpy()
+    shares = pd.DataFrame(x).groupby(kind).sum().to_numpy()
+    assert np.corrcoef(profiles.to_numpy().ravel(), (shares / shares.sum(1, keepdims=True)).ravel())[0, 1] > 0.99
+    assert list(scale.index) == ["type2", "type0"]
+    ratio = scale.to_numpy() / profiles.loc[scale.index, scale.columns].to_numpy()
+    np.testing.assert_allclose(ratio[0], ratio[1], rtol=1e-4)  # a factor of the gene
+    with pytest.raises(errors.ArgumentError, match="Did you mean 'type2'"):
+        model.get_scale_for_ct("typ2")
+
+
+def test_trained_as_scvi_tools_amounts_are_as_training_left_them(tissue, reference):
+    model = SpatialStereoscope.from_rna_model(tissue[1], reference, start="random")
+    model.train(5, plan="scvi-tools", seed=0)
+    left = model.get_proportions(refine=False)
+    v = torch.nn.functional.softplus(model.module.V.weight.detach())[:, :-1]
+    np.testing.assert_allclose(left, v / v.sum(1, keepdim=True), rtol=1e-5)
+    assert np.abs(left - model.get_proportions()).to_numpy().max() > 0.05  # scvi-tools stops far from the optimum
+    with pytest.raises(errors.ArgumentError, match="refine"):
+        model.get_proportions(tissue[1].copy(), refine=False)
+
+
+# ------------------------------------------------------------------ what cannot be
+def test_genes_that_only_one_side_has_are_named(tissue, reference):
+    own = tissue[1][:, 30:].copy()
+    own.X = sparse.csr_matrix(own.X.multiply(np.arange(own.n_vars) != 3))
+    new = anndata.AnnData(sparse.csr_matrix(np.ones((own.n_obs, 2), np.float32)), own.obs, pd.DataFrame(index=["x1", "x2"]))
+    both = anndata.concat([own, new], axis=1, merge="first")
+    model = SpatialStereoscope.from_rna_model(both, reference)
+    table = model.get_genes()
+    why = table["left_out"].value_counts()
+    assert why["not in the spots"] == 30 and why["not in the reference"] == 2
+    assert table.loc["gene33", "left_out"] == "no counts in the spots"
+    assert table["used"].sum() == len(model.setup.var_names)
+    with pytest.warns(errors.DataWarning, match="So few"):
+        SpatialStereoscope.from_rna_model(tissue[1][:, :60].copy(), reference)
+    none = own.copy()
+    none.var_names = [f"ENS{i}" for i in range(none.n_vars)]
+    with pytest.raises(errors.DataError, match=r"share no gene.*gene0"):
+        SpatialStereoscope.from_rna_model(none, reference)
+
+
+def test_what_cannot_be(tissue, reference):
+    SpatialStereoscope.setup_anndata(tissue[1])
+    with pytest.raises(errors.SetupError, match="from_rna_model"):
+        SpatialStereoscope(tissue[1])
+    with pytest.raises(errors.NotTrainedError):
+        SpatialStereoscope.from_rna_model(tissue[1], RNAStereoscope(tissue[0]))
+    SCVI.setup_anndata(tissue[0])
+    with pytest.raises(errors.ArgumentError, match="not of SCVI"):
+        SpatialStereoscope.from_rna_model(tissue[1], SCVI(tissue[0]))
+    with pytest.raises(errors.ArgumentError, match="labels_key is needed"):
+        RNAStereoscope.setup_anndata(tissue[0])
+    empty = tissue[1].copy()
+    empty.X = sparse.csr_matrix(empty.X.multiply((np.arange(empty.n_obs) != 4)[:, None]))
+    with pytest.raises(errors.DataError, match=r"1 cells have no counts, e.g. spot4"):
+        SpatialStereoscope.from_rna_model(empty, reference, anndata_setup_kwargs={})
+    alone = tissue[0].copy()
+    alone.obs["cell_type"] = alone.obs["cell_type"].astype(str).mask(np.arange(alone.n_obs) == 0, "rare")
+    with pytest.warns(errors.DataWarning, match=r"fewer than 3 cells in rare \(1\)"):
+        RNAStereoscope.setup_anndata(alone, labels_key="cell_type")
