@@ -42,6 +42,8 @@ TYPE, HELD_OUT, GENES = "cell_type", 0.2, 3000
 OURS, PEER, VB, AVERAGE = "scelbo, defaults", "scvi-tools", "scikit-learn", "average cell"
 FASTER = 20.0
 """How many times faster than scvi-tools proportions have to come."""
+EQUAL = 0.001
+"""Means that differ by less are equal: those of a method differ by a hundredth between seeds."""
 
 
 class Fit(NamedTuple):
@@ -220,8 +222,8 @@ def main() -> int:
         print(f"| {method} | {' | '.join(f'{table[c].mean():.5g} +- {np.ptp(table[c]) / 2:.2g}' for c in head)} |", flush=True)
     if not given.only:
         ours, vb = tables[OURS].mean(), tables[VB].mean()
-        failed += [c for c in ("completion", "own bound") if ours[c] > vb[c]]
-        failed += [c for c in ("NMI, largest topic", "NMI, k-means") if ours[c] < vb[c]]
+        failed += [c for c in ("completion", "own bound") if ours[c] > vb[c] * (1 + EQUAL)]
+        failed += [c for c in ("NMI, largest topic", "NMI, k-means") if ours[c] < vb[c] * (1 - EQUAL)]
     if not given.no_asking:
         seconds, error, theirs, their_error = asking(given)
         print(f"\nproportions of 20,000 cells x 4,000 genes: scelbo {seconds:.2f} CPU s, error {error:.1e}; ", end="")
