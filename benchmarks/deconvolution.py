@@ -115,9 +115,8 @@ def by_scvi_tools_destvi(cells: AnnData, spots: AnnData, epochs: int | None, see
 
     CondSCVI.setup_anndata(cells, labels_key="cell_type")
     DestVI.setup_anndata(spots)
-    return of_scvi_tools(
-        CondSCVI, DestVI, cells, spots, (epochs or 300, epochs or PEER_DESTVI_EPOCHS), seed, prior="mog"
-    )  # of its two priors one runs
+    trained = (epochs or 300, epochs or PEER_DESTVI_EPOCHS)
+    return of_scvi_tools(CondSCVI, DestVI, cells, spots, trained, seed, prior="mog")  # of its two priors one runs
 
 
 def of_scvi_tools(of_cells: Any, of_spots: Any, cells: AnnData, spots: AnnData, epochs: tuple[int, int], seed: int, **more: Any) -> Found:
