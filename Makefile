@@ -47,6 +47,7 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/zero_inflation.py
 	@$(peer) benchmarks/proteins.py
 	@$(peer) benchmarks/imputation.py
+	@$(peer) benchmarks/deconvolution.py
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-peer .r-lib articles demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info

@@ -22,7 +22,12 @@ class Size(NamedTuple):
     stored: float
 
 
-SIZES = {"spots": Size(3_000, 2_000, 0.3), "genes": Size(20_000, 4_000, 0.085), "33k": Size(5_000, 33_000, 0.05), "115k": Size(5_000, 115_000, 0.05)}
+SIZES = {
+    "spots": Size(3_000, 2_000, 0.3),
+    "genes": Size(20_000, 4_000, 0.085),
+    "33k": Size(5_000, 33_000, 0.05),
+    "115k": Size(5_000, 115_000, 0.05),
+}
 
 
 def simulate(name: str, folder: str) -> None:

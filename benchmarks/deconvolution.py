@@ -1,7 +1,7 @@
 """What is in each spot: Stereoscope and DestVI here and in scvi-tools, and non-negative least squares.
 
 Spots with known mixtures are sums of held-out cells of mouse cortex (``../shared/data/zeisel550.h5ad``) and of lymph node
-(``lymph_sc.h5ad``), each count kept with a chance that differs by gene; the other half of the cells is the reference. The truth is the share
+(``lymph_sc.h5ad``), each count kept with a chance that differs by gene; the rest of the cells is the reference. The truth is the share
 of each type in a spot's counts. Real spots (``lymph_st.h5ad``) are looked at by markers of B and T cells that no method has read. Skipped
 where the data are absent. Ends with an error where scelbo's defaults are not the best, an interval does not cover what it says, or a
 marker does not go along with its cells. Run with ``make bench``; ``--quick`` for a smaller one.
@@ -36,7 +36,7 @@ INTERVAL = 0.9
 SLACK = 0.06
 """How far from that the share of true values in an interval may be."""
 MARKERS = {"B": ["SPIB", "CNR2", "FCRL4"], "T": ["CHI3L2", "IL21"]}
-"""Of the 2,000 genes of these spots; the usual ones (CD19, MS4A1, CD3) are not among them."""
+"""Of the 2,000 genes of these spots; CD19, MS4A1 and CD3 are not among them. Those of T cells are too weak to ask for (IL21: 51 counts)."""
 CELLS_A_SPOT, CONCENTRATION = 12, 0.5
 """Of the spots: neither is what intervals are calibrated with (8 and 0.3)."""
 
@@ -168,7 +168,8 @@ def score(found: Found, truth: pd.DataFrame) -> dict[str, float]:
 def simulation(tissue: str, given: argparse.Namespace) -> list[str]:
     """Prints the table of a tissue; says what is wrong."""
     print(f"\n{tissue}: {given.spots} spots, {given.genes} genes, {given.seeds} seeds\n")
-    print(f"| | RMSE (each seed) | correlation | within types | true shares in the {INTERVAL:.0%} interval | CPU s |\n|---|---|---|---|---|---|")
+    head = f"| | RMSE (each seed) | correlation | within types | true shares in the {INTERVAL:.0%} interval | CPU s |"
+    print(f"{head}\n|---|---|---|---|---|---|")
     rows = {}
     for method in given.methods:
         runs = []
@@ -178,11 +179,15 @@ def simulation(tissue: str, given: argparse.Namespace) -> list[str]:
         mean = rows[method] = pd.DataFrame(runs).mean()
         each = ", ".join(f"{run['RMSE']:.3f}" for run in runs)
         covered = "" if np.isnan(mean["covered"]) else f"{mean['covered']:.3f}"
-        numbers = f"**{mean['RMSE']:.3f}** ({each}) | {mean['correlation']:.3f} | {mean['within types']:.3f} | {covered} | {mean['CPU s']:.0f}"
+        numbers = (
+            f"**{mean['RMSE']:.3f}** ({each}) | {mean['correlation']:.3f} | {mean['within types']:.3f} | {covered} | {mean['CPU s']:.0f}"
+        )
         print(f"| {method} | {numbers} |", flush=True)
     wrong = []
     for ours in {STEREOSCOPE, DESTVI} & rows.keys():
-        wrong += [f"{tissue}: {m} is nearer than {ours}" for m in rows if m not in (STEREOSCOPE, DESTVI) and rows[m]["RMSE"] <= rows[ours]["RMSE"]]
+        wrong += [
+            f"{tissue}: {m} is nearer than {ours}" for m in rows if m not in (STEREOSCOPE, DESTVI) and rows[m]["RMSE"] <= rows[ours]["RMSE"]
+        ]
         if abs(rows[ours]["covered"] - INTERVAL) > SLACK:
             wrong.append(f"{tissue}: intervals of {ours} cover {rows[ours]['covered']:.2f}")
     return wrong
@@ -211,7 +216,7 @@ def real(given: argparse.Namespace) -> list[str]:
         rho = {kind: spearmanr(found[kind], shown[kind]).statistic for kind in MARKERS}
         print(f"| {method} | {rho['B']:.3f} | {rho['T']:.3f} |", flush=True)
         if method in (STEREOSCOPE, DESTVI):
-            wrong += [f"{method}: {kind} cells do not go along with their markers ({value:.2f})" for kind, value in rho.items() if not value > 0.1]
+            wrong += [] if rho["B"] > 0.2 else [f"{method}: B cells do not go along with their markers ({rho['B']:.2f})"]
     return wrong
 
 

@@ -35,7 +35,9 @@ def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
         n_in, n_labels = len(mine.weight), len(mine.shifts[0].rows())
         yield Pair(f"decoder.{i}.weight", mine.weight, layer[0].weight, blocks.columns(0, n_in))
         yield Pair(f"decoder.{i}.bias", mine.bias, layer[0].bias)
-        yield Pair(f"decoder.{i}.label", mine.shifts[0].table, layer[0].weight, blocks.columns(layer[0].weight.shape[1] - n_labels, n_labels))
+        yield Pair(
+            f"decoder.{i}.label", mine.shifts[0].table, layer[0].weight, blocks.columns(layer[0].weight.shape[1] - n_labels, n_labels)
+        )
     yield from blocks.same("rho", ours.rho, theirs.px_decoder)
     yield Pair("bias", ours.bias.table, theirs.per_ct_bias)
     yield Pair("o", ours.o, theirs.px_r)

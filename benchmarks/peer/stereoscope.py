@@ -1,4 +1,4 @@
-"""Stereoscope in scvi-tools and in scelbo: both of its models, the spots' as published (from random numbers, amounts as training left them)."""
+"""Stereoscope in scvi-tools and in scelbo: both models, the spots' as published (amounts as training left them)."""
 
 from __future__ import annotations
 

@@ -48,9 +48,12 @@ def mixed():
 
 # ------------------------------------------------------------------ the likelihood
 def test_the_likelihood_is_torchs_and_so_are_its_gradients(mixed):
-    x, basis, o = mixed
+    x, _, o = mixed
     cells = Counts.of(x.numpy()).to(torch.float64)
-    r, size = (torch.rand(12, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.01), torch.full((12, 1), 3.0).double()
+    r, size = (
+        (torch.rand(12, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.01),
+        torch.full((12, 1), 3.0).double(),
+    )
     expected = NegativeBinomial(size * r, logits=o, validate_args=False).log_prob(x).sum(1)
     p = AdditiveNB(r, o, size)
     np.testing.assert_allclose(p.log_prob(cells), expected, rtol=1e-9)
@@ -186,8 +189,8 @@ def test_genes_that_only_one_side_has_are_named(tissue, reference):
 
 
 def test_what_cannot_be(tissue, reference):
+    SpatialStereoscope.setup_anndata(tissue[1])
     with pytest.raises(errors.SetupError, match="from_rna_model"):
-        SpatialStereoscope.setup_anndata(tissue[1])
         SpatialStereoscope(tissue[1])
     with pytest.raises(errors.NotTrainedError):
         SpatialStereoscope.from_rna_model(tissue[1], RNAStereoscope(tissue[0]))

@@ -20,7 +20,7 @@ from scelbo.errors import ArgumentError, unknown
 if TYPE_CHECKING:
     from scelbo.model import Model
 
-NOISE = "noise_term"
+NOISE, NOTHING = "noise_term", 1e-9
 BINS = (0.01, 0.05, 0.15, 0.4)
 """Between them estimated shares are calibrated together."""
 LEVELS = np.linspace(0, 1, 201)
@@ -86,10 +86,10 @@ def proportion_intervals(
 ) -> Estimated:
     r"""Shares of types with how sure one can be of them.
 
-    The standard deviation is that of Laplace's approximation: v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`, with the Fisher
+    The standard deviation is that of Laplace's approximation: v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`, with the
     information I of the spot's own counts and the spot's total t as a vague prior's scale. It knows of counting noise alone. That the cells
-    of a spot are not the mean of their types is learnt from mixtures of the reference's own cells (:func:`calibrated_intervals`): how many standard
-    deviations away the truth then is, at such a share, is how far the interval reaches.
+    of a spot are not the mean of their types is learnt from mixtures of the reference's own cells (:func:`calibrated_intervals`): how many
+    standard deviations away the truth then is, at such a share, is how far the interval reaches.
 
     Parameters
     ----------
@@ -177,13 +177,14 @@ def _reach(calibration: dict[str, list[float]], share: np.ndarray, interval: flo
 
 
 def _shares(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]:
-    """Of the types; noise comes last, and is none."""
-    return v[:, :-1] / v[:, :-1].sum(-1, keepdim=True)
+    """Of the types; noise comes last, and is none. Where it explains all, the types share evenly what is left."""
+    types = v[:, :-1] + NOTHING * v.sum(-1, keepdim=True)
+    return types / types.sum(-1, keepdim=True)
 
 
 def _spread(v: Tensor, information: Tensor) -> Float[Tensor, "spots types"]:
-    r"""Standard deviation of the shares where v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`: t, the spot's total, is a vague prior."""
-    n, total = v.shape[1] - 1, v[:, :-1].sum(-1)[:, None, None]
+    r"""Standard deviation of the shares, v having the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`; t is the spot's total."""
+    n, total = v.shape[1] - 1, (v[:, :-1].sum(-1) + NOTHING * v.sum(-1))[:, None, None]
     loose = torch.eye(n + 1, dtype=information.dtype, device=v.device) / total**2
     covariance = torch.linalg.inv(information + loose)[:, :n, :n]
     slope = (torch.eye(n, dtype=v.dtype, device=v.device) - _shares(v)[:, :, None]) / total

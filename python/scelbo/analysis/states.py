@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def states(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, return_numpy: bool = False, batch_size: int | None = None
 ) -> dict[str, pd.DataFrame] | np.ndarray:
-    r"""Where the cells of each type lie in the reference's latent space, :math:`\gamma_{sz}`; of a type that is not in a spot, its prior's mode.
+    r"""The state of each type in each spot, :math:`\gamma_{sz}` in the reference's latent space.
+
+    Of a type that a spot has nothing of it is what its prior says.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def states(
 def scale_of_type(
     self: Model, label: str, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None
 ) -> pd.DataFrame:
-    r"""Expected share of each gene in the counts of a cell of this type, in the state that it has in each spot: :math:`f_g(z, \gamma_{sz}) e^{o_g}`.
+    r"""Expected share of each gene in a cell of this type, in the state of each spot: :math:`f_g(z, \gamma_{sz}) e^{o_g}`.
 
     Parameters
     ----------

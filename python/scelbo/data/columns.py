@@ -48,6 +48,15 @@ class Columns:
         rows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
         return self.cells_type(index=rows, **{k: _take(v, rows) for k, v in self.values.items()})
 
+    def sums_by(self, field: str, covariate: str, n: int) -> torch.Tensor:
+        """Sum of each feature of a field over the cells of each of ``n`` categories, (n, features)."""
+        out = torch.zeros(n, self.values[field].n_vars, dtype=torch.float64)
+        for rows in np.array_split(np.arange(len(self)), -(-len(self) // 4096)):
+            cells: Any = self.take(rows)
+            x = getattr(cells, field)
+            out.view(-1).index_add_(0, cells.codes(covariate)[x.row] * x.n_vars + x.col, x.val.double())
+        return out.float()
+
     def minified(self, index: np.ndarray, posterior: dict[str, np.ndarray]) -> Columns:
         """The cells ``index`` with the parameters of their latents in place of their counts."""
         rows = torch.from_numpy(index)

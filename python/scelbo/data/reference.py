@@ -47,16 +47,21 @@ def genes_of_both(
         They share none.
     """
     theirs, ours = pd.Index(reference), adata.var_names.astype(str)
-    seen = sum(np.asarray(abs(rows).sum(0)).ravel() for _, rows in row_blocks(matrix_of(adata, setup.keys.get("layer")))) > 0
+    blocks = row_blocks(matrix_of(adata, setup.keys.get("layer")))
+    seen = np.sum([np.asarray(abs(rows).sum(0)).ravel() for _, rows in blocks], 0) > 0
     at = ours.get_indexer(theirs)
     there, counts, here = counted.cpu().numpy(), np.where(at >= 0, seen[at], False), at >= 0
-    why = dict(zip(LEFT_OUT, (theirs[~here], ours[~ours.isin(theirs)], theirs[here & ~counts], theirs[here & counts & ~there]), strict=True))
+    why = dict(
+        zip(LEFT_OUT, (theirs[~here], ours[~ours.isin(theirs)], theirs[here & ~counts], theirs[here & counts & ~there]), strict=True)
+    )
     names = theirs[here & counts & there]
     if not len(names):
         some = f"reference: {', '.join(theirs[:4])}; spots: {', '.join(ours[:4])}"
         raise DataError(f"Reference and spots share no gene ({some}).", "Genes are matched by name: give both the same kind of names.")
     left = {reason: list(genes) for reason, genes in why.items() if len(genes)}
-    said = "; ".join(f"{len(genes):,} are {reason}" if reason.startswith("not") else f"{len(genes):,} have {reason}" for reason, genes in left.items())
+    said = "; ".join(
+        f"{len(genes):,} are {reason}" if reason.startswith("not") else f"{len(genes):,} have {reason}" for reason, genes in left.items()
+    )
     text = f"{len(names):,} genes are in reference and spots.{f' Left out: {said} (get_genes() lists them).' if said else ''}"
     if len(names) < min(FEW, len(theirs) / 2):
         warnings.warn(f"{text} So few may not tell types apart.", DataWarning, stacklevel=3)

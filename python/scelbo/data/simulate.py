@@ -185,7 +185,9 @@ def spots(
     rng = np.random.default_rng([seed, 3])
     whole = counts(2 * n_cells, n_genes, n_types=n_types, n_batches=1, seed=seed, **more)
     cells, others = whole[:n_cells].copy(), whole[n_cells:]
-    x, shares = sums(others.X, others.obs["cell_type"].cat.codes.to_numpy(), n_spots, rng, cells_a_spot, depth * rng.uniform(0.5, 1, n_genes))
+    x, shares = sums(
+        others.X, others.obs["cell_type"].cat.codes.to_numpy(), n_spots, rng, cells_a_spot, depth * rng.uniform(0.5, 1, n_genes)
+    )
     return cells, as_spots(x, shares, list(cells.var_names), list(cells.obs["cell_type"].cat.categories))
 
 

@@ -9,6 +9,6 @@ from scelbo.likelihoods.sparse import Kernel, Mean, Rows, log_prob
 from scelbo.likelihoods.topics import BagOfWords
 
 __all__ = [
-    "Accessibility", "AdditiveNB", "Amounts", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Part", "Parts", "Poisson",
-    "ProteinMixture", "Rows", "ZeroInflatedNegativeBinomial", "amounts", "log_nb", "log_prob", "mixed", "of_counts",
+    "Accessibility", "AdditiveNB", "Amounts", "BagOfWords", "Kernel", "Likelihood", "Mean", "NegativeBinomial", "Normal", "Part", "Parts",
+    "Poisson", "ProteinMixture", "Rows", "ZeroInflatedNegativeBinomial", "amounts", "log_nb", "log_prob", "mixed", "of_counts",
 ]  # fmt: skip

@@ -22,10 +22,11 @@ from scelbo.data import Counts
 
 SMALL = 1e-12
 """A shape below which a count is as good as impossible."""
-ROUNDS, HALVINGS, SETTLED = 40, 6, 1e-9
+ROUNDS, HALVINGS, SETTLED = 40, 3, 1e-8
 """Of the search for amounts at most; how often one of Newton's steps is halved; the change of a share at which it ends."""
-NONE, RIDGE = 1e-7, 1e-9
-"""Amounts below this share of the largest may be held at 0; what keeps the matrix of Newton's step regular, as a share of its largest."""
+NONE, WORTHLESS, RIDGE = 1e-3, 1e-2, 1e-9
+"""Amounts below this share of the largest are held at 0 while what they gain falls short of their price by this share of it; what keeps the
+matrix of Newton's step regular, as a share of its largest."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,12 @@ class Amounts:
         return (curve @ pairs.flatten(0, 1).T).view(len(v), *pairs.shape[:2])
 
     def along(self, v: Tensor, step: Tensor) -> Float[Tensor, "cells types"]:
-        """From v along a step, which is halved until it is no longer for the worse; at last v itself."""
+        """From v along a step: all of it, cut at 0; else as far as the first amount that gets there, or a part of that; or not at all."""
         before, found = self.value(v), v
-        left = torch.ones_like(before, dtype=torch.bool)
-        for power in range(HALVINGS):
-            tried = (v + step * 0.5**power).clamp_min(0)
+        first = torch.where(step < 0, v / -step.clamp(max=-1e-300), torch.inf).amin(-1, keepdim=True).clamp(max=1)
+        left = step.abs().amax(-1) > SETTLED * v.sum(-1)
+        for part in (torch.ones_like(first), *(first * 0.5**power for power in range(HALVINGS))):
+            tried = (v + step * part).clamp_min(0)
             better = left & (self.value(tried) > before)
             found, left = torch.where(better[:, None], tried, found), left & ~better
             if not left.any():
@@ -174,7 +176,8 @@ def amounts(
     for _ in range(rounds):
         before, v = v, v * of.gain(v) / of.price
         slope = of.gain(v) - of.price
-        free = ((v > NONE * v.amax(-1, keepdim=True)) | (slope > 0)).double()
+        held = ((v == 0) & (slope <= 0)) | ((v < NONE * v.amax(-1, keepdim=True)) & (slope < -WORTHLESS * of.price))
+        v, free = v.masked_fill(held, 0), (~held).double()
         bend = of.information(v) * free[:, None] * free[..., None]
         ridge = 1 - free + RIDGE * bend.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
         v = of.along(v, free * torch.linalg.solve(bend + torch.diag_embed(ridge), free * slope))

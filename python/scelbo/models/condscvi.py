@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from anndata import AnnData
-
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -105,8 +104,8 @@ class CondSCVI(Model):
     n_hidden, n_latent, n_layers, dropout_rate
         Sizes of encoder and decoder, and the share of hidden units dropped while training.
     gene_likelihood
-        ``"additive"``, above; or ``"nb"``: mean :math:`l\,\mathrm{softmax}(f)`, and o is the log of the inverse dispersion (as in scvi-tools,
-        and of no use to DestVI, as such counts do not add up).
+        ``"additive"``, above; or ``"nb"``: mean :math:`l\,\mathrm{softmax}(f)`, o the log of the inverse dispersion (as in scvi-tools,
+        of no use to DestVI, as such counts do not add up).
     weight_obs
         Whether all types count alike, however many cells they have.
     encode_covariates
@@ -186,5 +185,3 @@ class CondSCVI(Model):
     get_marginal_ll = analysis.marginal_ll
     get_latent_kl = analysis.latent_kl
     differential_expression = analysis.differential_expression
-
-

@@ -3,11 +3,11 @@ r"""DestVI: which cell types a spot holds, and in which state (Lopez et al., Nat
 As Stereoscope (:mod:`scelbo.models.stereoscope`), but the profile of a type differs from spot to spot, by the state of its cells there:
 
 .. math::
-    \gamma_{sz} &\sim \textstyle\sum_k \pi_{zk}\, N(m_{zk}, \mathrm{diag}(u_{zk})) \qquad\text{states that dissociated cells were seen in} \\
+    \gamma_{sz} &\sim \textstyle\sum_k \pi_{zk}\, N(m_{zk}, \mathrm{diag}(u_{zk})) \qquad\text{states that cells were seen in} \\
     x_{sg} &\sim \mathrm{NB}(\beta_g \textstyle\sum_z v_{sz}\, f_g(z, \gamma_{sz}) + v_{s0}\, \epsilon_g,\, o_g)
 
 with f and o of a trained CondSCVI (:mod:`scelbo.models.condscvi`), which do not learn on. Maximum a posteriori, with a penalty
-:math:`\lambda\, \mathrm{Var}_g \log \beta_g`, and :math:`\kappa \sum_z v_{sz}` (L1, over the spot's total). Either v or gamma, or both, may be
+:math:`\lambda\, \mathrm{Var}_g \log \beta_g`, and :math:`\kappa \sum_z v_{sz}` (L1, over the spot's total). v, gamma, or both may be
 amortised: a network's function of the counts, so that new spots have theirs; what is not amortised is a spot's own. Given gamma the best v
 is found exactly, as in Stereoscope. doi:10.1038/s41587-022-01272-8.
 """
@@ -15,6 +15,7 @@ is found exactly, as in Stereoscope. doi:10.1038/s41587-022-01272-8.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from anndata import AnnData
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -47,7 +49,8 @@ class DestVIModule(SpatialModule):
 
     def __init__(self, model: DestVI, setup: Setup):
         super().__init__(model, setup)
-        (types, genes), net = self.w.shape, {"n_hidden": model.n_hidden, "dropout": model.dropout_amortization}
+        types, genes = self.w.shape
+        net: dict[str, Any] = {"n_hidden": model.n_hidden, "dropout": model.dropout_amortization}
         self.n_latent, self.variance_penalty, self.l1_penalty = model.n_latent, model.variance_penalty, model.l1_penalty
         self.decoder = MLP(model.n_latent, model.n_hidden, model.n_layers, batch_norm=False, layer_norm=True, categories={"label": types})
         self.rho = nn.Linear(model.n_hidden, genes)
@@ -61,12 +64,11 @@ class DestVIModule(SpatialModule):
         amortised, n = model.amortization in ("both", "latent"), types * model.n_latent
         self.states: PerSpot | OfCounts = OfCounts(genes, n, **net) if amortised else PerSpot(self.n_spots, n)
 
-    @torch.no_grad()
-    def observe(self, data: Columns) -> None:
-        """Start at each type's mean state, and there as Stereoscope does."""
+    def start_at(self, data: Columns) -> None:
+        """Each type's mean state, and there what Stereoscope does."""
         centre = (self.prior_log_weight.exp()[..., None] * self.prior_mean).sum(1).flatten()
         self.states.start(centre.expand(self.n_spots, -1))
-        super().observe(data)
+        super().start_at(data)
 
     def gamma(self, spots: Spots) -> Float[Tensor, "types spots n_latent"]:
         """The state of each type in each spot."""
@@ -153,23 +155,30 @@ class DestVI(SpatialModel):
 
     @torch.no_grad()
     def take(self, reference: Any, genes: Tensor) -> None:
-        known, own = reference.module, self.module
-        for mine, theirs in zip(own.decoder.linear, known.decoder.linear, strict=True):  # type: ignore[union-attr,arg-type]
+        own: Any = self.module
+        known = reference.module
+        for mine, theirs in zip(own.decoder.linear, known.decoder.linear, strict=True):
             of_label, of_batch = theirs.shifts
             mine.weight.copy_(theirs.weight)
             mine.bias.copy_(theirs.bias + of_batch.rows().mean(0))  # of the reference's batches spots have none
             mine.shifts[0].table.copy_(of_label.rows())
-        own.rho.weight.copy_(known.rho.weight[genes])  # type: ignore[union-attr,operator,index]
-        own.rho.bias.copy_(known.rho.bias[genes])  # type: ignore[union-attr,operator,index]
-        own.bias.table.copy_(known.bias.rows()[:, genes])  # type: ignore[union-attr,operator,index]
+        own.rho.weight.copy_(known.rho.weight[genes])
+        own.rho.bias.copy_(known.rho.bias[genes])
+        own.bias.table.copy_(known.bias.rows()[:, genes])
         own.o = known.o[genes].detach().clone()
         prior = reference.get_vamp_prior(p=self.vamp_prior_p)
-        own.prior_log_weight.fill_(-math.inf)  # type: ignore[operator]
+        own.prior_log_weight.fill_(-math.inf)
         for z, (_, rows) in enumerate(prior.groupby(pd.Categorical(prior["cell_type"], self.cell_types), observed=False)):
             values = lambda what, rows=rows: torch.from_numpy(rows.filter(regex=f"^{what}").to_numpy(np.float32))  # noqa: E731
-            own.prior_mean[z, : len(rows)], own.prior_sd[z, : len(rows)] = values("mean_"), values("variance_").sqrt()  # type: ignore[index,operator]
-            own.prior_log_weight[z, : len(rows)] = values("weight")[:, 0].log()  # type: ignore[index,operator]
+            own.prior_mean[z, : len(rows)], own.prior_sd[z, : len(rows)] = values("mean_"), values("variance_").sqrt()
+            own.prior_log_weight[z, : len(rows)] = values("weight")[:, 0].log()
         self.calibration = analysis.calibrated_intervals(self, reference, genes)
+
+    def batches(self, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None) -> Iterator[Any]:
+        """As of any model; 64 spots at once, each with profiles of its own."""
+        if self.amortization not in ("both", "latent") and self.source(adata) is not self.adata:
+            raise ArgumentError("New spots have no states: theirs are not amortised.", "Make the model with amortization='latent'.")
+        return super().batches(adata, indices, batch_size or 64)
 
     get_gamma = analysis.states
     get_scale_for_ct = analysis.scale_of_type

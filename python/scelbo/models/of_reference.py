@@ -9,10 +9,26 @@ import torch
 from anndata import AnnData
 
 from scelbo import analysis
-from scelbo.data import Spots, genes_of_both, set_up_spots
+from scelbo.data import Columns, Spots, genes_of_both, set_up_spots
 from scelbo.errors import ArgumentError, SetupError
 from scelbo.model import Model
+from scelbo.module import Module
 from scelbo.train import preflight
+
+
+class FromData(Module):
+    """A module whose training starts at what the data say, or (``start="random"``) where its numbers happen to be."""
+
+    start: str
+
+    @torch.no_grad()
+    def observe(self, data: Columns) -> None:
+        if self.start == "data":
+            self.start_at(data)
+
+    def start_at(self, data: Columns) -> None:
+        """Write what the data say."""
+        raise TypeError(f"{type(self).__name__} must say its start_at(data)")
 
 
 class SpatialModel(Model):
@@ -93,5 +109,3 @@ class SpatialModel(Model):
     estimate_proportions = analysis.proportion_intervals
     get_genes = analysis.genes_used
     get_elbo = analysis.elbo
-
-

@@ -31,13 +31,13 @@ from scelbo import analysis
 from scelbo.data import Columns, Counts, Loader, Setup, Spots, TypedCells
 from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
-from scelbo.models.of_reference import SpatialModel
-from scelbo.module import Loss, Module
+from scelbo.models.of_reference import FromData, SpatialModel
+from scelbo.module import Loss
 from scelbo.nn import OfCounts, PerCategory, PerSpot
 from scelbo.train.options import PlanOptions, TrainOptions
 
-LEAST = 1e-4
-"""Share below which no amount starts: from nothing it could not grow."""
+LEAST, PSEUDO = 1e-4, 100.0
+"""Share below which no amount starts: from nothing it could not grow. Counts of what all types have in common, added to each type's."""
 
 
 def raw(x: Tensor) -> Tensor:
@@ -45,28 +45,24 @@ def raw(x: Tensor) -> Tensor:
     return x.clamp(1e-9, 30).expm1().log() + (x - 30).clamp_min(0)
 
 
-class RNAModule(Module):
+class RNAModule(FromData):
     """The types' profiles w and the genes' log-odds o."""
 
     def __init__(self, model: RNAStereoscope, setup: Setup):
         super().__init__()
         genes, sizes = setup.n_vars, setup.n_categories("label", "batch")
-        self.starts_from_data = model.start == "data"
+        self.start = model.start
         self.o = nn.Parameter(torch.randn(genes))
         self.W = PerCategory("label", sizes["label"], genes)
         self.log_batch = PerCategory("batch", sizes["batch"], genes, bound=0.0, shift=True)
         nn.init.normal_(self.W.table)
 
-    @torch.no_grad()
-    def observe(self, data: Columns) -> None:
-        """Start at each type's mean share of counts, with a little of what all have in common."""
-        if self.starts_from_data:
-            counted = torch.zeros_like(self.W.table)
-            for cells in Loader(data, np.arange(len(data)), 512):
-                counted.index_add_(0, cells.label, cells.x.dense())
-            together = counted.sum(0) / counted.sum()
-            self.o.zero_()
-            self.W.table.copy_(raw((counted + 100 * together) / (counted.sum(1, keepdim=True) + 100)))
+    def start_at(self, data: Columns) -> None:
+        """Each type's mean share of counts, with a little of what all have in common."""
+        counted = data.sums_by("x", "label", len(self.W.table))
+        together = counted.sum(0) / counted.sum()
+        self.o.zero_()
+        self.W.table.copy_(raw((counted + PSEUDO * together) / (counted.sum(1, keepdim=True) + PSEUDO)))
 
     def profiles(self) -> Float[Tensor, "types genes"]:
         """w."""
@@ -80,29 +76,31 @@ class RNAModule(Module):
         return Loss({"x": -self.explained(cells).log_prob(cells.x)})
 
 
-class SpatialModule(Module):
+class SpatialModule(FromData):
     """Amounts v of each spot, beta of each batch of spots, and noise; the reference's w and o do not learn."""
 
     w: Tensor
     o: Tensor
 
-    def __init__(self, model: SpatialStereoscope, setup: Setup):
+    def __init__(self, model: Any, setup: Setup):
         super().__init__()
-        types, self.n_spots, batches = len(model.cell_types or ()), model.n_spots or 1, setup.n_categories("batch")["batch"]
-        self.starts_from_data, self.per_minibatch = model.start == "data", model.prior_weight == "minibatch"
+        types, batches = len(model.cell_types), setup.n_categories("batch")["batch"]
+        self.start, self.n_spots = model.start, model.n_spots
+        self.by_total, self.per_minibatch = float(model.start == "data"), float(model.prior_weight == "minibatch")
         self.register_buffer("w", torch.zeros(types, setup.n_vars))
         self.register_buffer("o", torch.zeros(setup.n_vars))
         self.beta = PerCategory("batch", batches, setup.n_vars, bound=0.01)
         self.noise = nn.ParameterDict({"eta": torch.randn(setup.n_vars)})
         self.V: PerSpot | OfCounts = PerSpot(self.n_spots, types + 1)
 
-    @torch.no_grad()
-    def observe(self, data: Columns) -> None:
-        """Start where all genes count alike, and each spot's amounts are the best there are."""
-        if self.starts_from_data:
-            self.beta.table.fill_(raw(torch.ones(())))
-            batches: Any = Loader(data, np.arange(len(data)), 512)
-            self.V.start(raw(torch.cat([self.solved(spots) / spots.x.size for spots in batches]).clamp_min(LEAST)))
+    def start_at(self, data: Columns) -> None:
+        """Where all genes count alike, each spot's best amounts."""
+        self.beta.table.fill_(raw(torch.ones(())))
+        self.V.start(raw(torch.cat(list(map(self.by_size, Loader(data, np.arange(len(data)), 64)))).clamp_min(LEAST)))
+
+    def by_size(self, spots: Any) -> Float[Tensor, "spots types_1"]:
+        """The best v over the spot's counts."""
+        return self.solved(spots) / spots.x.size
 
     def profiles(self, spots: Spots) -> Float[Tensor, "*spots types genes"]:
         """w, of each spot or one for all."""
@@ -110,13 +108,12 @@ class SpatialModule(Module):
 
     def basis(self, spots: Spots, w: Tensor) -> Float[Tensor, "*spots types_1 genes"]:
         """What a unit of each type, and of noise, is expected to show: of each spot, or one for all where these do not differ."""
-        rows = self.beta.rows()
-        types = F.softplus(rows[0] if len(rows) == 1 else rows[spots.batch])[..., None, :] * w
+        types = F.softplus(self.beta.once(spots))[..., None, :] * w
         return torch.cat([types, F.softplus(self.noise["eta"]).expand_as(types[..., :1, :])], -2)
 
     def learnt(self, spots: Spots) -> Float[Tensor, "spots types_1"]:
         """v as training has it."""
-        return F.softplus(self.V(spots)) * (spots.x.size if self.starts_from_data else 1.0)
+        return F.softplus(self.V(spots)) * spots.x.size**self.by_total
 
     def best(self, spots: Spots, w: Tensor) -> Float[Tensor, "spots types_1"]:
         """The best v with these profiles, all else as it is."""
@@ -149,7 +146,7 @@ class SpatialModule(Module):
     def cost(self, spots: Spots, w: Tensor) -> Loss:
         """With these profiles. Spots that do not train have no v of their own to learn: theirs is the best."""
         v = self.learnt(spots) if self.training else self.best(spots, w)
-        times = self.n_spots / len(spots) if self.per_minibatch else 1.0
+        times = (self.n_spots / len(spots)) ** self.per_minibatch
         prior = -Normal(0.0, 1.0).log_prob(self.noise["eta"]).sum() * times
         return Loss({"x": -self.explained(v, spots, w).log_prob(spots.x)}, kl_global={"eta": prior})
 

@@ -53,6 +53,11 @@ class PerCategory(nn.Module):
         rows = self.rows() if scale is None else self.rows() * scale
         return rows.expand(len(cells), *rows.shape[1:]) if len(rows) == 1 else rows[cells.codes(self.covariate)]
 
+    def once(self, cells: Batch) -> Float[Tensor, "*cells *shape"]:
+        """Each cell's row; where there is one category, that row alone."""
+        rows = self.rows()
+        return rows[0] if len(rows) == 1 else rows[cells.codes(self.covariate)]
+
     def set_row(self, i: int, value: Tensor) -> None:
         """Write a row that is known from data, unless it came with the reference."""
         if i >= len(self.fixed):

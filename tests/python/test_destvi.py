@@ -1,0 +1,155 @@
+"""CondSCVI and DestVI: what of the models' contract is their own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from scipy import sparse
+from torch.distributions import Categorical, Independent, MixtureSameFamily, NegativeBinomial, Normal
+
+from scelbo import CondSCVI, DestVI, RNAStereoscope, errors
+from scelbo.data.simulate import spots
+
+
+def with_states(seed=0):
+    """Cells of 3 types, and spots; half of the cells of type1 have a program of 15 genes on, and so have those of the first 60 spots."""
+    cells, tissue = spots(120, 400, 120, n_types=3, stored=0.5, seed=seed)
+    rng, program = np.random.default_rng(seed), np.arange(15)
+    on = (cells.obs["cell_type"] == "type1").to_numpy() & (np.arange(cells.n_obs) % 2 == 0)
+    x = cells.X.toarray()
+    x[np.ix_(on, program)] += rng.poisson(0.02 * x[on].sum(1, keepdims=True), (on.sum(), 15))
+    y = tissue.X.toarray()
+    amount = tissue.obsm["proportions"]["type1"].to_numpy() * y.sum(1) * (np.arange(120) < 60)
+    y[:, program] += rng.poisson(0.02 * amount[:, None], (120, 15))
+    obs = cells.obs.assign(on=on)
+    tissue = AnnData(sparse.csr_matrix(y), obs=tissue.obs, var=tissue.var, obsm=dict(tissue.obsm))
+    return AnnData(sparse.csr_matrix(x), obs=obs, var=cells.var), tissue
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return with_states()
+
+
+@pytest.fixture(scope="module")
+def reference(tissue):
+    CondSCVI.setup_anndata(tissue[0], labels_key="cell_type")
+    model = CondSCVI(tissue[0], n_hidden=32)
+    model.train(100, seed=0, plan_kwargs={"lr": 5e-3}, progress=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(tissue, reference):
+    model = DestVI.from_rna_model(tissue[1], reference)
+    model.train(100, seed=0, progress=False)
+    return model
+
+
+def test_what_is_in_each_spot_and_in_which_state(model, tissue):
+    truth, found = tissue[1].obsm["proportions"], model.get_proportions()
+    assert np.corrcoef(found.to_numpy().ravel(), truth.to_numpy().ravel())[0, 1] > 0.9
+    has = (truth["type1"] > 0.3).to_numpy()
+    program = model.get_scale_for_ct("type1").iloc[:, :15].sum(axis=1).to_numpy()
+    on = np.arange(120) < 60
+    assert (program[has & on][:, None] > program[has & ~on]).mean() > 0.85
+    gamma = model.get_gamma()
+    assert list(gamma) == ["type0", "type1", "type2"] and gamma["type1"].shape == (120, 5)
+    np.testing.assert_allclose(model.get_gamma(return_numpy=True, indices=[3, 1])[2], gamma["type2"].iloc[[3, 1]], atol=1e-5)
+
+
+def test_expression_of_all_types_and_noise_is_what_is_expected(model):
+    cells = next(model.batches(indices=range(20)))
+    with torch.no_grad():
+        v, w = model.module.solved(cells), model.module.profiles(cells)
+        whole = model.module.explained(v, cells, w).mean
+        noise = model.module.noise_share(v, cells)[:, None] * whole.sum(1, keepdim=True)
+    parts = sum(model.get_expression_for_ct(t, indices=range(20)).to_numpy() for t in model.cell_types)
+    np.testing.assert_allclose(parts.sum(1) + noise[:, 0].numpy(), whole.sum(1), rtol=1e-4)
+    assert (parts <= whole.numpy() + 1e-4).all()
+
+
+def test_the_loss_is_that_of_the_page(model):
+    cells, module = next(model.batches(indices=range(10))), model.module
+    with torch.no_grad():
+        gamma = module.gamma(cells)
+        w = torch.stack([module.decoded(gamma[[z]], torch.tensor([z]), cells)[0] for z in range(3)], 1)
+        beta, noise = torch.nn.functional.softplus(module.beta.rows()[0]), torch.nn.functional.softplus(module.noise["eta"])
+        v = module.solved(cells)
+        r = (v[:, :3, None] * w).sum(1) * beta + v[:, 3:] * noise
+        expected = -NegativeBinomial(r, logits=module.o).log_prob(cells.x.dense()).sum(1)
+        loss = module(cells)
+        mixtures = [
+            MixtureSameFamily(Categorical(logits=lw), Independent(Normal(m, s), 1))
+            for lw, m, s in zip(module.prior_log_weight, module.prior_mean, module.prior_sd, strict=True)
+        ]
+    np.testing.assert_allclose(loss.nll["x"], expected, rtol=1e-4)
+    np.testing.assert_allclose(loss.kl["gamma"], -sum(p.log_prob(g) for p, g in zip(mixtures, gamma, strict=True)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(loss.penalty["variance"], 5 * np.log(beta).var(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("amortization", ["both", "latent", "proportion", "none"])
+def test_each_amortisation_learns_and_only_amortised_states_are_known_of_new_spots(tissue, reference, amortization, tmp_path):
+    model = DestVI.from_rna_model(tissue[1], reference, amortization=amortization)
+    model.train(20, seed=0)
+    loss = model.history["reconstruction_loss_train"]["reconstruction_loss_train"]
+    assert loss.iloc[-1] < loss.iloc[0]
+    assert np.corrcoef(model.get_proportions().to_numpy().ravel(), tissue[1].obsm["proportions"].to_numpy().ravel())[0, 1] > 0.7
+    new = tissue[1][:7].copy()
+    model.save(tmp_path / "m")
+    again = DestVI.load(tmp_path / "m", tissue[1])
+    pd.testing.assert_frame_equal(again.get_proportions(), model.get_proportions())
+    if amortization in ("both", "latent"):
+        np.testing.assert_allclose(model.get_proportions(new), model.get_proportions(indices=range(7)), atol=1e-5)
+    else:
+        with pytest.raises(errors.ArgumentError, match="amortization='latent'"):
+            model.get_proportions(new)
+    if amortization in ("both", "proportion"):  # as read off the counts
+        assert (model.get_proportions(refine=False, indices=[5, 2]).index == ["spot5", "spot2"]).all()
+
+
+def test_validation_and_early_stopping(tissue, reference):
+    model = DestVI.from_rna_model(tissue[1], reference)
+    model.train(30, train_size=0.8, early_stopping=True, early_stopping_patience=3, seed=0)
+    assert "elbo_validation" in model.history
+    assert len(model.validation_indices) == 24
+
+
+def test_the_vamp_prior_is_where_cells_are(reference, tissue):
+    prior, z = reference.get_vamp_prior(p=4), reference.get_latent_representation()
+    np.testing.assert_allclose(prior.groupby("cell_type")["weight"].sum(), 1)
+    for t, rows in prior.groupby("cell_type"):
+        here = z[(tissue[0].obs["cell_type"] == t).to_numpy()]
+        mean = (rows[[f"mean_{d}" for d in range(5)]].to_numpy() * rows[["weight"]].to_numpy()).sum(0)
+        np.testing.assert_allclose(mean, here.mean(0), atol=1e-4)
+    assert (prior.filter(like="variance_") > 0).all(axis=None)
+
+
+def test_states_within_a_type_are_told_apart_and_batches_can_be_exchanged(reference, tissue):
+    z, on = reference.get_latent_representation(), tissue[0].obs["on"].to_numpy()
+    of_type = (tissue[0].obs["cell_type"] == "type1").to_numpy()
+    axis = z[on].mean(0) - z[of_type & ~on].mean(0)
+    score = z @ axis
+    assert (score[on][:, None] > score[of_type & ~on]).mean() > 0.95
+    cells = tissue[0].copy()
+    cells.obs["lane"] = np.where(np.arange(cells.n_obs) % 4 < 2, "a", "b")
+    CondSCVI.setup_anndata(cells, labels_key="cell_type", batch_key="lane")
+    model = CondSCVI(cells, n_hidden=16)
+    model.train(3)
+    a, b = (model.get_normalized_expression(transform_batch=lane) for lane in "ab")
+    assert not np.allclose(a, b, rtol=1e-3)  # scvi-tools takes the argument and changes nothing
+    first = (cells.obs["lane"] == "a").to_numpy()
+    np.testing.assert_allclose(a[first], model.get_normalized_expression()[first], rtol=1e-4)
+
+
+def test_what_cannot_be(tissue, reference):
+    RNAStereoscope.setup_anndata(tissue[0], labels_key="cell_type")
+    with pytest.raises(errors.ArgumentError, match="made of CondSCVI, not of RNAStereoscope"):
+        DestVI.from_rna_model(tissue[1], RNAStereoscope(tissue[0]))
+    other = CondSCVI(tissue[0], n_hidden=8, gene_likelihood="nb")
+    other.train(1)
+    with pytest.raises(errors.ArgumentError, match="add up"):
+        DestVI.from_rna_model(tissue[1], other)
+    with pytest.raises(errors.ArgumentError, match="Did you mean 'none'"):
+        DestVI.from_rna_model(tissue[1], reference, amortization="nonee")
