@@ -163,7 +163,7 @@ trained_reference <- function(class, reference, call = caller_env()) {
                  "Give it them: load_model(folder, object = cells); or the object that holds both.", call = call)
   }
   if (!model$has_data) {
-    warn_scelbo("data", c("The reference came back from a file without its cells: intervals of proportions know of noise in counts alone.",
+    warn_scelbo("data", c("Without its cells the reference cannot say how far intervals of proportions must reach.",
                           i = "Give it them: load_model(folder, object = cells); or the object that holds both."))
   }
   model

@@ -8,7 +8,8 @@
 #' @param coordinates Where spots are: a matrix or data.frame of two columns, with the spots' names for row names; the names
 #'   of two columns of the metadata; or an object that knows. `NULL`: `object` does, see below.
 #' @param name Name of the model in the object; `NULL`: the last that has proportions.
-#' @param size Diameter of points and pies: 1 is the distance between neighbouring spots.
+#' @param size Diameter of points and pies: 1 is the distance between neighbouring spots (where they are scattered,
+#'   somewhat more).
 #' @return A ggplot. Each slide (image, `sample_id`) has a row of panels, or a panel of pies.
 #' @details Places are those of a Seurat object's images, of a SpatialExperiment's `spatialCoords()`, of a reduction called
 #'   `"spatial"`, or of the metadata's columns `x` and `y`, whichever is there first. As on a screen, the rows of images go
@@ -82,14 +83,16 @@ places_for <- function(object, coordinates, spots, call = caller_env()) {
   do.call(rbind, unname(lapply(split(places, factor(places$slide, unique(places$slide))), in_steps)))
 }
 
-# Units are what most spots are away from the next one; each slide begins at 0.
+# Units are what most spots are away from the next one, or two thirds of what they would be if all were spread evenly;
+# each slide begins at 0.
 in_steps <- function(places) {
   some <- places[unique(round(seq(1, nrow(places), length.out = min(200, nrow(places))))), ]
   away <- sqrt(outer(some$x, places$x, "-")^2 + outer(some$y, places$y, "-")^2)
   away[away == 0] <- Inf
   nearest <- apply(away, 1, min)
-  step <- stats::median(nearest[is.finite(nearest)])
-  if (is.na(step)) step <- 1
+  even <- sqrt(diff(range(places$x)) * diff(range(places$y)) / nrow(places))
+  step <- max(stats::median(nearest[is.finite(nearest)]), even / 1.5, na.rm = TRUE)
+  if (step == 0) step <- 1
   places$x <- (places$x - min(places$x)) / step
   places$y <- (places$y - min(places$y)) / step
   places
@@ -137,7 +140,8 @@ places_on <- function(image) {
     return(data.frame(x = places$imagecol, y = -places$imagerow, row.names = rownames(places)))
   }
   if (!inherits(image, "VisiumV2")) return(places[c("x", "y")])
-  horizontal <- methods::.hasSlot(image, "coords_x_orientation") && identical(slot(image, "coords_x_orientation"), "horizontal")
+  new <- methods::.hasSlot(image, "coords_x_orientation")
+  horizontal <- new && identical(slot(image, "coords_x_orientation"), "horizontal")
   data.frame(x = if (horizontal) places$x else places$y, y = -(if (horizontal) places$y else places$x),
              row.names = rownames(places))
 }

@@ -9,11 +9,12 @@ import argparse
 import os
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData, read_h5ad
-from matplotlib.figure import Figure
+from matplotlib import pyplot as plt
 
 from scelbo import CondSCVI, DestVI, RNAStereoscope, SpatialStereoscope, pl
 from scelbo.data.simulate import as_spots, spots, sums
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
+    mpl.use("Agg")
     cells, there = tissue(asked.reference, asked.spatial)
     save = lambda figure, name: figure.savefig(asked.folder / f"{name}.png")  # noqa: E731
 
@@ -97,8 +99,8 @@ def main() -> None:
     varies = (np.log(scale).std() * scale.mean() ** 0.5).nlargest(20)
     print(f"genes whose expression in cells of type {common[0]} differs most over {here.sum()} spots:", ", ".join(varies.index[:8]))
     there.obs["state"] = scale[varies.index[0]]  # NaN where the type is not
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    sc.pl.embedding(there, "spatial", color="state", title=f"{varies.index[0]} in {common[0]}", ax=figure.subplots(), show=False)
+    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+    sc.pl.embedding(there, "spatial", color="state", title=f"{varies.index[0]} in {common[0]}", ax=axes, show=False)
     save(figure, "state")
 
     there.obsm["proportions"].to_csv(asked.folder / "proportions.csv")

@@ -45,7 +45,7 @@ def proportions(
     basis
         Where ``adata.obsm`` has the places. (The second goes down where ``adata.uns["spatial"]`` holds images, else up.)
     size
-        Diameter of a spot: 1 is the distance between neighbours.
+        Diameter of a spot: 1 is the distance between neighbours (where spots are scattered, somewhat more).
     columns
         Panels in a row at most.
 
@@ -83,8 +83,7 @@ def proportions(
         from matplotlib.figure import Figure  # and not pyplot, which keeps state
     except ModuleNotFoundError:
         raise BackendError("Pictures need the package matplotlib.", "pip install matplotlib") from None
-    aside = NearestNeighbors(n_neighbors=min(2, len(places))).fit(places).kneighbors(places)[0][:, -1]
-    radius = size / 2 * (float(np.median(aside)) or 1.0)
+    radius = size / 2 * _step(places)
     n = len(chosen) if kind == "panels" else 1
     width, height = min(n, columns), math.ceil(n / columns)
     figure = Figure(figsize=(3.2 * width + 1.2, 3 * height) if kind == "panels" else (7, 6), dpi=110, layout="constrained")
@@ -114,6 +113,12 @@ def _read(adata: AnnData, table: pd.DataFrame | str, basis: str) -> tuple[pd.Dat
         raise SetupError(f"{len(absent):,} spots of the table are not in adata ({', '.join(map(str, absent[:3]))}).")
     at = adata.obs_names.get_indexer(table.index)
     return table, np.asarray(adata.obsm[basis], dtype=float)[at, :2]
+
+
+def _step(places: np.ndarray) -> float:
+    """The distance between neighbours, or two thirds of what it would be if spots were spread evenly."""
+    aside = NearestNeighbors(n_neighbors=min(2, len(places))).fit(places).kneighbors(places)[0][:, -1]
+    return max(float(np.median(aside)), float(np.prod(np.ptp(places, axis=0)) / len(places)) ** 0.5 / 1.5) or 1.0
 
 
 def _limits(x: np.ndarray, radius: float) -> tuple[float, float]:
