@@ -117,11 +117,12 @@ class CondSCVI(Model):
     --------
     >>> from scelbo import CondSCVI, DestVI
     >>> from scelbo.data.simulate import spots
-    >>> cells, tissue = spots(n_spots=60, n_cells=200, n_genes=80)
+    >>> cells, tissue = spots(n_spots=60, n_cells=200, n_genes=80, stored=0.8)
     >>> CondSCVI.setup_anndata(cells, labels_key="cell_type")
     >>> reference = CondSCVI(cells)
     >>> reference.train(max_epochs=2, progress=False)
     >>> model = DestVI.from_rna_model(tissue, reference)
+    80 genes are in reference and spots.
     >>> model.train(max_epochs=2, progress=False)
     >>> model.get_proportions().shape
     (60, 4)
