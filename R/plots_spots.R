@@ -64,10 +64,12 @@ obs_in <- function(object) {
 
 # Where these spots are: a data.frame of x, y, in units of the distance between neighbours, and the slide.
 places_for <- function(object, coordinates, spots, call = caller_env()) {
-  places <- if (is.null(coordinates)) places_in(object) else if (is.character(coordinates)) {
+  if (is.character(coordinates)) {
     check_names(coordinates, names(obs_in(object)), "column in the metadata", call)
-    obs_in(object)[coordinates]
-  } else if (is.matrix(coordinates) || is.data.frame(coordinates)) coordinates else places_in(coordinates)
+    coordinates <- obs_in(object)[coordinates]
+  }
+  is_table <- is.matrix(coordinates) || is.data.frame(coordinates)
+  places <- if (is_table) coordinates else places_in(coordinates %||% object)
   if (is.null(places)) {
     abort_scelbo("setup", "Where the spots are is not known.",
                  paste("Give `coordinates`: a matrix or data.frame of two columns, with the spots' names for row names;",
@@ -152,8 +154,9 @@ draw_panels <- function(shares, places, types, size) {
   slides <- length(unique(places$slide)) > 1
   ggplot2::ggplot(long, ggplot2::aes(.data$x, .data$y, fill = .data$share)) +
     ggplot2::geom_tile(width = size, height = size) +
-    ggplot2::scale_fill_gradientn("share", limits = c(0, NA),
+    ggplot2::scale_fill_gradientn(limits = c(0, NA),
                                   colours = c("grey93", grDevices::hcl.colors(9, "YlOrRd", rev = TRUE)[-1])) +
+    ggplot2::labs(fill = "share") +
     (if (slides) ggplot2::facet_grid(slide ~ type) else ggplot2::facet_wrap(~type))
 }
 
@@ -163,7 +166,8 @@ draw_pies <- function(shares, places, types, size) {
   colours <- c(setNames(grDevices::hcl.colors(length(types), "Dark 3"), types), others = "grey85")
   ggplot2::ggplot(wedges(slices, places, size / 2), ggplot2::aes(.data$x, .data$y, group = .data$wedge, fill = .data$type)) +
     ggplot2::geom_polygon() +
-    ggplot2::scale_fill_manual(NULL, values = colours[colnames(slices)], drop = FALSE) +
+    ggplot2::scale_fill_manual(values = colours[colnames(slices)], drop = FALSE) +
+    ggplot2::labs(fill = NULL) +
     (if (length(unique(places$slide)) > 1) ggplot2::facet_wrap(~slide))
 }
 

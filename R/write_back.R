@@ -11,7 +11,8 @@
 #' | proteins without background ([totalvi()]) | the assay `totalvi_protein` | `altExp(object, "totalvi_protein")` |
 #' | accessibility of `features` that are regions ([multivi()]) | the assay `multivi_accessible` | `altExp(object, "multivi_accessible")` |
 #' | imputed `features` of spatial cells ([gimvi()]) | the assay `gimvi_imputed` | `altExp(object, "gimvi_imputed")` |
-#' | each spot's shares of cell types ([stereoscope()], [destvi()]) | the assay `stereoscope_proportions`, and columns `stereoscope_<type>` of the metadata | `altExp(object, "stereoscope_proportions")`, and columns of the `colData` |
+#' | shares of types in spots ([stereoscope()], [destvi()]) | columns `stereoscope_B`, ... of the metadata | of the `colData` |
+#' | the same, types x spots | the assay `stereoscope_proportions` | `altExp(object, "stereoscope_proportions")` |
 #' | `foreground`: whether a cell has the protein | the assay `totalvi_foreground` | `altExp(object, "totalvi_foreground")` |
 #' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
 #'
