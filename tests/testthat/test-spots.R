@@ -38,7 +38,7 @@ test_that("RunStereoscope adds shares that are near the known ones, and the mode
   expect_equal(rowSums(shares), setNames(rep(1, 60), colnames(before)), tolerance = 1e-5)
   expect_gt(cor(unlist(shares), unlist(simulated_spots()$shares)), 0.9)
   expect_equal(after$stereoscope_type2, setNames(shares$type2, rownames(shares)))
-  values <- slot(after[["stereoscope_proportions"]], "data")
+  values <- SeuratObject::GetAssayData(after[["stereoscope_proportions"]])
   expect_equal(as.matrix(values), t(as.matrix(shares)), ignore_attr = TRUE)
   expect_output(print(get_model(after)), "SpatialStereoscope, trained for 3")
 })
@@ -151,7 +151,7 @@ test_that("arguments reach the model that they are of", {
   arguments <- summary(get_model(object))$arguments
   expect_equal(arguments[c("n_latent", "n_hidden", "variance_penalty")], list(n_latent = 3, n_hidden = 16, variance_penalty = 2))
   expect_equal(dim(get_gamma(get_model(object))$type0), c(60, 3))
-  expect_output(print(get_model(object)), "batch: batch")
+  expect_equal(unlist(reticulate::py_to_r(get_model(object)$python$setup$categories[["batch"]])), c("slide0", "slide1"))
   expect_message(stereoscope(spots_object(), get_model(write_back(train(
     stereoscope_reference(cells_object()[-(1:30), ], labels = "cell_type"), max_epochs = 1, verbose = FALSE
   ), cells_object()))), "30 are not in the reference")
@@ -194,14 +194,16 @@ test_that("proportions are drawn where the spots are", {
   expect_equal(first$x, unname(places[, 1] - min(places[, 1]))) # neighbours are 1 apart already
   expect_s3_class(ggplot2::ggplot_build(drawn), "ggplot_built")
 
-  pies <- plot_proportions(object, "type1", kind = "pie", size = 1)$data
+  pies <- plot_proportions(object, c("type1", "type3"), kind = "pie", size = 1)$data
   area <- function(p) abs(sum(p$x * c(p$y[-1], p$y[1]) - c(p$x[-1], p$x[1]) * p$y)) / 2
   areas <- vapply(split(pies, pies$wedge), area, 0)
   slices <- pies[!duplicated(pies$wedge), ]
-  of_type <- slices$type == "type1"
-  seen <- object$stereoscope_type1 > 0.005
-  expect_equal(unname(areas[of_type]), unname(object$stereoscope_type1[seen]) * pi / 4, tolerance = 0.02)
-  expect_identical(levels(slices$type), c("type1", "others"))
+  for (type in c("type1", "type3")) {
+    share <- unname(object[[]][[paste0("stereoscope_", type)]])
+    expect_equal(unname(areas[slices$type == type]), share[share > 0.005] * pi / 4, tolerance = 0.02)
+  }
+  expect_equal(sum(areas), 60 * pi / 4, tolerance = 0.02)
+  expect_identical(levels(slices$type), c("type1", "type3", "others"))
 
   model <- get_model(object)
   shuffled <- places[60:1, ]
