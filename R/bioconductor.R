@@ -65,9 +65,21 @@ runGIMVI <- function(object, reference, impute = NULL, ..., name = "GIMVI") {
   write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
 }
 
+#' @rdname one_step
+#' @export
+runStereoscope <- function(object, reference, labels = NULL, batch = NULL, ..., name = "Stereoscope") {
+  run_spots("stereoscope", object, reference, labels, list(batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+runDestVI <- function(object, reference, labels = NULL, batch = NULL, ..., name = "DestVI") {
+  run_spots("destvi", object, reference, labels, list(batch = batch, ...), name)
+}
+
 #' @rdname write_back
 #' @exportS3Method
-write_back.SingleCellExperiment <- function(model, object, name = model$class, features = NULL, foreground = FALSE,
+write_back.SingleCellExperiment <- function(model, object, name = name_of(model), features = NULL, foreground = FALSE,
                                             ...) {
   source <- own_or(model, object)
   if (offers(model, "get_latent_representation")) {
@@ -76,12 +88,12 @@ write_back.SingleCellExperiment <- function(model, object, name = model$class, f
     attr(z, "rotation") <- loadings_of(model) # where scater keeps those of a PCA
     SingleCellExperiment::reducedDim(object, name) <- z
   }
-  object <- add_metadata(object, prefixed(name, cell_columns(model, source)))
+  results <- results_of(model, source, features, foreground)
+  object <- add_metadata(object, prefixed(name, results$columns))
   columns <- prefixed(name, feature_columns(model, rownames(object)))
   for (column in names(columns)) SummarizedExperiment::rowData(object)[[column]] <- columns[[column]]
-  tables <- feature_tables(model, source, features, foreground)
-  for (kind in names(tables)) {
-    values <- tables[[kind]]
+  for (kind in names(results$tables)) {
+    values <- results$tables[[kind]]
     colnames(values) <- colnames(object)
     SingleCellExperiment::altExp(object, paste0(tolower(name), "_", kind)) <-
       SummarizedExperiment::SummarizedExperiment(list(normalized = values))

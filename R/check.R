@@ -4,7 +4,8 @@
 #' data are no error here, and nothing is changed.
 #'
 #' @param object,batch,... As in [scvi()], all of its arguments: columns, `assay`, `layer`, `features`, `n_latent`, ...
-#' @param model The constructor's name, `"scvi"`, `"peakvi"`, ...; any but [solo()], which is made of a trained model.
+#' @param model The constructor's name, `"scvi"`, `"peakvi"`, ...; of those that are made of cells alone (not
+#'   [solo()], [stereoscope()], [destvi()], [gimvi()]).
 #' @param forecast Time minibatches on up to 2,000 of the cells (some seconds); `FALSE` only looks at the data.
 #' @return A list that prints:
 #'

@@ -31,6 +31,7 @@ as_seurat <- function(object, layer = "counts", assay = "RNA") {
   }
   for (name in names(parts$obsm)) {
     key <- seurat_key(name)
+    if (key == SeuratObject::Key(seurat[[assay]])) key <- sub("_$", "dim_", key) # of the assay "Spatial" beside "spatial"
     values <- parts$obsm[[name]]
     dimnames(values) <- list(colnames(seurat), paste0(key, seq_len(ncol(values))))
     seurat[[name]] <- SeuratObject::CreateDimReducObject(embeddings = values, key = key, assay = assay)

@@ -18,13 +18,13 @@ new_model <- function(class, arguments, call = caller_env()) {
   handle_of(python, class, data)
 }
 
-# What the arguments name was read: `keys` are setup_anndata()'s, `fields` the Python class's.
-read_arguments <- function(class, arguments, call = caller_env()) {
+# What the arguments name was read: `keys` are setup_anndata()'s, `fields` the Python class's; `whole`: all features are.
+read_arguments <- function(class, arguments, call = caller_env(), whole = FALSE) {
   recipe <- arguments[c("assay", "layer", "features")]
   recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
   recipe$beside <- beside_of(arguments)
   python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
-  recipe$whole <- reticulate::py_to_r(bridge(call)$counts_all(python))
+  recipe$whole <- whole || reticulate::py_to_r(bridge(call)$counts_all(python))
   fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
   data <- read_data(arguments$object, recipe, call)
   data$keys <- c(python_keys(data$recipe$columns), beside_keys(recipe$beside, data$layer), allow_non_counts = arguments$allow_non_counts,
@@ -97,18 +97,20 @@ keep_state <- function(model, call = caller_env()) {
 # Questions of one meaning, and how to ask them: what stands in where a model does not offer one.
 alike <- list(
   c(get_normalized_expression = "get_normalized_expression()",
-    get_normalized_accessibility = "get_normalized_accessibility()"),
+    get_normalized_accessibility = "get_normalized_accessibility()", get_expression_for_ct = "get_expression_for_ct()",
+    get_scale_for_ct = "get_scale_for_ct()", get_profiles = "get_profiles()"),
   c(differential_expression = "differential_expression() (of a Seurat object FindMarkersSCVI())",
     differential_accessibility = "differential_accessibility() (of a Seurat object FindMarkersPEAKVI())"),
   c(get_latent_library_size = "get_latent_library_size()", get_library_size_factors = "get_library_size_factors()"),
   c(posterior_predictive_check = "posterior_predictive_check()",
     posterior_predictive_sample = "posterior_predictive_sample()"),
   c(get_mapping_score = "get_mapping_score()", transfer_labels = "transfer_labels()"),
-  c(predict = "predict()", transfer_labels = "transfer_labels()"),
+  c(predict = "predict()", transfer_labels = "transfer_labels()", get_proportions = "get_proportions()"),
   c(annotate_cells = "annotate_cells()", get_doublets = "get_doublets()", predict = "predict()",
     transfer_labels = "transfer_labels()"),
   c(get_loadings = "get_loadings()", get_feature_by_topic = "get_feature_by_topic()"),
-  c(get_latent_representation = "get_latent_representation()",
+  c(get_latent_representation = "get_latent_representation()", get_gamma = "get_gamma()",
+    get_proportions = "get_proportions(): it says of each spot what it holds, and has no latent space",
     predict = "predict(): it says of each cell what it is, and has no latent space")
 )
 

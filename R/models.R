@@ -1,10 +1,12 @@
-# Each is named after its Python class, in lower case.
+# Each is named after its Python class, in lower case; but for Stereoscope, where two words say more.
 constructors <- c(
   scvi = "SCVI", peakvi = "PEAKVI", linearscvi = "LinearSCVI", scanvi = "SCANVI", autozi = "AUTOZI",
   amortizedlda = "AmortizedLDA", cellassign = "CellAssign", solo = "SOLO", totalvi = "TOTALVI",
-  multivi = "MULTIVI", gimvi = "GIMVI"
+  multivi = "MULTIVI", gimvi = "GIMVI", stereoscope_reference = "RNAStereoscope", stereoscope = "SpatialStereoscope",
+  condscvi = "CondSCVI", destvi = "DestVI"
 )
-made_of_cells <- setdiff(names(constructors), c("solo", "gimvi")) # these are of a trained model, of two data sets
+made_of_model <- c("solo", "stereoscope", "destvi") # a trained one
+made_of_cells <- setdiff(names(constructors), c(made_of_model, "gimvi")) # that is of two data sets
 
 #' Single-cell variational inference (scVI)
 #'

@@ -49,13 +49,13 @@ cells_in <- function(object, assay) {
 
 #' @rdname write_back
 #' @exportS3Method
-write_back.MultiAssayExperiment <- function(model, object, name = model$class, features = NULL, foreground = FALSE,
+write_back.MultiAssayExperiment <- function(model, object, name = name_of(model), features = NULL, foreground = FALSE,
                                             ...) {
   assay <- genes_in(model$recipe) %||% names(object)[[1]]
   source <- own_or(model, object)
   results <- list()
   if (offers(model, "get_latent_representation")) results[[name]] <- t(get_latent_representation(model, source))
-  tables <- feature_tables(model, source, features, foreground)
+  tables <- results_of(model, source, features, foreground)$tables
   results <- c(results, setNames(tables, paste0(tolower(name), "_", names(tables), recycle0 = TRUE)))
   map <- data.frame(primary = primary_of(object, assay), colname = cells_in(object, assay))
   for (new in names(results)) {

@@ -33,3 +33,21 @@ run_solo <- function(object, arguments, scvi, pairs, solo_epochs, name) {
   model <- do.call(train, c(list(model, max_epochs = solo_epochs), training))
   write_back(model, object, name = name)
 }
+
+# A model of spots, and first that of dissociated cells, unless `reference` is or holds one. Of the arguments those whose
+# names begin with "reference_" are the latter's, and the general ones of training are both's.
+run_spots <- function(constructor, object, reference, labels, arguments, name) {
+  of <- references[[constructors[[constructor]]]]
+  own <- startsWith(names(arguments), "reference_")
+  theirs <- setNames(arguments[own], sub("^reference_", "", names(arguments)[own]))
+  arguments <- arguments[!own]
+  if (is.null(labels) && length(theirs)) {
+    abort_scelbo("argument", paste0("`", paste0("reference_", names(theirs)[[1]]), "` is of a reference that is trained here."),
+                 "Give `labels`, the column of the cells' types; or leave it out, where `reference` is a trained model.")
+  }
+  if (!is.null(labels)) {
+    both <- arguments[intersect(names(arguments), c("seed", "device", "threads", "verbose"))]
+    reference <- fit_model(of, reference, c(list(labels = labels), utils::modifyList(both, theirs, keep.null = TRUE)))
+  }
+  write_back(fit_model(constructor, object, c(list(reference = reference), arguments)), object, name = name)
+}

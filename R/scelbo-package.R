@@ -12,7 +12,8 @@
 #' Further models of RNA go by the same three ways: [linearscvi()] (loadings), [scanvi()], [cellassign()] and [solo()]
 #' ([labels] of cells), [autozi()] (zero-inflation) and [amortizedlda()] (topics). Open chromatin has [peakvi()],
 #' [RunPEAKVI()], [runPEAKVI()] and the questions of [accessibility]. Cells with several kinds of data have [totalvi()]
-#' (RNA and [proteins]) and [multivi()] (RNA, chromatin, proteins), spatial ones [gimvi()] and [impute()].
+#' (RNA and [proteins]) and [multivi()] (RNA, chromatin, proteins), spatial ones [gimvi()] and [impute()]; spots
+#' that hold several cells [stereoscope()], [destvi()] and what they say of [spots].
 #'
 #' The models run in Python. [install_backend()] sets it up once,
 #' [backend_status()] says what is there.

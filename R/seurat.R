@@ -25,6 +25,8 @@
 #'     were not measured. See [proteins].
 #'   - `RunMULTIVI()`: the same, where the model reads proteins.
 #'   - `RunGIMVI()`: the assay (`altExp`) `gimvi_imputed` of the genes `impute`. See [impute()].
+#'   - `RunStereoscope()`, `RunDestVI()`: each spot's shares of cell types, as columns of the metadata that begin with the name
+#'     (`stereoscope_B cell`), and as the assay (`altExp`) `stereoscope_proportions`, types x spots. See [get_proportions()].
 #'   - `RunSOLO()`: `solo_call` (`"doublet"` or `"singlet"`) and `solo_probability` of a doublet in the metadata; no latent
 #'     representation. See [get_doublets()].
 #' @seealso [FindMarkersSCVI()], [FindMarkersPEAKVI()], [write_back()].
@@ -55,6 +57,12 @@
 #' so <- RunMULTIVI(so, batch = "donor", assay = "RNA", peak_assay = "peaks")
 #'
 #' spatial <- RunGIMVI(spatial, reference, impute = c("Rorb", "Cux2"))
+#'
+#' spatial <- RunStereoscope(spatial, cells, labels = "cell_type") # `cells` a Seurat object
+#' spatial <- RunDestVI(spatial, cells, labels = "cell_type", reference_batch = "donor")
+#' plot_proportions(spatial)
+#' Seurat::DefaultAssay(spatial) <- "destvi_proportions"
+#' Seurat::SpatialFeaturePlot(spatial, "B cell")
 #'
 #' so <- RunSOLO(so, batch = "lane", expected_doublet_rate = 0.08)
 #' so <- subset(so, solo_call == "singlet")
@@ -134,16 +142,33 @@ RunMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "
 }
 
 #' @rdname one_step
-#' @param reference Dissociated cells of the same tissue, see [gimvi()], where `object` are the spatial ones.
+#' @param reference Dissociated cells of the same tissue, see [gimvi()], where `object` are the spatial ones. Of
+#'   `RunStereoscope()` and `RunDestVI()` cells with their types (`labels`); or, without `labels`, a trained model of them, see
+#'   [stereoscope_reference()] and [condscvi()], or an object that holds one.
 #' @param impute Names of genes whose imputed expression to add.
 #' @export
 RunGIMVI <- function(object, reference, impute = NULL, ..., name = "gimvi") {
   write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
 }
 
+#' @rdname one_step
+#' @details In `RunStereoscope()` and `RunDestVI()` `labels` is the column of the reference's types, and arguments that begin with
+#'   `reference_` are the reference's: `reference_assay`, `reference_batch`, `reference_max_epochs`, ... `seed`, `device`,
+#'   `threads` and `verbose` are both trainings'.
+#' @export
+RunStereoscope <- function(object, reference, labels = NULL, batch = NULL, ..., name = "stereoscope") {
+  run_spots("stereoscope", object, reference, labels, list(batch = batch, ...), name)
+}
+
+#' @rdname one_step
+#' @export
+RunDestVI <- function(object, reference, labels = NULL, batch = NULL, ..., name = "destvi") {
+  run_spots("destvi", object, reference, labels, list(batch = batch, ...), name)
+}
+
 #' @rdname write_back
 #' @exportS3Method
-write_back.Seurat <- function(model, object, name = tolower(model$class), features = NULL, foreground = FALSE, ...) {
+write_back.Seurat <- function(model, object, name = tolower(name_of(model)), features = NULL, foreground = FALSE, ...) {
   source <- own_or(model, object)
   key <- seurat_key(name)
   assay <- genes_in(model$recipe)
@@ -156,7 +181,8 @@ write_back.Seurat <- function(model, object, name = tolower(model$class), featur
     })
     object[[name]] <- do.call(SeuratObject::CreateDimReducObject, c(parts, key = key, assay = assay))
   }
-  object <- add_metadata(object, prefixed(name, cell_columns(model, source)))
+  results <- results_of(model, source, features, foreground)
+  object <- add_metadata(object, prefixed(name, results$columns))
   columns <- prefixed(name, feature_columns(model, rownames(object[[assay]])))
   if (length(columns)) {
     columns <- data.frame(columns, row.names = rownames(object[[assay]]), check.names = FALSE)
@@ -164,9 +190,8 @@ write_back.Seurat <- function(model, object, name = tolower(model$class), featur
   }
   is_v5 <- inherits(object[[assay]], "StdAssay")
   make <- if (is_v5) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject
-  tables <- feature_tables(model, source, features, foreground)
-  for (kind in names(tables)) {
-    values <- make(data = as(tables[[kind]], "CsparseMatrix"))
+  for (kind in names(results$tables)) {
+    values <- make(data = as(results$tables[[kind]], "CsparseMatrix"))
     SeuratObject::Key(values) <- paste0(sub("_$", "", key), kind, "_")
     suppressWarnings(object[[paste0(name, "_", kind)]] <- values) # Seurat 5 misses a layer of counts in it
   }

@@ -11,6 +11,8 @@
 #' | proteins without background ([totalvi()]) | the assay `totalvi_protein` | `altExp(object, "totalvi_protein")` |
 #' | accessibility of `features` that are regions ([multivi()]) | the assay `multivi_accessible` | `altExp(object, "multivi_accessible")` |
 #' | imputed `features` of spatial cells ([gimvi()]) | the assay `gimvi_imputed` | `altExp(object, "gimvi_imputed")` |
+#' | shares of types in spots ([stereoscope()], [destvi()]) | columns `stereoscope_B`, ... of the metadata | of the `colData` |
+#' | the same, types x spots | the assay `stereoscope_proportions` | `altExp(object, "stereoscope_proportions")` |
 #' | `foreground`: whether a cell has the protein | the assay `totalvi_foreground` | `altExp(object, "totalvi_foreground")` |
 #' | the model | `Misc(object, "scelbo")` | `metadata(object)$scelbo` |
 #'
@@ -77,6 +79,18 @@ models_in <- function(object) UseMethod("models_in")
 
 #' @exportS3Method
 models_in.default <- function(object) NULL
+
+# What a model says of cells: columns of metadata, and tables of features x cells.
+results_of <- function(model, object, features = NULL, foreground = FALSE) {
+  if (offers(model, "get_proportions") && !length(features)) {
+    shares <- get_proportions(model, object)
+    return(list(columns = as.list(shares), tables = list(proportions = t(as.matrix(shares)))))
+  }
+  list(columns = cell_columns(model, object), tables = feature_tables(model, object, features, foreground))
+}
+
+# The name of a model where none is given: of a model of spots it need not say so.
+name_of <- function(model) sub("^Spatial", "", model$class)
 
 # What a model says of features once noise is taken out: a list of matrices of features x cells.
 feature_tables <- function(model, object, features = NULL, foreground = FALSE) {

@@ -5,7 +5,7 @@ if (!requireNamespace("rmarkdown", quietly = TRUE) || !rmarkdown::pandoc_availab
 }
 # Where the cells are is told here and not in the page: files that a page names, rmarkdown may copy, and remove the copies.
 data <- c(SCELBO_ATAC = "hemato_scatac", SCELBO_CITE = "pbmc15k_cite", SCELBO_MULTIOME = "a549_multiome",
-          SCELBO_SPATIAL = "osmfish", SCELBO_REFERENCE = "zeisel550")
+          SCELBO_SPATIAL = "osmfish", SCELBO_REFERENCE = "zeisel550", SCELBO_SPOTS = "lymph_st", SCELBO_CELLS = "lymph_sc")
 for (name in names(data)) {
   cells <- Sys.getenv(name, NA)
   beside <- file.path("../shared/data", paste0(data[[name]], ".h5ad"))

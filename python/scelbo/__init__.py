@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from scelbo import data, errors, settings
+from scelbo import data, errors, pl, settings
 from scelbo.model import MODELS, Model
 from scelbo.models import (
     AUTOZI,
@@ -44,6 +44,7 @@ __all__ = [
     "data",
     "errors",
     "load",
+    "pl",
     "settings",
 ]
 

@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData
 
 import scelbo
-from scelbo.data.simulate import cite, counts, multiome
+from scelbo.data.simulate import cite, counts, multiome, spots
 
 ATAC = Path(__file__).resolve().parents[2] / "examples" / "atac.py"
 CITESEQ = ATAC.with_name("citeseq.py")
@@ -77,3 +77,20 @@ def test_the_walk_from_dissociated_to_spatial_cells(tmp_path):
     assert {path.stem for path in folder.glob("*.png")} == {"interval", "umap"}
     assert list(pd.read_csv(folder / "scores.csv", index_col=0).index.sort_values()) == ["gene1", "gene13", "gene17", "gene5", "gene9"]
     assert pd.read_csv(folder / "imputed.csv", index_col=0).shape[0] in range(95, 101)
+
+
+def test_the_walk_from_cells_to_spots(tmp_path):
+    folder = tmp_path / "out"
+    cells, tissue = spots(60, 150, 120, stored=0.5, seed=1)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    tissue.write_h5ad(tmp_path / "spots.h5ad")
+    few = ["--reference", tmp_path / "cells.h5ad", "--spatial", tmp_path / "spots.h5ad", "--epochs", "3"]
+    done = subprocess.run([sys.executable, CITESEQ.with_name("spatial.py"), folder, *few], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.stem for path in folder.glob("*.png")} == {"panels", "pies", "state"}
+    shares = pd.read_csv(folder / "proportions.csv", index_col=0)
+    assert shares.shape == (60, 4) and np.allclose(shares.sum(axis=1), 1)
+    assert np.corrcoef(shares.to_numpy().ravel(), tissue.obsm["proportions"].to_numpy().ravel())[0, 1] > 0.9
+    loaded = scelbo.load(folder / "stereoscope").get_proportions(tissue)
+    np.testing.assert_allclose(loaded, shares, atol=1e-4)
+    assert type(scelbo.load(folder / "destvi")).__name__ == "DestVI"

@@ -7,7 +7,7 @@ hyperparameters <- function(python) {
 }
 
 test_that("every constructor has its Python model's arguments and defaults", {
-  for (constructor in setdiff(names(constructors), "solo")) {
+  for (constructor in setdiff(names(constructors), made_of_model)) {
     python <- core()[[constructors[[constructor]]]]
     defaults <- lapply(hyperparameters(python), function(value) if (is.list(value)) unlist(value) else value)
     ours <- formals(constructor)
@@ -34,6 +34,22 @@ test_that("constructors from a trained scVI have their Python method's arguments
     expect_true(all(names(ours) %in% c(takes, names(defaults))), info = constructor)
     shared <- intersect(names(ours), names(defaults))
     expect_equal(lapply(ours[shared], eval), defaults[shared], info = constructor)
+  }
+})
+
+test_that("constructors of models of spots have the fields of their Python class that are not the reference's", {
+  for (constructor in names(constructors)[constructors %in% names(references)]) {
+    python <- core()[[constructors[[constructor]]]]
+    of_spots <- reticulate::import("scelbo.models.of_reference", convert = FALSE)$SpatialModel
+    defaults <- hyperparameters(python)
+    sizes <- c("n_hidden", "n_latent", "n_layers") # DestVI's are the reference's
+    defaults <- defaults[setdiff(names(defaults), c(names(hyperparameters(of_spots)), sizes))]
+    ours <- formals(constructor)
+    ours <- ours[setdiff(names(ours), c(column_arguments, source_arguments, "reference", "verbose"))]
+    expect_named(ours, names(defaults), info = constructor)
+    expect_equal(lapply(ours, eval), defaults, info = constructor)
+    declared <- reticulate::iterate(python$Cells$fields()$values(), function(field) reticulate::py_to_r(field$argument))
+    expect_setequal(c("layer", names(python_keys(list(batch = "b")))), unlist(declared))
   }
 })
 

@@ -30,6 +30,7 @@ expected <- list(
   citeseq = list(from = "Made from **simulated cells**", says = "all 10 in batch 'batch1'", figures = 5),
   multiome = list(from = "Made from **simulated cells**", says = "^#> +RNA +0 +[0-9]+$", figures = 2),
   spatial_imputation = list(from = "Made from **simulated cells**", says = "^#> GIMVI trained for 2 epochs", figures = 4),
+  spatial = list(from = "Made from **simulated cells and spots**", says = "^#> DestVI trained for 2 epochs", figures = 5),
   rna_models = list(from = "Made from **real cells**", says = "^#> +TRUE +[0-9]+ +[0-9]+$", figures = 5)
 )
 
@@ -45,6 +46,7 @@ for (page in pages) {
       paste0("setwd(", deparse(folder), ")"),
       "Sys.setenv(SCELBO_ATAC = normalizePath(\"few.h5ad\"), SCELBO_QUICK = \"yes\", SCELBO_CITE = \"\")",
       "Sys.setenv(SCELBO_MULTIOME = \"\", SCELBO_SPATIAL = \"\", SCELBO_REFERENCE = \"\")",
+      "Sys.setenv(SCELBO_SPOTS = \"\", SCELBO_CELLS = \"\")",
       paste0("knitr::knit(", deparse(normalizePath(page)), ", \"page.md\", quiet = TRUE)")
     ))
     said <- system2(rscript(), c("--vanilla", script), stdout = TRUE, stderr = TRUE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -179,8 +180,8 @@ def spots(
 
     Returns
     -------
-    The cells, as of :func:`counts`; and the spots with ``obs["batch"]`` and ``obsm["proportions"]`` (shares of the spot's counts, a data
-    frame spots x types).
+    The cells, as of :func:`counts`; and the spots with ``obs["batch"]``, ``obsm["proportions"]`` (shares of the spot's counts, a data
+    frame spots x types) and ``obsm["spatial"]``, their places.
     """
     rng = np.random.default_rng([seed, 3])
     whole = counts(2 * n_cells, n_genes, n_types=n_types, n_batches=1, seed=seed, **more)
@@ -227,7 +228,10 @@ def sums(
 
 
 def as_spots(x: sparse.csr_matrix, shares: np.ndarray, genes: list[str], types: list[str]) -> AnnData:
-    """Spots of two slides in turn, with what is in them in ``obsm["proportions"]``."""
+    """Spots of two slides in turn, with what is in them in ``obsm["proportions"]``, in layers of the type that they hold most of."""
+    side, order = math.ceil(len(shares) ** 0.5), np.lexsort((shares.max(1), shares.argmax(1)))
+    places = np.empty((len(shares), 2))
+    places[order] = np.column_stack(np.divmod(np.arange(len(shares)), side))
     names = [f"spot{s}" for s in range(len(shares))]
     obs = pd.DataFrame({"batch": pd.Categorical([f"slide{s % 2}" for s in range(len(shares))])}, index=names)
-    return AnnData(x, obs=obs, var=pd.DataFrame(index=genes), obsm={"proportions": pd.DataFrame(shares, names, types)})
+    return AnnData(x, obs=obs, var=pd.DataFrame(index=genes), obsm={"proportions": pd.DataFrame(shares, names, types), "spatial": places})

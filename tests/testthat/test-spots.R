@@ -1,0 +1,250 @@
+skip_without_backend()
+
+# 150 cells of four types, and 60 spots of other such cells whose shares are known, in a reduction "spatial".
+simulated_spots <- function() {
+  if (is.null(shared$spots)) {
+    both <- core()$data$simulate$spots(60L, 150L, 120L, stored = 0.5, seed = 1L)
+    shared$spots <- list(cells = both[[0]], spots = both[[1]], shares = from_pandas(both[[1]]$obsm[["proportions"]]))
+  }
+  shared$spots
+}
+cells_object <- function() as_seurat(simulated_spots()$cells)
+spots_object <- function() {
+  object <- as_seurat(simulated_spots()$spots, assay = "Spatial")
+  object[["proportions"]] <- NULL # the truth
+  object
+}
+fit_spots <- function(run, object = spots_object(), reference = cells_object(), ..., labels = "cell_type") {
+  run(object, reference, labels, reference_max_epochs = 3, max_epochs = 3, seed = 1, verbose = FALSE, ...)
+}
+spots_fitted <- function(run = RunStereoscope, key = "stereoscope") {
+  if (is.null(shared[[key]])) shared[[key]] <- fit_spots(run)
+  shared[[key]]
+}
+dest_fitted <- function() spots_fitted(RunDestVI, "destvi")
+
+test_that("RunStereoscope adds shares that are near the known ones, and the model, and changes nothing else", {
+  skip_if_not_installed("SeuratObject")
+  before <- spots_object()
+  expect_identical(SeuratObject::Key(before[["spatial"]]), "spatialdim_") # "spatial_" is the assay's
+  untouched <- serialize(before, NULL)
+  after <- fit_spots(RunStereoscope, before)
+  expect_identical(serialize(before, NULL), untouched)
+  expect_identical(after[["Spatial"]], before[["Spatial"]])
+  types <- paste0("type", 0:3)
+  expect_named(after[[]], c(names(before[[]]), paste0("stereoscope_", types)))
+  shares <- get_proportions(get_model(after))
+  expect_named(shares, types)
+  expect_equal(rowSums(shares), setNames(rep(1, 60), colnames(before)), tolerance = 1e-5)
+  expect_gt(cor(unlist(shares), unlist(simulated_spots()$shares)), 0.9)
+  expect_equal(after$stereoscope_type2, setNames(shares$type2, rownames(shares)))
+  values <- SeuratObject::GetAssayData(after[["stereoscope_proportions"]])
+  expect_equal(as.matrix(values), t(as.matrix(shares)), ignore_attr = TRUE)
+  expect_output(print(get_model(after)), "SpatialStereoscope, trained for 3")
+})
+
+test_that("R and Python give the same figures at the same seed", {
+  paths <- replicate(2, withr::local_tempfile(fileext = ".h5ad", .local_envir = parent.frame()))
+  with_python(simulated_spots()$cells$write_h5ad(paths[[1]]))
+  with_python(simulated_spots()$spots$write_h5ad(paths[[2]]))
+  out <- withr::local_tempdir()
+  script <- withr::local_tempfile(lines = c(
+    "import sys, numpy as np, anndata",
+    paste0("sys.path.insert(0, ", deparse(core_path()), ")"),
+    "from scelbo import CondSCVI, DestVI, RNAStereoscope, SpatialStereoscope",
+    "keep = lambda name, x: np.savetxt(f'{sys.argv[3]}/{name}', np.asarray(x), fmt='%.9g')",
+    "for kind, made in ((RNAStereoscope, SpatialStereoscope), (CondSCVI, DestVI)):",
+    "    cells, spots = map(anndata.read_h5ad, sys.argv[1:3])",
+    "    kind.setup_anndata(cells, labels_key='cell_type')",
+    "    reference = kind(cells)",
+    "    reference.train(max_epochs=3, seed=1, progress=False)",
+    "    model = made.from_rna_model(spots, reference)",
+    "    model.train(max_epochs=3, seed=1, progress=False)",
+    "    keep(made.__name__, model.get_proportions(keep_noise=True))",
+    "    found = model.estimate_proportions(interval=0.5)",
+    "    keep(made.__name__ + 'Upper', found.upper)",
+    "keep('Gamma', model.get_gamma()['type1'])",
+    "keep('Scale', model.get_scale_for_ct('type1')[['gene7', 'gene3']])",
+    "keep('Expression', model.get_expression_for_ct('type1')[['gene7', 'gene3']])",
+    "keep('Prior', reference.get_vamp_prior(p=3).iloc[:, 1:])"
+  ))
+  expect_equal(system2(reticulate::py_config()$python, shQuote(c(script, paths, out)), stdout = FALSE, stderr = FALSE), 0)
+  expected <- function(name) unname(as.matrix(utils::read.table(file.path(out, name))))
+  for (object in list(spots_fitted(), dest_fitted())) {
+    model <- get_model(object)
+    shares <- get_proportions(model, keep_noise = TRUE)
+    expect_named(shares, c(paste0("type", 0:3), "noise_term"))
+    expect_equal(unname(as.matrix(shares)), expected(model$class), tolerance = 1e-4)
+    sure <- estimate_proportions(model, interval = 0.5)
+    expect_equal(matrix(sure$upper, 60), expected(paste0(model$class, "Upper")), tolerance = 1e-4)
+    expect_identical(sure$spot[61:62], c("spot0", "spot1"))
+    expect_identical(as.character(sure$cell_type[61:62]), c("type1", "type1"))
+    expect_true(all(sure$lower <= sure$proportion & sure$proportion <= sure$upper))
+  }
+  gamma <- get_gamma(model)
+  expect_named(gamma, paste0("type", 0:3))
+  expect_equal(unname(gamma$type1), expected("Gamma"), tolerance = 1e-4)
+  expect_equal(get_gamma(model, cells = c("spot9", "spot3"))$type1, gamma$type1[c("spot9", "spot3"), ], tolerance = 1e-5)
+  genes <- c("gene7", "gene3")
+  scale <- get_scale_for_ct(model, "type1", genes)
+  expect_identical(dimnames(scale), list(genes, colnames(spots_object())))
+  expect_equal(unname(t(scale)), expected("Scale"), tolerance = 1e-4)
+  expect_equal(unname(t(get_expression_for_ct(model, "type1", genes))), expected("Expression"), tolerance = 1e-4)
+  reference <- train(condscvi(cells_object(), labels = "cell_type"), max_epochs = 3, seed = 1, verbose = FALSE)
+  prior <- get_vamp_prior(reference, p = 3)
+  expect_equal(unname(as.matrix(prior[-1])), expected("Prior"), tolerance = 1e-4)
+  expect_equal(as.vector(tapply(prior$weight, prior$cell_type, sum)), rep(1, 4))
+})
+
+test_that("Bioconductor's objects hold the same, with a reference that is one", {
+  skip_if_not_installed("SingleCellExperiment")
+  cells <- as_sce(simulated_spots()$cells)
+  spots <- as_sce(simulated_spots()$spots)
+  after <- fit_spots(runStereoscope, spots, cells)
+  expected <- get_proportions(get_model(spots_fitted()))
+  about <- as.data.frame(SummarizedExperiment::colData(after))
+  expect_equal(about$stereoscope_type1, expected$type1, tolerance = 1e-5)
+  beside <- SingleCellExperiment::altExp(after, "stereoscope_proportions")
+  expect_equal(SummarizedExperiment::assay(beside), t(as.matrix(expected)), tolerance = 1e-5)
+  expect_s3_class(get_model(after), "scelbo_spatialstereoscope")
+  skip_if_not_installed("SpatialExperiment")
+  places <- SingleCellExperiment::reducedDim(spots, "spatial")
+  colnames(places) <- c("pxl_col_in_fullres", "pxl_row_in_fullres")
+  spatial <- SpatialExperiment::SpatialExperiment(list(counts = SummarizedExperiment::assay(spots)), spatialCoords = places)
+  after <- fit_spots(runDestVI, spatial, cells)
+  expect_equal(places_in(after)$y, -unname(places[, 2]))
+  expect_equal(SummarizedExperiment::colData(after)$destvi_type1, get_proportions(get_model(dest_fitted()))$type1, tolerance = 1e-5)
+})
+
+test_that("a model, or an object that holds one, serves as reference; also after saveRDS", {
+  reference <- train(stereoscope_reference(cells_object(), labels = "cell_type"), max_epochs = 3, seed = 1, verbose = FALSE)
+  expected <- get_proportions(get_model(spots_fitted()))
+  fit <- function(reference) RunStereoscope(spots_object(), reference, max_epochs = 3, seed = 1, verbose = FALSE)
+  shares <- function(object) get_proportions(get_model(object), object)
+  expect_equal(shares(fit(reference)), expected, tolerance = 1e-5)
+  holder <- write_back(reference, cells_object(), name = "profiles")
+  path <- withr::local_tempfile()
+  saveRDS(list(holder, spots_fitted()), path)
+  back <- readRDS(path)
+  expect_equal(shares(fit(back[[1]])), expected, tolerance = 1e-5)
+  expect_equal(shares(back[[2]]), expected, tolerance = 1e-5)
+  expect_equal(get_proportions(get_model(back[[2]]), back[[2]][, 11:20]), expected[11:20, ], tolerance = 1e-5)
+  profiles <- get_profiles(reference, c("gene3", "gene1"))
+  expect_identical(dimnames(profiles), list(c("gene3", "gene1"), paste0("type", 0:3)))
+  scale <- get_scale_for_ct(get_model(fit(reference)), c("type2", "type0"), c("gene3", "gene1"))
+  expect_identical(dimnames(scale), list(c("gene3", "gene1"), c("type2", "type0")))
+
+  folder <- withr::local_tempdir()
+  save_model(get_model(dest_fitted()), folder, overwrite = TRUE)
+  again <- load_model(folder)
+  expect_equal(get_proportions(again, spots_object()), get_proportions(get_model(dest_fitted())), tolerance = 1e-5)
+  save_model(reference, folder, overwrite = TRUE)
+  expect_warning(model <- stereoscope(spots_object(), folder, verbose = FALSE), "Without its cells", class = "scelbo_data_warning")
+  expect_s3_class(model, "scelbo_spatialstereoscope")
+  states <- train(condscvi(cells_object(), labels = "cell_type"), max_epochs = 1, verbose = FALSE)
+  save_model(states, folder, overwrite = TRUE)
+  expect_error(destvi(spots_object(), folder), "without its cells", class = "scelbo_setup_error")
+})
+
+test_that("arguments reach the model that they are of", {
+  object <- fit_spots(RunDestVI, reference_n_latent = 3, reference_n_hidden = 16, variance_penalty = 2, batch = "batch")
+  arguments <- summary(get_model(object))$arguments
+  expect_equal(arguments[c("n_latent", "n_hidden", "variance_penalty")], list(n_latent = 3, n_hidden = 16, variance_penalty = 2))
+  expect_equal(dim(get_gamma(get_model(object))$type0), c(60, 3))
+  expect_equal(unlist(reticulate::py_to_r(get_model(object)$python$setup$categories[["batch"]])), c("slide0", "slide1"))
+  expect_message(stereoscope(spots_object(), get_model(write_back(train(
+    stereoscope_reference(cells_object()[-(1:30), ], labels = "cell_type"), max_epochs = 1, verbose = FALSE
+  ), cells_object()))), "30 are not in the reference")
+  genes <- get_genes(stereoscope(spots_object()[-(1:30), ], train(
+    stereoscope_reference(cells_object(), labels = "cell_type"), max_epochs = 1, verbose = FALSE
+  ), verbose = FALSE))
+  expect_identical(genes["gene3", "left_out"], "not in the spots")
+  expect_identical(genes["gene70", "used"], TRUE)
+})
+
+test_that("what cannot be is told", {
+  model <- get_model(spots_fitted())
+  reference <- train(stereoscope_reference(cells_object(), labels = "cell_type"), max_epochs = 1, verbose = FALSE)
+  renamed <- read_cells(spots_object())$counts
+  rownames(renamed) <- paste0("ENSG", seq_len(nrow(renamed)))
+  states <- get_model(dest_fitted())
+  expect_error(get_expression_for_ct(states, "typ1"), "Did you mean 'type1'", class = "scelbo_argument_error")
+  expect_error(get_scale_for_ct(model, "typ1"), "Did you mean 'type1'", class = "scelbo_argument_error")
+  expect_error(stereoscope(renamed, reference), "share no gene", class = "scelbo_data_error")
+  expect_error(stereoscope(spots_object()), "`reference` is missing", class = "scelbo_argument_error")
+  expect_error(stereoscope(spots_object(), scvi(cells_object())), "is a model of class SCVI; SpatialStereoscope is made of RNAStereoscope",
+               class = "scelbo_argument_error")
+  expect_error(RunDestVI(spots_object(), cells_object()), "holds no such model", class = "scelbo_argument_error")
+  expect_error(RunStereoscope(spots_object(), reference, reference_max_epochs = 3), "Give `labels`", class = "scelbo_argument_error")
+  expect_error(stereoscope(spots_object(), stereoscope_reference(cells_object(), labels = "cell_type")), class = "scelbo_training_error")
+  expect_error(stereoscope_reference(cells_object(), labels = "cell_tipe"), "Did you mean 'cell_type'", class = "scelbo_setup_error")
+  expect_error(get_gamma(model), "has no get_gamma", class = "scelbo_argument_error")
+  expect_error(get_proportions(states, spots_object()[-2, ]), "gene1", class = "scelbo_setup_error")
+  expect_error(write_back(model, spots_object(), features = "gene1"), "get_scale_for_ct|get_expression_for_ct", class = "scelbo_argument_error")
+})
+
+test_that("proportions are drawn where the spots are", {
+  skip_if_not_installed("ggplot2")
+  object <- spots_fitted()
+  places <- SeuratObject::Embeddings(object, "spatial")
+  drawn <- plot_proportions(object, c("type2", "type0"))
+  expect_identical(levels(drawn$data$type), c("type2", "type0"))
+  first <- drawn$data[drawn$data$type == "type2", ]
+  expect_equal(first$share, unname(object$stereoscope_type2))
+  expect_equal(first$x, unname(places[, 1] - min(places[, 1]))) # neighbours are 1 apart already
+  expect_s3_class(ggplot2::ggplot_build(drawn), "ggplot_built")
+
+  pies <- plot_proportions(object, c("type1", "type3"), kind = "pie", size = 1)$data
+  area <- function(p) abs(sum(p$x * c(p$y[-1], p$y[1]) - c(p$x[-1], p$x[1]) * p$y)) / 2
+  areas <- vapply(split(pies, pies$wedge), area, 0)
+  slices <- pies[!duplicated(pies$wedge), ]
+  for (type in c("type1", "type3")) {
+    share <- unname(object[[]][[paste0("stereoscope_", type)]])
+    expect_equal(unname(areas[slices$type == type]), share[share > 0.005] * pi / 4, tolerance = 0.02)
+  }
+  expect_equal(sum(areas), 60 * pi / 4, tolerance = 0.02)
+  expect_identical(levels(slices$type), c("type1", "type3", "others"))
+
+  model <- get_model(object)
+  shuffled <- places[60:1, ]
+  expect_equal(plot_proportions(model, coordinates = shuffled)$data$share, drawn_all <- plot_proportions(object)$data$share, tolerance = 1e-5)
+  expect_length(drawn_all, 240)
+  expect_equal(plot_proportions(get_proportions(model), coordinates = object)$data, plot_proportions(object)$data, tolerance = 1e-5)
+  object$x <- places[, 1]
+  object$z <- places[, 2]
+  expect_equal(plot_proportions(object, coordinates = c("x", "z"))$data, plot_proportions(object)$data)
+  object$y <- object$z
+  object[["spatial"]] <- NULL
+  expect_equal(plot_proportions(object)$data, plot_proportions(spots_fitted())$data)
+  expect_error(plot_proportions(object, "typ1"), "Did you mean 'type1'", class = "scelbo_setup_error")
+  expect_error(plot_proportions(object, kind = "bars"), class = "scelbo_argument_error")
+  expect_error(plot_proportions(model), "not known", class = "scelbo_setup_error")
+  expect_error(plot_proportions(model, coordinates = unname(places)), "names", class = "scelbo_setup_error")
+  expect_error(plot_proportions(spots_object()), "RunStereoscope", class = "scelbo_setup_error")
+  skip_if_not_installed("SingleCellExperiment")
+  sce <- write_back(model, as_sce(simulated_spots()$spots))
+  expect_equal(plot_proportions(sce)$data, plot_proportions(spots_fitted())$data, tolerance = 1e-5, ignore_attr = TRUE)
+})
+
+test_that("a Seurat object's images know places; rows of Visium's go down", {
+  skip_if_not_installed("Seurat")
+  object <- spots_fitted()
+  places <- SeuratObject::Embeddings(object, "spatial")
+  as_image <- function(cells, key) {
+    at <- data.frame(tissue = 1L, row = 1L, col = 1L, imagerow = 100 * places[cells, 2], imagecol = 100 * places[cells, 1],
+                     row.names = colnames(object)[cells])
+    factors <- Seurat::scalefactors(spot = 1, fiducial = 1, hires = 0.5, lowres = 0.1)
+    methods::new(structure("VisiumV1", package = "Seurat"), image = array(0, c(2, 2, 3)), scale.factors = factors,
+                 coordinates = at, spot.radius = 0.1, assay = "Spatial", key = key)
+  }
+  object[["one"]] <- as_image(1:30, "one_")
+  object[["two"]] <- as_image(31:60, "two_")
+  found <- places_in(object)
+  expect_identical(found$slide, rep(c("one", "two"), each = 30))
+  expect_equal(found$y, -10 * unname(places[, 2]), tolerance = 1e-6)
+  expect_equal(found$x, 10 * unname(places[, 1]), tolerance = 1e-6)
+  skip_if_not_installed("ggplot2")
+  drawn <- ggplot2::ggplot_build(plot_proportions(object, "type1", kind = "pie"))
+  expect_equal(nrow(drawn$layout$layout), 2)
+  expect_equal(nrow(ggplot2::ggplot_build(plot_proportions(object))$layout$layout), 8)
+})
