@@ -12,21 +12,20 @@ from cases import having
 from matplotlib import image
 from scipy.stats import chisquare
 
-from scelbo import SCVI, errors, settings
+from scelbo import SCVI, errors
 from scelbo.data.simulate import counts
 
 
 def fitted(adata, likelihood="nb", epochs=100, **training):
     SCVI.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
     model = SCVI(adata, n_hidden=32, n_latent=5, gene_likelihood=likelihood)
-    model.train(max_epochs=epochs, train_size=0.8, plan_kwargs={"lr": 2e-2}, **training)
+    model.train(max_epochs=epochs, train_size=0.8, plan_kwargs={"lr": 2e-2}, progress=False, **training)
     return model
 
 
 @pytest.fixture(scope="module")
 def models():
     """The same over-dispersed counts as NB and as Poisson."""
-    settings.progress = False
     adata = counts(800, 60, stored=0.5, seed=3)
     return {likelihood: fitted(adata, likelihood) for likelihood in ("nb", "poisson")}
 
