@@ -35,7 +35,7 @@ from anndata import AnnData, read_h5ad
 from mudata import MuData
 from scipy import sparse
 from scipy.stats import rankdata
-from scores import markdown, mixing
+from scores import behind, markdown, mixing
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
@@ -242,17 +242,6 @@ def fits(peer: int | None, epochs: int | None) -> dict[str, Callable[[Task], dic
     }
 
 
-def behind(table: pd.DataFrame, scores: list[str], others: list[str]) -> list[str]:
-    """Where scelbo's defaults are behind, in words."""
-    worse = lambda name, other: (1 if name == "FOSCTTM" else -1) * (table.loc[OURS, name] - table.loc[other, name])  # noqa: E731
-    return [
-        f"{name}: {table.loc[OURS, name]:.4f}, {other} {table.loc[other, name]:.4f}"
-        for other in others
-        for name in scores
-        if worse(name, other) > TOLERANCE
-    ]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--least", type=int, default=132, help="cells that a region is seen in")
@@ -272,8 +261,9 @@ def main() -> int:
     print(f"{markdown(whole, 4)}\n\nmeasured: {parts}\n", flush=True)
     part = imputed(cells, *how)
     print(f"{markdown(part[[*dict.fromkeys([*SAID, *part.columns])]], 4)}\n")
-    failed = behind(whole, list(PLACES[:1]), [PEER, "PCA, LSI"]) + behind(part, [*SAID, "time, kNN", "FOSCTTM"], [PEER])
-    failed += behind(part, SAID, [NEAR])
+    failed = behind(whole, OURS, [PEER, "PCA, LSI"], PLACES[:1], TOLERANCE)
+    failed += behind(part, OURS, [PEER], [*SAID, "time, kNN", "FOSCTTM"], TOLERANCE, lower=["FOSCTTM"])
+    failed += behind(part, OURS, [NEAR], SAID, TOLERANCE)
     print("FAILED, behind in:\n" + "\n".join(failed) if failed else "passed")
     return int(bool(failed))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -96,6 +98,19 @@ def pca_of(adata: AnnData, n_comps: int = 30) -> np.ndarray:
     out = log_normalised(adata)
     sc.pp.pca(out, n_comps=n_comps, random_state=0)
     return out.obsm["X_pca"]
+
+
+def behind(
+    table: pd.DataFrame, ours: str, others: Sequence[str], scores: Sequence[str], slack: float = 0.005, lower: Sequence[str] = ()
+) -> list[str]:
+    """Where one row is behind others by more than the slack, in words; of the ``lower`` scores less is better."""
+    out = []
+    for other in (name for name in others if name in table.index and ours in table.index):
+        for score in scores:
+            have, theirs = table.loc[ours, score], table.loc[other, score]
+            if (theirs - have) * (-1 if score in lower else 1) > slack:
+                out.append(f"{score}: {have:.3f} beside {theirs:.3f} ({other})")
+    return out
 
 
 def markdown(table: pd.DataFrame, digits: int = 3) -> str:

@@ -16,7 +16,7 @@ from torch.distributions import Normal, kl_divergence
 
 from scelbo.data import Columns, Counts, Setup
 from scelbo.likelihoods import Accessibility, Likelihood, Mean, ProteinMixture, of_counts
-from scelbo.nn import MLP, Borrowed, ConditionalLinear, Known, PerCategory, PointEncoder, affine, for_cells, per_feature
+from scelbo.nn import MLP, Borrowed, ConditionalLinear, Known, PerCategory, PointEncoder, affine, for_cells, inverse_softplus, per_feature
 
 FEWEST, MOST = 0.5, 0.9
 """Where a decoder starts: counts in all cells, at the least, and how often open, at most."""
@@ -83,7 +83,7 @@ class Genes(nn.Module):
         sums = data["x"].column_means(lambda x: x) * len(has) + FEWEST
         share = sums / (data["size"][has] if self.size_given else size).sum()
         with torch.no_grad():  # else biases take hundreds of steps to learn what one look at the data says
-            self.rho.bias.copy_(share.expm1().log() if self.size_given else share.log())  # type: ignore[union-attr]
+            self.rho.bias.copy_(inverse_softplus(share) if self.size_given else share.log())  # type: ignore[union-attr]
 
     def log_library(self, x: Counts, cells: Any, t: Tensor | None) -> Tensor:
         """log l, (cells, 1): given, read from x, or observed; of a cell without RNA that of a typical one."""

@@ -79,14 +79,10 @@ def proportions(
             raise ArgumentError(unknown("cell type", t, known))
     if kind not in ("panels", "pie"):
         raise ArgumentError(unknown("kind", kind, ("panels", "pie")))
-    try:
-        from matplotlib.figure import Figure  # and not pyplot, which keeps state
-    except ModuleNotFoundError:
-        raise BackendError("Pictures need the package matplotlib.", "pip install matplotlib") from None
     radius = size / 2 * _step(places)
     n = len(chosen) if kind == "panels" else 1
     width, height = min(n, columns), math.ceil(n / columns)
-    figure = Figure(figsize=(3.2 * width + 1.2, 3 * height) if kind == "panels" else (7, 6), dpi=110, layout="constrained")
+    figure = empty_figure(figsize=(3.2 * width + 1.2, 3 * height) if kind == "panels" else (7, 6))
     all_axes = np.atleast_1d(figure.subplots(height, width, squeeze=False)).ravel()
     if kind == "panels":
         _panels(figure, all_axes, shares[chosen], places, radius)
@@ -98,6 +94,15 @@ def proportions(
         if "spatial" in adata.uns:
             axes.invert_yaxis()
     return figure
+
+
+def empty_figure(**how: Any) -> Figure:
+    """Of no global state."""
+    try:
+        from matplotlib.figure import Figure  # and not pyplot, which keeps state
+    except ModuleNotFoundError:
+        raise BackendError("Pictures need the package matplotlib.", "pip install matplotlib") from None
+    return Figure(layout="constrained", dpi=110, **how)
 
 
 def _read(adata: AnnData, table: pd.DataFrame | str, basis: str) -> tuple[pd.DataFrame, np.ndarray]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
 from scelbo import settings
-from scelbo.analysis.decode import decode, has, showing
+from scelbo.analysis.decode import decode, explained_fields, showing, shown_in
 from scelbo.data import at_most
 from scelbo.module import draw
 
@@ -27,10 +26,11 @@ def borrowing(model: Model) -> None:
     :math:`\lambda` is one for a modality that fewer than 20 held-out cells have beside another.
     """
     module: Any = model.module
+    fields = list(explained_fields(model).values())
     with settings.private_seed(0) as rng:
         train, held_out = (at_most(index, MOST, rng) for index in (model.train_indices, model.held_out_indices))
-    known, own = _modalities(model, held_out), _modalities(model, train)
-    for i, of in enumerate(module.fields):
+    known, own = (shown_in(model, indices=index) for index in (held_out, train))
+    for i, of in enumerate(fields):
         borrowed = module.borrowed_of(of)
         if borrowed is None:
             continue
@@ -44,9 +44,7 @@ def borrowing(model: Model) -> None:
             borrowed.mean.set_row(b, torch.stack(sums).sum(0) / max(1, own[:, i].sum()))
         asked = []
         for cells in model.batches(indices=rows):
-            whole, without = (
-                draw(module.posterior(c), mean=True) for c in (cells, showing(model, cells, [f for f in module.fields if f != of]))
-            )
+            whole, without = (draw(module.posterior(c), mean=True) for c in (cells, showing(model, cells, [f for f in fields if f != of])))
             asked.append((without._replace(log_l=whole.log_l, depth=whole.depth), cells))
 
         def surprise(trust: float, of: str = of, borrowed: Any = borrowed, asked: Any = asked) -> float:
@@ -55,10 +53,3 @@ def borrowing(model: Model) -> None:
 
         best = minimize_scalar(surprise, bounds=(0, 0.999), method="bounded", options={"xatol": 0.01})
         borrowed.trust.fill_(float(best.x))
-
-
-def _modalities(model: Model, index: np.ndarray) -> np.ndarray:
-    """Which the cells have: (cells, modalities)."""
-    fields: list[str] = model.module.fields  # type: ignore[assignment]
-    there = [torch.stack([has(model, cells, of) for of in fields], 1).cpu().numpy() for cells in model.batches(indices=index)]
-    return np.concatenate(there) if there else np.zeros((0, len(fields)), bool)

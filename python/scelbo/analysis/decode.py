@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
+from jaxtyping import Bool
 from torch import Tensor
 
 from scelbo.data import Batch, Counts
@@ -94,6 +96,21 @@ def showing(model: Model, cells: Batch, fields: Collection[str]) -> Any:
         elif of not in fields:
             out[of] = torch.zeros_like(x)
     return type(cells)(**out)
+
+
+def shown_in(model: Model, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None) -> Bool[np.ndarray, "cells n"]:
+    """Which of the matrices that the model explains each cell has, in features that the model's own cells have too."""
+    fields = explained_fields(model).values()
+    parts = [np.zeros((0, len(fields)), bool)]
+    for cells in model.batches(adata, indices, batch_size):
+        shown = showing(model, cells, fields)
+        there = [has(model, shown, of) & (_sizes(getattr(shown, of)) > 0) for of in fields]
+        parts.append(torch.stack(there, 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _sizes(x: Counts | Tensor) -> Tensor:
+    return x.size[:, 0] if isinstance(x, Counts) else torch.ones_like(x[:, 0])
 
 
 def genes_of(model: Model, gene_list: Sequence[str] | None, of: str = "x") -> np.ndarray | None:

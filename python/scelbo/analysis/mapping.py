@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch.nn.functional import logsigmoid
 
 from scelbo import settings
-from scelbo.analysis.decode import explained_fields, has, showing
+from scelbo.analysis.decode import explained_fields, showing, shown_in
 from scelbo.analysis.latent import latent_representation, position
 from scelbo.data import Counts, at_most, index_of
 from scelbo.errors import ArgumentError, SetupError, unknown
@@ -71,7 +71,7 @@ def mapping_score(
     """
     self.require_trained()
     cells, held_out = _held_out(reference, seed)
-    own, known = (_modalities(self, a, i, batch_size) for a, i in ((adata, indices), (cells, None)))
+    own, known = (shown_in(self, a, i, batch_size) for a, i in ((adata, indices), (cells, None)))
     asked, fields = index_of(self.read(adata).n_obs, indices), np.array(list(explained_fields(self).values()))
     out = np.full((len(asked), 3), np.nan)
     for kinds in np.unique(own, axis=0):
@@ -111,21 +111,6 @@ def _held_out(reference: Model | AnnData, seed: int | None) -> tuple[AnnData, np
                 "Train it with train_size below 1, or give cells that were held out: an AnnData.",
             )
     return reference, np.sort(at_most(rows, HELD_OUT, np.random.default_rng(settings.fresh_seed(seed))))
-
-
-def _modalities(model: Model, adata: AnnData | None, indices: Any, batch_size: int | None) -> np.ndarray:
-    """Which of the matrices that the model explains each cell has, (cells, matrices), in features that the model's own cells have too."""
-    fields = explained_fields(model).values()
-    parts = []
-    for cells in model.batches(adata, indices, batch_size):
-        shown = showing(model, cells, fields)
-        there = [has(model, shown, of) & (_sizes(getattr(shown, of)) > 0) for of in fields]
-        parts.append(torch.stack(there, 1).cpu().numpy())
-    return np.concatenate(parts)
-
-
-def _sizes(x: Counts | torch.Tensor) -> torch.Tensor:
-    return x.size[:, 0] if isinstance(x, Counts) else torch.ones_like(x[:, 0])
 
 
 def _seen(

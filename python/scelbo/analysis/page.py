@@ -13,7 +13,7 @@ import pandas as pd
 
 from scelbo.analysis.predictive_check import BINS
 from scelbo.analysis.verdicts import COLLAPSED
-from scelbo.errors import BackendError
+from scelbo.pl import empty_figure
 
 if TYPE_CHECKING:
     from scelbo.analysis.report import Report
@@ -58,11 +58,7 @@ def _table(table: pd.DataFrame) -> str:
 
 
 def _image(draw: Callable[[Any, Report], None], report: Report, title: str) -> str:
-    try:
-        from matplotlib.figure import Figure  # and not pyplot, which keeps state
-    except ModuleNotFoundError:
-        raise BackendError("The page's figures need the package matplotlib.", "pip install matplotlib") from None
-    figure = Figure(layout="constrained", dpi=110)
+    figure = empty_figure()
     draw(figure, report)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)

@@ -28,7 +28,7 @@ from scelbo.errors import ArgumentError
 from scelbo.likelihoods import BagOfWords
 from scelbo.model import Model
 from scelbo.module import CountsVAE
-from scelbo.nn import GaussianEncoder, logistic_normal
+from scelbo.nn import GaussianEncoder, inverse_softplus, logistic_normal
 from scelbo.train.options import PlanOptions
 
 INPUT_SIZE = 1000.0
@@ -67,7 +67,7 @@ class LDAModule(CountsVAE):
         topics, genes, self.reads_counts = model.n_topics, setup.n_vars, model.encoder_reads == "counts"
         self.z = GaussianEncoder(genes, topics, n_hidden=model.n_hidden, n_layers=model.n_layers, dropout=model.dropout_rate)
         self.topic_mean = nn.Parameter(torch.randn(topics, genes))
-        self.topic_sd = nn.Parameter(torch.full((topics, genes), START_SD).expm1().log())  # of which softplus is the sd
+        self.topic_sd = nn.Parameter(inverse_softplus(torch.full((topics, genes), START_SD)))  # of which softplus is the sd
         for name, n in (("cell_topic_prior", topics), ("topic_feature_prior", genes)):
             prior = logistic_normal(_concentration(name, getattr(model, name), n, 1 / topics))
             self.register_buffer(name, torch.stack([prior.mean, prior.stddev]))

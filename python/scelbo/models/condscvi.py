@@ -27,9 +27,8 @@ from scelbo import analysis
 from scelbo.data import Columns, Counts, Setup, TypedSizedCells
 from scelbo.likelihoods import AdditiveNB, Mean, NegativeBinomial
 from scelbo.model import Model
-from scelbo.models.stereoscope import raw
 from scelbo.module import CountsVAE, Loss
-from scelbo.nn import MLP, GaussianEncoder, Known, PerCategory
+from scelbo.nn import MLP, GaussianEncoder, Known, PerCategory, inverse_softplus
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -70,7 +69,7 @@ class CondSCVIModule(CountsVAE):
         super().observe(data)
         x: Any = data["x"]
         share = x.column_means(lambda x: x) / x.size.mean()
-        self.rho.bias.copy_(raw(share) if self.additive else share.clamp_min(1e-9).log())
+        self.rho.bias.copy_(inverse_softplus(share) if self.additive else share.clamp_min(1e-9).log())
         if self.weighs:
             n = torch.bincount(data["label"], minlength=len(self.weight))
             self.weight.copy_(n.sum() / (len(n) * n.clamp_min(1)))

@@ -33,16 +33,11 @@ from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
 from scelbo.models.of_reference import FromData, SpatialModel
 from scelbo.module import Loss
-from scelbo.nn import OfCounts, PerCategory, PerSpot
+from scelbo.nn import OfCounts, PerCategory, PerSpot, inverse_softplus
 from scelbo.train.options import PlanOptions, TrainOptions
 
 LEAST, PSEUDO = 1e-4, 100.0
 """Share below which no amount starts: from nothing it could not grow. Counts of what all types have in common, added to each type's."""
-
-
-def raw(x: Tensor) -> Tensor:
-    """Softplus gives x back."""
-    return x.clamp(1e-9, 30).expm1().log() + (x - 30).clamp_min(0)
 
 
 class RNAModule(FromData):
@@ -62,7 +57,7 @@ class RNAModule(FromData):
         counted = data.sums_by("x", "label", len(self.W.table))
         together = counted.sum(0) / counted.sum()
         self.o.zero_()
-        self.W.table.copy_(raw((counted + PSEUDO * together) / (counted.sum(1, keepdim=True) + PSEUDO)))
+        self.W.table.copy_(inverse_softplus((counted + PSEUDO * together) / (counted.sum(1, keepdim=True) + PSEUDO)))
 
     def profiles(self) -> Float[Tensor, "types genes"]:
         """w."""
@@ -95,8 +90,8 @@ class SpatialModule(FromData):
 
     def start_at(self, data: Columns) -> None:
         """Where all genes count alike, each spot's best amounts."""
-        self.beta.table.fill_(raw(torch.ones(())))
-        self.V.start(raw(torch.cat(list(map(self.by_size, Loader(data, np.arange(len(data)), 64)))).clamp_min(LEAST)))
+        self.beta.table.fill_(inverse_softplus(torch.ones(())))
+        self.V.start(inverse_softplus(torch.cat(list(map(self.by_size, Loader(data, np.arange(len(data)), 64)))).clamp_min(LEAST)))
 
     def by_size(self, spots: Any) -> Float[Tensor, "spots types_1"]:
         """The best v over the spot's counts."""

@@ -7,6 +7,7 @@ from scelbo.nn.dispersion import for_cells, per_feature
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
 from scelbo.nn.grouped import GroupedMLP, GroupedNorm, HeadedEncoder
 from scelbo.nn.library import LibraryPrior
+from scelbo.nn.links import inverse_softplus
 from scelbo.nn.mlp import (
     MLP,
     Activation,
@@ -51,6 +52,7 @@ __all__ = [
     "Where",
     "affine",
     "for_cells",
+    "inverse_softplus",
     "logistic_normal",
     "norms_of",
     "odds_nearby",

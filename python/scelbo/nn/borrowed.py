@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scelbo.nn.conditional import PerCategory
+from scelbo.nn.links import LINKS
 
 
 class Borrowed(nn.Module):
@@ -25,15 +25,9 @@ class Borrowed(nn.Module):
         From what the decoder puts out to the mean that it stands for.
     """
 
-    LINKS: ClassVar[dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]] = {
-        "softmax": (lambda h: h.softmax(-1), torch.log),
-        "softplus": (nn.functional.softplus, lambda y: y.expm1().log()),
-        "sigmoid": (torch.sigmoid, torch.logit),
-    }
-
     def __init__(self, n_batches: int, n_features: int, link: str):
         super().__init__()
-        self.link, self.inverse = self.LINKS[link]
+        self.link, self.inverse = LINKS[link]
         self.mean = PerCategory("batch", n_batches, n_features, learns=False)
         self.mean.table.data.zero_()
         self.trust: Tensor
