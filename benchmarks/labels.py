@@ -1,9 +1,10 @@
 """How right are labels, how far can their probabilities be trusted, and what do they say of cells of an unknown type?
 
 scANVI beside scvi-tools', k nearest neighbours in PCA and logistic regression on log counts. Sorted PBMC (``pbmc_facs``: a third of the
-cells new to all; and a tenth of the labels kept) and interferon-stimulated PBMC (``kang_ifnb``: a third of the labels kept back; and from
-control cells to stimulated ones), skipped where absent. Ends with an error where ours is behind scvi-tools, kNN or logistic regression, or
-where sets of labels cover less or more than they state. Run with ``make bench``.
+cells new to all; and a tenth of the labels kept) and interferon-stimulated PBMC (``kang_ifnb``: a third of the labelled cells new to all;
+and from control cells to stimulated ones), skipped where absent. Ends with an error where ours is behind scvi-tools, kNN or logistic
+regression, or where sets of labels cover less or more than they state by more than two points and what chance does to so few cells. Run
+with ``make bench``.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ class Task:
 
 @dataclass
 class Said:
-    """Probabilities, cells x labels; sets of labels and novelty where a method gives them."""
+    """Probabilities, cells x labels; sets of labels, by how many calibrating cells, and novelty where a method gives them."""
 
     chance: pd.DataFrame
     sets: pd.DataFrame | None = None
+    n_calibrating: int = 0
     novelty: np.ndarray | None = None
 
 
@@ -88,30 +90,31 @@ def few_labels(seed: int) -> Task:
     return Task(adata, adata[~known].copy(), types[~known])
 
 
-def interferon(asks: Callable[[AnnData], np.ndarray]) -> Task:
-    """Control and interferon-stimulated cells, all of which train; some of those with a label are asked about."""
+def interferon(asks: Callable[[AnnData], np.ndarray], new: bool) -> Task:
+    """Control and interferon-stimulated cells; some of those with a label are asked about, and train without it or (``new``) not at all."""
     adata = read_h5ad(DATA / "kang_ifnb.h5ad")
     types = adata.obs["cell_type"].astype(str).to_numpy()
-    adata = with_genes(adata, np.ones(adata.n_obs, bool), 2000)
     asked = asks(adata) & (types != UNKNOWN)
+    train = ~asked | (not new)
+    adata = with_genes(adata, train, 2000)
     adata.obs[LABEL] = np.where(asked, UNKNOWN, types)
-    return Task(adata, adata[asked].copy(), types[asked], "batch")
+    return Task(adata[train].copy(), adata[asked].copy(), types[asked], "batch")
 
 
-def some_of_both(seed: int) -> Task:
-    """A third of the labels is asked about."""
-    return interferon(lambda adata: np.random.default_rng(seed).random(adata.n_obs) < 1 / 3)
+def new_of_both(seed: int) -> Task:
+    """A third of the labelled cells is new."""
+    return interferon(lambda adata: np.random.default_rng(seed).random(adata.n_obs) < 1 / 3, new=True)
 
 
 def stimulated(seed: int) -> Task:
     """Labels of control cells; stimulated cells are asked about: no coverage is promised where cells have changed."""
-    return interferon(lambda adata: (adata.obs["batch"] == "stim").to_numpy())
+    return interferon(lambda adata: (adata.obs["batch"] == "stim").to_numpy(), new=False)
 
 
 TASKS: dict[str, Callable[[int], Task]] = {
     "sorted PBMC, new cells": new_cells,
     "sorted PBMC, a tenth of the labels": few_labels,
-    "PBMC, control and stimulated, a third of the labels": some_of_both,
+    "PBMC, control and stimulated, new cells": new_of_both,
     SHIFTED: stimulated,
 }
 
@@ -134,6 +137,7 @@ def by_scelbo(task: Task, seed: int, short: bool = False, epochs: int | None = N
     return Said(
         model.predict(task.asked, soft=True),
         model.predict_sets(task.asked, coverage=COVERAGE) if model.calibration else None,
+        len(model.calibration.get("scores", ())),
         model.annotate(task.asked)["novelty"].to_numpy(),
     )
 
@@ -205,7 +209,7 @@ def scored(said: Said, truth: np.ndarray) -> dict[str, float]:
     }
     if said.sets is not None:
         inside = said.sets.to_numpy()[np.arange(len(truth)), said.sets.columns.get_indexer(truth)]
-        out |= {"coverage of 0.9": inside.mean(), "labels a set": said.sets.sum(axis=1).mean()}
+        out |= {"coverage of 0.9": inside.mean(), "labels a set": said.sets.sum(axis=1).mean(), "calibrating cells": said.n_calibrating}
     return out
 
 
@@ -216,15 +220,16 @@ def show(rows: pd.DataFrame) -> None:
         print(f"| {name} | " + " | ".join("" if pd.isna(v) else f"{v:.3f}" for v in row) + " |")
 
 
-def verdicts(task: str, table: pd.DataFrame) -> Iterator[str]:
+def verdicts(task: str, table: pd.DataFrame, seeds: int) -> Iterator[str]:
     for name in (PEER, "PCA + kNN", "logistic regression"):
         if table.loc[OURS, "accuracy"] < table.loc[name, "accuracy"]:
             yield f"{task}, accuracy: {table.loc[OURS, 'accuracy']:.3f}, {name} has {table.loc[name, 'accuracy']:.3f}"
     error = table["calibration error"]
     if error[OURS] > error[PEER]:
         yield f"{task}, calibration error: {error[OURS]:.3f}, {PEER} has {error[PEER]:.3f}"
-    covered = table.loc[OURS, "coverage of 0.9"]
-    if task != SHIFTED and abs(covered - COVERAGE) > 0.02:
+    covered, n = table.loc[OURS, "coverage of 0.9"], table.loc[OURS, "calibrating cells"]
+    by_chance = 2 * np.sqrt(COVERAGE * (1 - COVERAGE) / (n + 2) / seeds)  # of n cells, coverage is Beta((n + 1) 0.9, (n + 1) 0.1)
+    if task != SHIFTED and abs(covered - COVERAGE) > 0.02 + by_chance:
         yield f"{task}: sets cover {covered:.3f}, and state {COVERAGE}"
 
 
@@ -258,7 +263,7 @@ def main() -> int:
         print(f"\n{name}: {len(task.truth):,} cells asked about, means of {given.seeds} seeds\n")
         show(table)
         if not given.methods:
-            failed += verdicts(name, table)
+            failed += verdicts(name, table, given.seeds)
     if not given.tasks and not given.methods:
         print("\nCells of a type that no label names, among new cells: AUC; known cells with a novelty above 0.95\n")
         found = {}
