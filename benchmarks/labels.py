@@ -38,6 +38,8 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LABEL, UNKNOWN, COVERAGE = "known", "unknown", 0.9
 LEFT_OUT = ("Monocyte", "B", "NK", "CD8 T")
 SHIFTED = "PBMC, control to stimulated"
+EVEN = 0.005
+"""Calibration errors closer than that are: of 300 cells, a seed's differs from the next by 0.01."""
 OURS, OURS_SHORT, PEER = "scelbo", "scelbo, from scVI", "scvi-tools, from scVI"
 
 
@@ -225,7 +227,7 @@ def verdicts(task: str, table: pd.DataFrame, seeds: int) -> Iterator[str]:
         if table.loc[OURS, "accuracy"] < table.loc[name, "accuracy"]:
             yield f"{task}, accuracy: {table.loc[OURS, 'accuracy']:.3f}, {name} has {table.loc[name, 'accuracy']:.3f}"
     error = table["calibration error"]
-    if error[OURS] > error[PEER]:
+    if error[OURS] > error[PEER] + EVEN:
         yield f"{task}, calibration error: {error[OURS]:.3f}, {PEER} has {error[PEER]:.3f}"
     covered, n = table.loc[OURS, "coverage of 0.9"], table.loc[OURS, "calibrating cells"]
     by_chance = 2 * np.sqrt(COVERAGE * (1 - COVERAGE) / (n + 2) / seeds)  # of n cells, coverage is Beta((n + 1) 0.9, (n + 1) 0.1)
