@@ -46,13 +46,15 @@ stereoscope_reference <- function(object, labels = NULL, batch = NULL, assay = N
 #'   object that holds one (see [get_model()]).
 #' @param prior_weight How often the prior of \eqn{\epsilon}{epsilon} counts: once for all spots (`"n_obs"`), or in each
 #'   minibatch (`"minibatch"`).
-#' @param cells_per_spot How many cells a spot has, about: mixtures of so many of the reference's cells tell how far the
-#'   intervals of [estimate_proportions()] must reach.
-#' @param verbose Say how many genes are shared.
+#' @param augmentation Whether mixtures of the reference's cells teach networks to read shares off counts, which are then
+#'   trusted as far as they are right of held-out cells. `FALSE`: the optimum of the model alone, as published.
+#' @param cells_per_spot How many cells a spot has, about: mixtures of so many of the reference's cells teach that, and tell how
+#'   far the intervals of [estimate_proportions()] must reach.
+#' @param verbose Say how many genes are shared, and show how the mixtures get on.
 #' @export
 stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "counts", features = NULL,
-                        allow_non_counts = FALSE, prior_weight = "n_obs", cells_per_spot = 8, start = "data",
-                        verbose = TRUE) {
+                        allow_non_counts = FALSE, prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8,
+                        start = "data", verbose = TRUE) {
   check_two(missing(reference), "stereoscope")
   new_of_reference("SpatialStereoscope", as.list(environment()))
 }
@@ -109,8 +111,8 @@ condscvi <- function(object, labels = NULL, batch = NULL, size_factor = NULL, as
 #' @export
 destvi <- function(object, reference, batch = NULL, assay = NULL, layer = "counts", features = NULL,
                    allow_non_counts = FALSE, amortization = "latent", dropout_amortization = 0.03, vamp_prior_p = 15,
-                   variance_penalty = 5, l1_penalty = 0, prior_weight = "n_obs", cells_per_spot = 8, start = "data",
-                   verbose = TRUE) {
+                   variance_penalty = 5, l1_penalty = 0, prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8,
+                   start = "data", verbose = TRUE) {
   check_two(missing(reference), "destvi")
   new_of_reference("DestVI", as.list(environment()))
 }

@@ -31,8 +31,8 @@ NULL
 #'   v_{sk}}{pi_sz = v_sz / sum_k v_sk}. Rows sum to 1.
 #' @param keep_noise Add the column `noise_term`: the share of a spot's expected counts that no type explains. The types then
 #'   sum to the rest.
-#' @param refine Bring each spot's amounts to their optimum, all else as learnt; `FALSE`: as training left them, of the
-#'   model's own spots.
+#' @param refine Bring each spot's amounts to their optimum, all else as learnt, and with `augmentation` the shares towards
+#'   what networks read off the counts; `FALSE`: as training left them, of the model's own spots.
 #' @export
 get_proportions <- function(model, ...) UseMethod("get_proportions")
 

@@ -74,7 +74,7 @@ def reference(model: Any, adata: AnnData) -> Any:
 
 
 def ours(adata: AnnData, **arguments: Any) -> Any:
-    return SpatialStereoscope.from_rna_model(adata, reference(RNAStereoscope, adata), **arguments)
+    return SpatialStereoscope.from_rna_model(adata, reference(RNAStereoscope, adata), augmentation=False, **arguments)
 
 
 def theirs(adata: AnnData, **arguments: Any) -> Any:

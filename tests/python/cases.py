@@ -232,9 +232,9 @@ CASES = [
     Case(CondSCVI, keys=LABELLED),
     Case(CondSCVI, {"weight_obs": True, "encode_covariates": True, "n_layers": 1}, {**LABELLED, "size_factor_key": "percent_mito"}),
     OfCells(DestVI),
-    OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0}, {}),
-    OfCells(SpatialStereoscope, keys={}, small={}),
-    OfCells(SpatialStereoscope, {"start": "random", "prior_weight": "minibatch"}, small={}),
+    OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0, "augmentation": False}, {}),
+    OfCells(SpatialStereoscope, {"augmentation": False}, {}, {}),
+    OfCells(SpatialStereoscope, {"start": "random", "prior_weight": "minibatch", "augmentation": False}, {}, {}),
     Case(CellAssign, {"cell_type_markers": MARKERS}, small={}),
     Case(CellAssign, {"cell_type_markers": MARKERS, "n_basis": 4}, {}, {}),
     Case(

@@ -10,7 +10,7 @@ from torch.distributions import NegativeBinomial
 
 from scelbo import SCVI, RNAStereoscope, SpatialStereoscope, errors
 from scelbo.data import Counts
-from scelbo.data.simulate import spots
+from scelbo.data.simulate import spots, sums
 from scelbo.likelihoods import AdditiveNB, Amounts, amounts
 
 
@@ -107,6 +107,34 @@ def test_known_mixtures_are_found_and_intervals_cover_them(model, tissue):
     pd.testing.assert_frame_equal(found.mean, model.get_proportions())
 
 
+def test_networks_are_believed_as_far_as_they_are_right(tissue, reference, model, tmp_path):
+    alone = SpatialStereoscope.from_rna_model(tissue[1], reference, augmentation=False)
+    alone.train(seed=0)
+    trust = model.module.reader.trust.clone()
+    assert 0 < float(trust) < 1 and alone.module.reader is None
+    found = {}
+    for of in (trust, torch.zeros(1), torch.ones(1)):
+        model.module.reader.trust.copy_(of)
+        found[float(of)] = model.get_proportions().to_numpy()
+    model.module.reader.trust.copy_(trust)
+    np.testing.assert_allclose(found[0.0], alone.get_proportions(), atol=0.02)
+    np.testing.assert_allclose(found[float(trust)], found[0.0] + float(trust) * (found[1.0] - found[0.0]), atol=1e-5)
+    reference.save(tmp_path / "reference")
+    unseen = SpatialStereoscope.from_rna_model(tissue[1], RNAStereoscope.load(tmp_path / "reference"))
+    assert float(unseen.module.reader.trust) == 0 and not unseen.calibration  # without the reference's cells nothing can be mixed
+
+
+def test_mixtures_hold_no_cell_twice_where_they_must_not():
+    rng, x = np.random.default_rng(0), sparse.csr_matrix(np.eye(6, dtype=np.float32))
+    code = np.array([0, 0, 0, 0, 2, 2])
+    for distinct in (False, True):
+        counts, shares = sums(x, code, 50, rng, 5, 1.0, distinct=distinct)
+        assert (counts.max() > 1) != distinct and (shares[:, 1] == 0).all()
+        np.testing.assert_allclose(shares[:, 0], np.asarray(counts[:, :4].sum(1) / counts.sum(1)).ravel())
+    thinned, _ = sums(x, code, 50, rng, 5, np.full(6, 1e-9))
+    assert (np.asarray(thinned.sum(1)) == 1).all()
+
+
 def test_new_spots_batches_and_the_order_of_genes(tissue, reference, model):
     held = spots(40, 300, 150, stored=0.4, seed=1)[1]
     new = anndata.AnnData(held.X[:, ::-1], obs=held.obs, var=held.var[::-1])
@@ -119,7 +147,7 @@ def test_new_spots_batches_and_the_order_of_genes(tissue, reference, model):
     of_slides.X = sparse.csr_matrix(shifted)
     truth, errs = of_slides.obsm["proportions"].to_numpy(), {}
     for key in (None, "batch"):
-        m = SpatialStereoscope.from_rna_model(of_slides, reference, anndata_setup_kwargs={"batch_key": key})
+        m = SpatialStereoscope.from_rna_model(of_slides, reference, anndata_setup_kwargs={"batch_key": key}, augmentation=False)
         m.train(200, seed=0)
         errs[key] = np.sqrt(((m.get_proportions() - truth) ** 2).to_numpy().mean())
     assert errs["batch"] < errs[None]
@@ -158,7 +186,7 @@ def test_profiles_and_scales(model, reference, tissue):
 
 
 def test_trained_as_scvi_tools_amounts_are_as_training_left_them(tissue, reference):
-    model = SpatialStereoscope.from_rna_model(tissue[1], reference, start="random")
+    model = SpatialStereoscope.from_rna_model(tissue[1], reference, start="random", augmentation=False)
     model.train(5, plan="scvi-tools", seed=0)
     left = model.get_proportions(refine=False)
     v = torch.nn.functional.softplus(model.module.V.weight.detach())[:, :-1]
@@ -174,7 +202,7 @@ def test_genes_that_only_one_side_has_are_named(tissue, reference):
     own.X = sparse.csr_matrix(own.X.multiply(np.arange(own.n_vars) != 3))
     new = anndata.AnnData(sparse.csr_matrix(np.ones((own.n_obs, 2), np.float32)), own.obs, pd.DataFrame(index=["x1", "x2"]))
     both = anndata.concat([own, new], axis=1, merge="first")
-    model = SpatialStereoscope.from_rna_model(both, reference)
+    model = SpatialStereoscope.from_rna_model(both, reference, augmentation=False)
     table = model.get_genes()
     why = table["left_out"].value_counts()
     assert why["not in the spots"] == 30 and why["not in the reference"] == 2

@@ -8,6 +8,7 @@ from scelbo.analysis.accessibility import (
     normalized_accessibility,
     region_factors,
 )
+from scelbo.analysis.augmentation import FOLDS, learn_from_mixtures
 from scelbo.analysis.borrowing import borrowing
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.doublets import doublet_calls, predict_doublets
@@ -22,7 +23,7 @@ from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
-from scelbo.analysis.proportions import calibrated_intervals, genes_used, proportion_intervals, proportions, types_of
+from scelbo.analysis.proportions import genes_used, proportion_intervals, proportions, types_of
 from scelbo.analysis.proteins import (
     differential_rna_and_protein,
     normalized_protein,
@@ -36,12 +37,12 @@ from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, t
 from scelbo.analysis.zero_inflation import alphas_betas, zero_inflation
 
 __all__ = [
+    "FOLDS",
     "aggregated_posterior",
     "alphas_betas",
     "annotate",
     "batch_representation",
     "borrowing",
-    "calibrated_intervals",
     "differential_abundance",
     "differential_accessibility",
     "differential_expression",
@@ -59,6 +60,7 @@ __all__ = [
     "latent_kl",
     "latent_library_size",
     "latent_representation",
+    "learn_from_mixtures",
     "library_size_factors",
     "likelihood_parameters",
     "loadings",

@@ -90,7 +90,11 @@ def _of_type(self: Model, label: str, adata: AnnData | None, indices: Any, batch
 
     def of(spots: Any) -> Tensor:
         scale = module.decoded(module.gamma(spots)[at], at, spots)[0] * module.o.exp()
-        return scale * module.solved(spots)[:, at] * torch.nn.functional.softplus(module.beta(spots)) if amounts else scale
+        return (
+            scale * module.informed(module.solved(spots), spots)[:, at] * torch.nn.functional.softplus(module.beta(spots))
+            if amounts
+            else scale
+        )
 
     values = torch.cat([of(spots) for spots in self.batches(adata, indices, batch_size)]).cpu().numpy()
     return pd.DataFrame(values, index=self.cell_names(adata, indices), columns=self.setup.var_names)

@@ -193,7 +193,14 @@ def spots(
 
 
 def sums(
-    x: Any, code: np.ndarray, n_spots: int, rng: np.random.Generator, cells_a_spot: float, kept: Any, concentration: float = 0.3
+    x: Any,
+    code: np.ndarray,
+    n_spots: int,
+    rng: np.random.Generator,
+    cells_a_spot: float,
+    kept: Any,
+    concentration: float = 0.3,
+    distinct: bool = False,
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Sums of cells (see :func:`spots`) of known types, real ones too.
 
@@ -207,24 +214,33 @@ def sums(
         The chance that a count is kept, one or one a gene.
     concentration
         Of the Dirichlet that a spot's mixture is drawn from.
+    distinct
+        No spot has a cell twice (so those of few cells have fewer): else few cells differ more from spot to spot than many would.
 
     Returns
     -------
     Counts (spots x genes), and the share of each type in the counts before any were lost (spots x types).
     """
-    rows = sparse.csr_matrix(x)
-    of_type = {k: np.flatnonzero(code == k) for k in np.unique(code)}
-    out, shares = [], np.zeros((n_spots, int(code.max()) + 1))
-    for s in range(n_spots):
-        mixture = rng.dirichlet(np.full(len(of_type), concentration))
-        picked = [rng.choice(of_type[k]) for k in rng.choice(list(of_type), 1 + rng.poisson(cells_a_spot - 1), p=mixture)]
-        size = np.asarray(rows[picked].sum(1)).ravel()
-        np.add.at(shares[s], code[picked], size / size.sum())
-        whole = np.asarray(rows[picked].sum(0)).ravel().astype(int)
-        seen = rng.binomial(whole, kept)
-        seen[whole.argmax()] += not seen.any()  # no model reads a spot without counts
-        out.append(sparse.csr_matrix(seen.astype(np.float32)))
-    return sparse.vstack(out, format="csr"), shares
+    x, n_types = sparse.csr_matrix(x), int(code.max()) + 1
+    order, n_of_type = np.argsort(code, kind="stable"), np.bincount(code, minlength=n_types)
+    mixture = np.zeros((n_spots, n_types))
+    mixture[:, n_of_type > 0] = rng.dirichlet(np.full((n_of_type > 0).sum(), concentration), n_spots)
+    picks = rng.multinomial(1 + rng.poisson(cells_a_spot - 1, n_spots), mixture).ravel()
+    spot, of_type = np.divmod(np.repeat(np.arange(picks.size), picks), n_types)
+    nth = (rng.random(len(spot)) * n_of_type[of_type]).astype(int)
+    cell = order[np.cumsum(n_of_type)[of_type] - n_of_type[of_type] + nth]
+    held = sparse.csr_matrix((np.ones(len(cell)), (spot, cell)), shape=(n_spots, x.shape[0]))
+    held.sum_duplicates()
+    held.data[:] = 1 if distinct else held.data
+    shares = np.asarray(held @ (np.asarray(x.sum(1)) * np.eye(n_types)[code]))
+    whole = sparse.csr_matrix(held @ x)
+    chance = np.broadcast_to(kept, x.shape[1])[whole.indices]
+    seen = rng.binomial(whole.data.astype(int), chance).astype(np.float32)
+    out = sparse.csr_matrix((seen, whole.indices, whole.indptr), shape=whole.shape)
+    for s in np.flatnonzero(np.asarray(out.sum(1)) == 0):  # no model reads a spot without counts
+        out.data[whole.indptr[s] + whole.data[whole.indptr[s] : whole.indptr[s + 1]].argmax()] = 1
+    out.eliminate_zeros()
+    return out, shares / shares.sum(1, keepdims=True)
 
 
 def as_spots(x: sparse.csr_matrix, shares: np.ndarray, genes: list[str], types: list[str]) -> AnnData:

@@ -116,7 +116,7 @@ class DestVI(SpatialModel):
         Components of a type's prior of gamma, at most.
     variance_penalty, l1_penalty
         Lambda and kappa above.
-    prior_weight, start, cells_per_spot
+    prior_weight, augmentation, start, cells_per_spot
         As of :class:`~scelbo.SpatialStereoscope`.
     n_hidden, n_latent, n_layers
         The reference's.
@@ -132,6 +132,7 @@ class DestVI(SpatialModel):
     variance_penalty: float = 5.0
     l1_penalty: float = 0.0
     prior_weight: Literal["n_obs", "minibatch"] = "n_obs"
+    augmentation: bool = True
     cells_per_spot: int = 8
     start: Literal["data", "random"] = "data"
     n_hidden: int = 128
@@ -172,7 +173,7 @@ class DestVI(SpatialModel):
             values = lambda what, rows=rows: torch.from_numpy(rows.filter(regex=f"^{what}").to_numpy(np.float32))  # noqa: E731
             own.prior_mean[z, : len(rows)], own.prior_sd[z, : len(rows)] = values("mean_"), values("variance_").sqrt()
             own.prior_log_weight[z, : len(rows)] = values("weight")[:, 0].log()
-        self.calibration = analysis.calibrated_intervals(self, reference, genes)
+        self.calibration = analysis.learn_from_mixtures(self, reference, genes)
 
     def batches(self, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None) -> Iterator[Any]:
         """As of any model; 64 spots at once, each with profiles of its own."""

@@ -33,7 +33,7 @@ from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
 from scelbo.models.of_reference import FromData, SpatialModel
 from scelbo.module import Loss
-from scelbo.nn import OfCounts, PerCategory, PerSpot, inverse_softplus
+from scelbo.nn import OfCounts, PerCategory, PerSpot, SharesOfCounts, amount_of_types, inverse_softplus, shares_of
 from scelbo.train.options import PlanOptions, TrainOptions
 
 LEAST, PSEUDO = 1e-4, 100.0
@@ -87,6 +87,7 @@ class SpatialModule(FromData):
         self.beta = PerCategory("batch", batches, setup.n_vars, bound=0.01)
         self.noise = nn.ParameterDict({"eta": torch.randn(setup.n_vars)})
         self.V: PerSpot | OfCounts = PerSpot(self.n_spots, types + 1)
+        self.reader = SharesOfCounts(setup.n_vars, types, analysis.FOLDS) if model.augmentation else None
 
     def start_at(self, data: Columns) -> None:
         """Where all genes count alike, each spot's best amounts."""
@@ -117,6 +118,13 @@ class SpatialModule(FromData):
     def solved(self, spots: Spots) -> Float[Tensor, "spots types_1"]:
         """The best v."""
         return self.best(spots, self.profiles(spots))
+
+    def informed(self, v: Float[Tensor, "spots types_1"], spots: Spots) -> Float[Tensor, "spots types_1"]:
+        """As much of all types together; their shares nearer to what the networks read, as far as these are trusted."""
+        if self.reader is None or bool(self.reader.trust == 0):
+            return v
+        shares = torch.lerp(shares_of(v), self.reader(spots.x), self.reader.trust)
+        return torch.cat([shares * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
 
     def information(self, v: Tensor, spots: Spots) -> Float[Tensor, "spots types_1 types_1"]:
         """Minus the second derivative of log p(x | v)."""
@@ -206,13 +214,17 @@ class SpatialStereoscope(SpatialModel):
     ----------
     prior_weight
         How often the prior of eta counts: once for all spots (``"n_obs"``), or in each minibatch.
+    augmentation
+        Whether mixtures of the reference's cells teach networks to read shares off counts, which are then trusted as far as they are right
+        of held-out cells (:func:`~scelbo.analysis.learn_from_mixtures`). False: the optimum of the model alone, as published.
     cells_per_spot
-        How many cells a spot has, about: mixtures of so many of the reference's cells say how far intervals reach.
+        How many cells a spot has, about: mixtures of so many of the reference's cells teach that, and say how far intervals reach.
     start
         Where training starts: at each spot's best amounts (``"data"``), or at random (``"random"``, as published).
     """
 
     prior_weight: Literal["n_obs", "minibatch"] = "n_obs"
+    augmentation: bool = True
     cells_per_spot: int = 8
     start: Literal["data", "random"] = "data"
 
@@ -228,7 +240,7 @@ class SpatialStereoscope(SpatialModel):
     def take(self, reference: Any, genes: Tensor) -> None:
         known = reference.module
         self.module.w, self.module.o = known.profiles()[:, genes].detach().clone(), known.o[genes].detach().clone()
-        self.calibration = analysis.calibrated_intervals(self, reference, genes)
+        self.calibration = analysis.learn_from_mixtures(self, reference, genes)
 
     @torch.no_grad()
     def get_scale_for_ct(self, y: str | Sequence[str]) -> pd.DataFrame:

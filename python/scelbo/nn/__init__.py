@@ -23,7 +23,7 @@ from scelbo.nn.mlp import (
 )
 from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.proteins import ProteinDecoder
-from scelbo.nn.spots import OfCounts, PerSpot
+from scelbo.nn.spots import OfCounts, PerSpot, SharesOfCounts, amount_of_types, shares_of
 
 __all__ = [
     "MLP",
@@ -49,12 +49,15 @@ __all__ = [
     "PerSpot",
     "PointEncoder",
     "ProteinDecoder",
+    "SharesOfCounts",
     "Where",
     "affine",
+    "amount_of_types",
     "for_cells",
     "inverse_softplus",
     "logistic_normal",
     "norms_of",
     "odds_nearby",
     "per_feature",
+    "shares_of",
 ]

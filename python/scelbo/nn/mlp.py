@@ -184,7 +184,7 @@ class PointEncoder(Encoder):
         self.body = MLP(n_in, n_hidden, n_layers, **mlp)  # type: ignore[arg-type]
         self.value = nn.Linear(n_hidden, n_out)
 
-    def forward(self, x: Input, cells: Batch, t: Tensor | None = None) -> Float[Tensor, "cells n_out"]:
+    def forward(self, x: Input, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "cells n_out"]:
         return self.value(self.body(x, cells, t))
 
 

@@ -1,4 +1,4 @@
-"""Numbers that each spot has of its own: free ones, or a network's function of its counts."""
+"""Numbers that each spot has of its own: free ones, or a network's function of its counts; and shares of types, as mixtures teach them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scelbo.data import Counts
 from scelbo.nn.mlp import PointEncoder
+
+NOTHING = 1e-9
+"""Share of the whole that each type has at the least: where noise explains all, the types share evenly what is left."""
+
+
+def amount_of_types(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]:
+    """Of the types alone: noise comes last, and is none."""
+    return v[:, :-1] + NOTHING * v.sum(-1, keepdim=True)
+
+
+def shares_of(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]:
+    """The shares of the types."""
+    return nn.functional.normalize(amount_of_types(v), p=1, dim=-1)
 
 
 class PerSpot(nn.Embedding):
@@ -40,3 +54,25 @@ class OfCounts(PointEncoder):
         """Start near the mean of these."""
         self.value.weight.mul_(0.1)
         self.value.bias.copy_(values.mean(0))
+
+
+class SharesOfCounts(nn.Module):
+    r"""Shares of types, the mean of what some networks read off :math:`\log(1 + 1000\, x / \sum_g x_g)`.
+
+    Mixtures of known cells have taught them, each of other cells (:func:`scelbo.analysis.learn_from_mixtures`); no plan trains them on.
+    ``trust`` is how far they are believed, beside what the model itself finds: not at all before that.
+    """
+
+    def __init__(self, genes: int, types: int, members: int, n_hidden: int = 128, dropout: float = 0.1):
+        super().__init__()
+        how: dict[str, Any] = {"n_hidden": n_hidden, "n_layers": 2, "batch_norm": False, "dropout": dropout}
+        self.members = nn.ModuleList(PointEncoder(genes, types, **how) for _ in range(members)).requires_grad_(False)
+        self.trust: Tensor
+        self.register_buffer("trust", torch.zeros(1))
+
+    def logits(self, x: Counts, member: int) -> Float[Tensor, "spots types"]:
+        """What one of them says."""
+        return self.members[member](x.scaled(1000 / x.size).map(torch.log1p))
+
+    def forward(self, x: Counts) -> Float[Tensor, "spots types"]:
+        return torch.stack([self.logits(x, m).softmax(-1) for m in range(len(self.members))]).mean(0)
