@@ -124,6 +124,19 @@ def test_networks_are_believed_as_far_as_they_are_right(tissue, reference, model
     assert float(unseen.module.reader.trust) == 0 and not unseen.calibration  # without the reference's cells nothing can be mixed
 
 
+def test_a_network_whose_lessons_would_lack_a_type_is_not_asked(tissue):
+    kinds = tissue[0].obs["cell_type"].to_numpy()
+    cells = tissue[0][(kinds != "type3") | (np.cumsum(kinds == "type3") == 1)].copy()
+    with pytest.warns(errors.DataWarning, match="type3"):
+        RNAStereoscope.setup_anndata(cells, labels_key="cell_type")
+    reference = RNAStereoscope(cells)
+    reference.train(5, seed=0)
+    model = SpatialStereoscope.from_rna_model(tissue[1], reference)
+    assert model.module.reader.taught.sum() == 3
+    model.train(5, seed=0)
+    np.testing.assert_allclose(model.get_proportions().sum(axis=1), 1, rtol=1e-5)
+
+
 def test_mixtures_hold_no_cell_twice_where_they_must_not():
     rng, x = np.random.default_rng(0), sparse.csr_matrix(np.eye(6, dtype=np.float32))
     code = np.array([0, 0, 0, 0, 2, 2])

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse import vstack
+from scipy.sparse import csr_matrix, vstack
 from scipy.stats import norm
 from torch import Tensor
 
 from scelbo import settings
 from scelbo.data import Counts
 from scelbo.data.simulate import sums
-from scelbo.nn import amount_of_types, shares_of
+from scelbo.nn import amount_of_types, mean_profiles, shares_of
 
 FOLDS, HELD_OUT, ENOUGH = 4, 400, 50
 """Parts of the reference's cells, each held out in turn; mixtures of held-out cells in all; shares that a bin takes."""
 BINS = (0.01, 0.05, 0.15, 0.4)
 """Between them estimated shares are calibrated together."""
 LEVELS = np.linspace(0, 1, 201)
-PSEUDO = 100.0
-"""Counts of what all types have in common, that each type's own are added to."""
 LESSONS, EPOCHS, MINIBATCH, LR = 3000, 15, 128, 2e-3
 """Mixtures that teach a network, and how often, how many at once and with which learning rate at first (it falls to none)."""
 PLATFORM, AT_ONCE = 0.5, 250
@@ -54,7 +53,7 @@ def learn_from_mixtures(model: Any, reference: Any, genes: Tensor, seed: int = 0
     """
     if reference.adata is None:
         return {}
-    cells, reader = _Cells(model, reference, genes), model.module.reader
+    cells, reader = _Cells.of(model, reference, genes), model.module.reader
     with settings.private_seed(seed) as rng, settings.task("Mixtures of known cells", FOLDS) as work:
         fold = rng.permuted(np.arange(len(cells.code)) % FOLDS)
         found = []
@@ -70,22 +69,31 @@ def learn_from_mixtures(model: Any, reference: Any, genes: Tensor, seed: int = 0
     return _calibrated(found, reader) if found else {}
 
 
+@dataclass(frozen=True)
 class _Cells:
-    """The reference's cells, of the model's genes."""
+    """Cells of known types: counts of the model's genes, types, and library sizes."""
 
-    def __init__(self, model: Any, reference: Any, genes: Tensor):
+    x: csr_matrix
+    code: np.ndarray
+    size: np.ndarray
+    o: Tensor
+    n_types: int
+    per_spot: float
+    kept: float  # the chance of a count with which as many cells as a spot has give as many counts
+
+    @classmethod
+    def of(cls, model: Any, reference: Any, genes: Tensor) -> _Cells:
+        """The reference's."""
         data = reference.read()
-        x = data["x"].take(torch.arange(len(data))).scipy()
-        self.code, self.size = data["label"].numpy(), np.asarray(x.sum(1)).ravel()
-        self.x, self.o, self.n_types = x[:, genes.numpy()], reference.module.o[genes].detach().cpu(), len(model.cell_types)
-        self.per_spot = model.cells_per_spot
-        self.kept = min(1.0, float(model.read()["x"].size.median()) / (self.per_spot * float(np.median(np.asarray(self.x.sum(1))))))
+        whole = data["x"].take(torch.arange(len(data))).scipy()
+        x, per_spot = whole[:, genes.numpy()], model.cells_per_spot
+        kept = float(model.read()["x"].size.median()) / (per_spot * float(np.median(np.asarray(x.sum(1)))))
+        o = reference.module.o[genes].detach().cpu()
+        return cls(x, data["label"].numpy(), np.asarray(whole.sum(1)).ravel(), o, len(model.cell_types), per_spot, min(1.0, kept))
 
     def part(self, rows: np.ndarray) -> _Cells:
         """Some of them."""
-        out = object.__new__(_Cells)
-        out.__dict__ = self.__dict__ | {"x": self.x[rows], "code": self.code[rows], "size": self.size[rows]}
-        return out
+        return replace(self, x=self.x[rows], code=self.code[rows], size=self.size[rows])
 
     def mixed(
         self, n: int, rng: np.random.Generator, platform: float = 0.0, distinct: bool = False
@@ -100,11 +108,9 @@ class _Cells:
         return Counts.of(vstack(x, format="csr")), torch.nn.functional.pad(truth, (0, self.n_types - truth.shape[1]))
 
     def profiles(self) -> Float[Tensor, "types genes"]:
-        """Mean shares of counts, with a little of what all types have in common, in units of w."""
-        own = np.eye(self.n_types)[self.code]
-        counted, total = own.T @ self.x, own.T @ self.size[:, None]
-        together = counted.sum(0) / total.sum()
-        return torch.from_numpy((counted + PSEUDO * together) / (total + PSEUDO)).float() / self.o.exp()
+        """Each type's mean profile, in units of w."""
+        own = np.eye(self.n_types)[self.code].T
+        return mean_profiles(torch.from_numpy(own @ self.x).float(), torch.from_numpy(own @ self.size[:, None]).float()) / self.o.exp()
 
 
 @torch.enable_grad()
@@ -121,6 +127,7 @@ def _teach(reader: Any, member: int, x: Counts, truth: Float[Tensor, "n types"],
             optimizer.step()
             falling.step()
     reader.members[member].requires_grad_(False).eval()
+    reader.taught[member] = True
 
 
 def _calibrated(found: list[tuple[Any, ...]], reader: Any) -> dict[str, list[float]]:

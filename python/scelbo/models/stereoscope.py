@@ -33,11 +33,11 @@ from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
 from scelbo.models.of_reference import FromData, SpatialModel
 from scelbo.module import Loss
-from scelbo.nn import OfCounts, PerCategory, PerSpot, SharesOfCounts, amount_of_types, inverse_softplus, shares_of
+from scelbo.nn import OfCounts, PerCategory, PerSpot, SharesOfCounts, amount_of_types, inverse_softplus, mean_profiles, shares_of
 from scelbo.train.options import PlanOptions, TrainOptions
 
-LEAST, PSEUDO = 1e-4, 100.0
-"""Share below which no amount starts: from nothing it could not grow. Counts of what all types have in common, added to each type's."""
+LEAST = 1e-4
+"""Share below which no amount starts: from nothing it could not grow."""
 
 
 class RNAModule(FromData):
@@ -55,9 +55,8 @@ class RNAModule(FromData):
     def start_at(self, data: Columns) -> None:
         """Each type's mean share of counts, with a little of what all have in common."""
         counted = data.sums_by("x", "label", len(self.W.table))
-        together = counted.sum(0) / counted.sum()
         self.o.zero_()
-        self.W.table.copy_(inverse_softplus((counted + PSEUDO * together) / (counted.sum(1, keepdim=True) + PSEUDO)))
+        self.W.table.copy_(inverse_softplus(mean_profiles(counted, counted.sum(1, keepdim=True))))
 
     def profiles(self) -> Float[Tensor, "types genes"]:
         """w."""

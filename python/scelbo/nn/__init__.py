@@ -23,7 +23,7 @@ from scelbo.nn.mlp import (
 )
 from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.proteins import ProteinDecoder
-from scelbo.nn.spots import OfCounts, PerSpot, SharesOfCounts, amount_of_types, shares_of
+from scelbo.nn.spots import OfCounts, PerSpot, SharesOfCounts, amount_of_types, mean_profiles, shares_of
 
 __all__ = [
     "MLP",
@@ -56,6 +56,7 @@ __all__ = [
     "for_cells",
     "inverse_softplus",
     "logistic_normal",
+    "mean_profiles",
     "norms_of",
     "odds_nearby",
     "per_feature",

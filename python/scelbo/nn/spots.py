@@ -14,6 +14,9 @@ from scelbo.nn.mlp import PointEncoder
 NOTHING = 1e-9
 """Share of the whole that each type has at the least: where noise explains all, the types share evenly what is left."""
 
+PSEUDO = 100.0
+"""Counts of what all types have in common, added to each type's."""
+
 
 def amount_of_types(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]:
     """Of the types alone: noise comes last, and is none."""
@@ -23,6 +26,12 @@ def amount_of_types(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots t
 def shares_of(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]:
     """The shares of the types."""
     return nn.functional.normalize(amount_of_types(v), p=1, dim=-1)
+
+
+def mean_profiles(counted: Float[Tensor, "types genes"], total: Float[Tensor, "types 1"]) -> Float[Tensor, "types genes"]:
+    """Mean share of each gene in the counts of each type, with a little of what all types have in common."""
+    together = counted.sum(0) / total.sum()
+    return (counted + PSEUDO * together) / (total + PSEUDO)
 
 
 class PerSpot(nn.Embedding):
@@ -68,11 +77,14 @@ class SharesOfCounts(nn.Module):
         how: dict[str, Any] = {"n_hidden": n_hidden, "n_layers": 2, "batch_norm": False, "dropout": dropout}
         self.members = nn.ModuleList(PointEncoder(genes, types, **how) for _ in range(members)).requires_grad_(False)
         self.trust: Tensor
+        self.taught: Tensor
         self.register_buffer("trust", torch.zeros(1))
+        self.register_buffer("taught", torch.zeros(members, dtype=torch.bool))
 
     def logits(self, x: Counts, member: int) -> Float[Tensor, "spots types"]:
         """What one of them says."""
         return self.members[member](x.scaled(1000 / x.size).map(torch.log1p))
 
     def forward(self, x: Counts) -> Float[Tensor, "spots types"]:
-        return torch.stack([self.logits(x, m).softmax(-1) for m in range(len(self.members))]).mean(0)
+        """The mean of those that were taught: one whose lessons would lack a type is not."""
+        return torch.stack([self.logits(x, m).softmax(-1) for m in self.taught.nonzero()[:, 0].tolist()]).mean(0)
