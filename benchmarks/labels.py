@@ -24,7 +24,7 @@ import pandas as pd
 import scanpy as sc
 import scvi
 from anndata import AnnData, read_h5ad
-from scores import log_normalised
+from scores import behind, log_normalised, markdown
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -215,20 +215,10 @@ def scored(said: Said, truth: np.ndarray) -> dict[str, float]:
     return out
 
 
-def show(rows: pd.DataFrame) -> None:
-    """A table in Markdown."""
-    print("| | " + " | ".join(rows.columns) + " |\n|" + "---|" * (len(rows.columns) + 1))
-    for name, row in rows.iterrows():
-        print(f"| {name} | " + " | ".join("" if pd.isna(v) else f"{v:.3f}" for v in row) + " |")
-
-
 def verdicts(task: str, table: pd.DataFrame, seeds: int) -> Iterator[str]:
-    for name in (PEER, "PCA + kNN", "logistic regression"):
-        if table.loc[OURS, "accuracy"] < table.loc[name, "accuracy"]:
-            yield f"{task}, accuracy: {table.loc[OURS, 'accuracy']:.3f}, {name} has {table.loc[name, 'accuracy']:.3f}"
-    error = table["calibration error"]
-    if error[OURS] > error[PEER] + EVEN:
-        yield f"{task}, calibration error: {error[OURS]:.3f}, {PEER} has {error[PEER]:.3f}"
+    worse = behind(table, OURS, [PEER, "PCA + kNN", "logistic regression"], ["accuracy"], slack=0)
+    worse += behind(table, OURS, [PEER], ["calibration error"], EVEN, lower=["calibration error"])
+    yield from (f"{task}, {score}" for score in worse)
     covered, n = table.loc[OURS, "coverage of 0.9"], table.loc[OURS, "calibrating cells"]
     by_chance = 2 * np.sqrt(COVERAGE * (1 - COVERAGE) / (n + 2) / seeds)  # of n cells, coverage is Beta((n + 1) 0.9, (n + 1) 0.1)
     if task != SHIFTED and abs(covered - COVERAGE) > 0.02 + by_chance:
@@ -263,7 +253,7 @@ def main() -> int:
                     rows.setdefault(method, []).append(scored(said, task.truth) | {"CPU s": time.process_time() - start})
         table = pd.DataFrame({method: pd.DataFrame(seen).mean() for method, seen in rows.items()}).T
         print(f"\n{name}: {len(task.truth):,} cells asked about, means of {given.seeds} seeds\n")
-        show(table)
+        print(markdown(table))
         if not given.methods:
             failed += verdicts(name, table, given.seeds)
     if not given.tasks and not given.methods:
@@ -274,7 +264,7 @@ def main() -> int:
             new, scores = task.truth == left_out, strange(task, 0, given.epochs)
             found[left_out] = {name: roc_auc_score(new, score) for name, score in scores.items()}
             found[left_out]["known above 0.95"] = float((scores[OURS][~new] > 0.95).mean())
-        show(pd.DataFrame(found).T)
+        print(markdown(pd.DataFrame(found).T))
         means = pd.DataFrame(found).T.mean()
         others = means.drop([OURS, "known above 0.95"])
         failed += [f"novelty: a mean AUC of {means[OURS]:.3f}, {name} has {v:.3f}" for name, v in others.items() if v > means[OURS]]

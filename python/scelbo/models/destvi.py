@@ -173,7 +173,6 @@ class DestVI(SpatialModel):
             values = lambda what, rows=rows: torch.from_numpy(rows.filter(regex=f"^{what}").to_numpy(np.float32))  # noqa: E731
             own.prior_mean[z, : len(rows)], own.prior_sd[z, : len(rows)] = values("mean_"), values("variance_").sqrt()
             own.prior_log_weight[z, : len(rows)] = values("weight")[:, 0].log()
-        self.calibration = analysis.learn_from_mixtures(self, reference, genes)
 
     def batches(self, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None) -> Iterator[Any]:
         """As of any model; 64 spots at once, each with profiles of its own."""

@@ -85,7 +85,9 @@ class SpatialModel(Model):
         about: dict[str, Any] = {"cell_types": sc_model.setup.categories["label"], "n_spots": st_adata.n_obs, "left_out": left_out}
         model = cls(st_adata, setup=setup, **about, **cls.sizes(sc_model), **arguments)
         at = {gene: i for i, gene in enumerate(genes)}
-        model.take(sc_model, torch.from_numpy(np.array([at[gene] for gene in setup.var_names])))
+        taken = torch.from_numpy(np.array([at[gene] for gene in setup.var_names]))
+        model.take(sc_model, taken)
+        model.calibration = analysis.learn_from_mixtures(model, sc_model, taken)
         model.module.observe(model.read())
         return model
 

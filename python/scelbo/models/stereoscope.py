@@ -239,7 +239,6 @@ class SpatialStereoscope(SpatialModel):
     def take(self, reference: Any, genes: Tensor) -> None:
         known = reference.module
         self.module.w, self.module.o = known.profiles()[:, genes].detach().clone(), known.o[genes].detach().clone()
-        self.calibration = analysis.learn_from_mixtures(self, reference, genes)
 
     @torch.no_grad()
     def get_scale_for_ct(self, y: str | Sequence[str]) -> pd.DataFrame:
