@@ -212,33 +212,33 @@ def foscttm(one: np.ndarray, other: np.ndarray) -> float:
 
 
 # ------------------------------------------------------------------ the two questions
-def together(given: Task, peer: int | None, epochs: int | None) -> pd.DataFrame:
+def together(given: Task, seed: int, peer: int | None, epochs: int | None) -> pd.DataFrame:
     """All cells have both: where do they lie?"""
     whole = Task(given.truth.copy(), given.truth, {kind: np.ones(given.truth.n_obs, bool) for kind in given.has})
     time_of = given.truth.obs["time_h"]
     linear = {kind: reduced(given.of(kind, given.truth), kind) for kind in (GENES, PEAKS)}
     unit = [z / z.std() for z in linear.values()]
     rows = {"PCA, LSI": dict(zip(PLACES, (label(z, time_of) for z in (np.hstack(unit), *linear.values())), strict=True))}
-    for name, fit in fits(peer, epochs).items():
+    for name, fit in fits(seed, peer, epochs).items():
         found = fit(whole)
         places = dict(zip(PLACES, (label(z, time_of) for z in (found["z"], *found["apart"])), strict=True))
         rows[name] = {**places, "seconds": found["seconds"], "epochs": found["epochs"]}
     return pd.DataFrame(rows).T
 
 
-def imputed(given: Task, peer: int | None, epochs: int | None) -> pd.DataFrame:
+def imputed(given: Task, seed: int, peer: int | None, epochs: int | None) -> pd.DataFrame:
     """Parts are hidden: what is said of them?"""
     near = [scored(given, by_neighbours(given, k, share)) for k in (15, 50, 150) for share in (0.1, 0.5, 0.9)]
     rows = {NEAR: {name: max(found[name] for found in near) for name in near[0]}}
-    rows |= {name: scored(given, fit(given)) for name, fit in fits(peer, epochs).items()}
+    rows |= {name: scored(given, fit(given)) for name, fit in fits(seed, peer, epochs).items()}
     return pd.DataFrame(rows).T
 
 
-def fits(peer: int | None, epochs: int | None) -> dict[str, Callable[[Task], dict[str, Any]]]:
+def fits(seed: int, peer: int | None, epochs: int | None) -> dict[str, Callable[[Task], dict[str, Any]]]:
     return {
-        OURS: lambda given: by_scelbo(given, epochs, 0, {}, {}),
-        'scelbo, plan="elbo"': lambda given: by_scelbo(given, epochs, 0, {"hide_modalities": 0.0}, {"plan": "elbo"}),
-        PEER: lambda given: by_scvi_tools(given, peer or epochs, 0),
+        OURS: lambda given: by_scelbo(given, epochs, seed, {}, {}),
+        'scelbo, plan="elbo"': lambda given: by_scelbo(given, epochs, seed, {"hide_modalities": 0.0}, {"plan": "elbo"}),
+        PEER: lambda given: by_scvi_tools(given, peer or epochs, seed),
     }
 
 
@@ -247,6 +247,7 @@ def main() -> int:
     parser.add_argument("--least", type=int, default=132, help="cells that a region is seen in")
     parser.add_argument("--epochs", type=int, help="of both; by default each program's own")
     parser.add_argument("--peer-epochs", type=int, help="of scvi-tools alone")
+    parser.add_argument("--seeds", type=int, default=1, help="means of so many runs, other cells hidden in each")
     parser.add_argument("--simulated", action="store_true", help="simulated cells of six types instead")
     given = parser.parse_args()
     if not given.simulated and not DATA.exists():
@@ -254,13 +255,16 @@ def main() -> int:
         return 0
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    cells, how = task(given.least, 0, given.simulated), (given.peer_epochs, given.epochs)
-    parts = ", ".join(f"{n:,} {name}" for name, n in cells.seen.obs["measured"].value_counts().items())
-    print(f"{cells.seen.n_obs:,} cells, {cells.seen.n_vars:,} features; all with both\n", flush=True)
-    whole = together(cells, *how)
-    print(f"{markdown(whole, 4)}\n\nmeasured: {parts}\n", flush=True)
-    part = imputed(cells, *how)
-    print(f"{markdown(part[[*dict.fromkeys([*SAID, *part.columns])]], 4)}\n")
+    whole, part = [], []
+    for seed in range(given.seeds):
+        cells, how = task(given.least, seed, given.simulated), (seed, given.peer_epochs, given.epochs)
+        parts = ", ".join(f"{n:,} {name}" for name, n in cells.seen.obs["measured"].value_counts().items())
+        print(f"{cells.seen.n_obs:,} cells, {cells.seen.n_vars:,} features; all with both, then {parts}\n", flush=True)
+        for tables, of in ((whole, together), (part, imputed)):
+            tables.append(of(cells, *how))
+            print(f"{markdown(tables[-1], 4)}\n", flush=True)
+    whole, part = (sum(tables) / given.seeds for tables in (whole, part))
+    print(f"means of {given.seeds} seeds\n\n{markdown(whole, 4)}\n\n{markdown(part[[*dict.fromkeys([*SAID, *part.columns])]], 4)}\n")
     failed = behind(whole, OURS, [PEER, "PCA, LSI"], PLACES[:1], TOLERANCE)
     failed += behind(part, OURS, [PEER], [*SAID, "time, kNN", "FOSCTTM"], TOLERANCE, lower=["FOSCTTM"])
     failed += behind(part, OURS, [NEAR], SAID, TOLERANCE)
