@@ -66,7 +66,7 @@ class OfCounts(PointEncoder):
 
 
 class SharesOfCounts(nn.Module):
-    r"""Shares of types, the mean of what some networks read off :math:`\log(1 + 1000\, x / \sum_g x_g)`.
+    r"""Shares of types, the mean of what some networks read off :math:`\sqrt{1000\, x / \sum_g x_g}`.
 
     Mixtures of known cells have taught them, each of other cells (:func:`scelbo.analysis.learn_from_mixtures`); no plan trains them on.
     ``trust`` is how far they are believed, beside what the model itself finds: not at all before that.
@@ -83,7 +83,7 @@ class SharesOfCounts(nn.Module):
 
     def logits(self, x: Counts, member: int) -> Float[Tensor, "spots types"]:
         """What one of them says."""
-        return self.members[member](x.scaled(1000 / x.size).map(torch.log1p))
+        return self.members[member](x.scaled(1000 / x.size).map(torch.sqrt))
 
     def forward(self, x: Counts) -> Float[Tensor, "spots types"]:
         """The mean of those that were taught: one whose lessons would lack a type is not."""
