@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r demo vignettes lint parity bench clean venv venv-peer
+.PHONY: help test test-python test-r demo vignettes lint parity bench capabilities clean venv venv-peer
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -48,6 +48,9 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/proteins.py
 	@$(peer) benchmarks/imputation.py
 	@$(peer) benchmarks/deconvolution.py
+
+capabilities: venv ## what each model answers of which objects, as docs/capabilities.md
+	@PYTHONPATH=tests/python $(python) tests/python/capabilities.py
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .venv-peer .r-lib articles demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info

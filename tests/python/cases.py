@@ -200,12 +200,12 @@ CASES = [
     OfTwo(GIMVI),
     OfTwo(GIMVI, {"model_library_size": [True, True], "generative_distributions": ["nb", "zinb"], "dispersion": "gene-label"}, LABELLED),
     OfTwo(GIMVI, {"model_library_size": [False, False], "generative_distributions": ["zinb", "poisson"], "n_layers_decoder": 1}),
-    OfSeveral(MULTIVI, {"adversarial_mixing": False}),
     OfSeveral(
         MULTIVI,
         {"modality_weights": "cell", "dispersion": "gene-batch", "encode_covariates": True} | PAIRED,
         {**COVARIATES, "protein_expression_obsm_key": "protein"},
     ),
+    OfSeveral(MULTIVI, {"adversarial_mixing": False}),
     OfSeveral(
         MULTIVI, {"modality_weights": "universal", "modality_penalty": "MMD", "latent_distribution": "ln", "mixing": "scvi-tools"} | PAIRED
     ),
@@ -231,8 +231,8 @@ CASES = [
     Case(RNAStereoscope, {"start": "random"}, {"labels_key": "cell_type", "batch_key": "batch"}, {}),
     Case(CondSCVI, keys=LABELLED),
     Case(CondSCVI, {"weight_obs": True, "encode_covariates": True, "n_layers": 1}, {**LABELLED, "size_factor_key": "percent_mito"}),
-    OfCells(DestVI),
-    OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0, "augmentation": False}, {}),
+    OfCells(DestVI, {"augmentation": False}),
+    OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0}, {}),
     OfCells(SpatialStereoscope, {"augmentation": False}, {}, {}),
     OfCells(SpatialStereoscope, {"start": "random", "prior_weight": "minibatch", "augmentation": False}, {}, {}),
     Case(CellAssign, {"cell_type_markers": MARKERS}, small={}),

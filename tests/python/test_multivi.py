@@ -276,3 +276,13 @@ def test_what_cannot_be_is_said():
     model.train(max_epochs=1, progress=False)
     with pytest.raises(errors.ArgumentError, match="modality"):
         model.get_latent_representation(modality="protein")
+
+
+def test_a_question_about_what_was_not_measured_is_refused():
+    bare = multiome(100, 40, 60, stored=0.4)
+    MULTIVI.setup_anndata(bare)
+    model = MULTIVI(bare, n_hidden=8, n_latent=3)
+    model.train(max_epochs=1)
+    for ask in (model.get_normalized_protein, model.get_protein_foreground_probability):
+        with pytest.raises(errors.ArgumentError, match="have no protein: it explains rna, atac"):
+            ask()

@@ -1,5 +1,6 @@
 """Setting up: every problem is found at once, before training, and named so that the next step is clear."""
 
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -244,3 +245,16 @@ def test_the_demos_cells_are_counts():
     cells = pbmc68k()
     assert cells.shape == (700, 765) and cells.uns["counts_from_log"] > 0.98
     SCVI.setup_anndata(cells)
+
+
+def test_a_mudata_of_several_modalities_is_asked_which_to_read(adata):
+    with mudata.set_options(pull_on_update=False):
+        one = mudata.MuData({"rna": adata.copy()})
+        several = mudata.MuData({"rna": adata.copy(), "atac": AnnData(adata.X, obs=adata.obs)})
+    SCVI.setup_mudata(one)
+    assert list(SCVI(one).setup.var_names) == list(adata.var_names)
+    with pytest.raises(errors.ArgumentError, match="'rna', 'atac'") as caught:
+        SCVI.setup_mudata(several)
+    assert "modalities={'layer': 'rna'}" in str(caught.value)
+    SCVI.setup_mudata(several, modalities={"layer": "rna"})
+    SCVI(several)

@@ -115,11 +115,11 @@ def _sizes(x: Counts | Tensor) -> Tensor:
 
 def genes_of(model: Model, gene_list: Sequence[str] | None, of: str = "x") -> np.ndarray | None:
     """Positions of the features named, among those of a field; None for all."""
+    known = names_of(model, None, of)
     if gene_list is None:
         return None
     if isinstance(gene_list, str):
         gene_list = [gene_list]
-    known = pd.Index(model.setup.features[of])
     at = known.get_indexer(pd.Index(gene_list))
     for name, i in zip(gene_list, at, strict=True):
         if i < 0:
@@ -129,6 +129,12 @@ def genes_of(model: Model, gene_list: Sequence[str] | None, of: str = "x") -> np
 
 def names_of(model: Model, genes: np.ndarray | None, of: str = "x") -> pd.Index:
     """The names of the features at these positions; None for all."""
+    if of not in model.setup.features:
+        called = next((name for name, field in model.modalities.items() if field == of), of)
+        raise ArgumentError(
+            f"This model's data have no {called}: it explains {', '.join(explained_fields(model))}.",
+            f"Set up data that have it, with {model.Cells.fields()[of].argument}, and train a model of these.",
+        )
     names = pd.Index(model.setup.features[of])
     return names if genes is None else names[genes]
 

@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid
 from scelbo import settings
 from scelbo.analysis.decode import explained_fields, showing, shown_in
 from scelbo.analysis.latent import latent_representation, position
-from scelbo.data import Counts, at_most, index_of
+from scelbo.data import Counts, Data, at_most, index_of
 from scelbo.errors import ArgumentError, SetupError, unknown
 from scelbo.likelihoods import Accessibility, ProteinMixture
 
@@ -99,7 +99,7 @@ def _rank(known: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _held_out(reference: Model | AnnData, seed: int | None) -> tuple[AnnData, np.ndarray]:
-    if isinstance(reference, AnnData):
+    if isinstance(reference, Data):
         rows = np.arange(reference.n_obs)
     elif reference.adata is None:
         raise SetupError("The reference model was loaded without its data.", "Give reference cells, an AnnData, in its place.")
@@ -166,7 +166,7 @@ def _log_tail(explained: Any, x: Counts) -> np.ndarray:
 
 def transfer_labels(
     self: Model,
-    reference: AnnData,
+    reference: Model | AnnData,
     labels_key: str,
     adata: AnnData | None = None,
     indices: Any = None,
@@ -179,7 +179,7 @@ def transfer_labels(
     Parameters
     ----------
     reference
-        Cells with known labels, that the model reads: the reference's own.
+        Cells with known labels, that the model reads: the reference's own. Or the reference, which has them.
     labels_key
         Their column of ``obs``; cells without a label do not vote.
     adata, indices, batch_size
@@ -191,6 +191,7 @@ def transfer_labels(
     -------
     One row a cell: ``label``, and ``probability``, its share of the votes.
     """
+    reference = reference if isinstance(reference, Data) else reference.source()
     if labels_key not in reference.obs:
         raise ArgumentError(unknown("obs column", labels_key, reference.obs.columns))
     labelled = np.flatnonzero(reference.obs[labels_key].notna())

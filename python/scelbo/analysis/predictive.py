@@ -185,5 +185,6 @@ def feature_correlation_matrix(
                 drawn = [p.denoised(float(rna_size_factor)).flatten(0, 1)[:, chosen[name]] for name, p in explained.items()]
                 parts.append(torch.cat(drawn, 1).cpu().numpy())
         values = np.log1p(np.concatenate(parts)) if log_transform else np.concatenate(parts)
-        total += np.corrcoef(rankdata(values, axis=0) if correlation_type == "spearman" else values, rowvar=False)
+        with np.errstate(invalid="ignore"):  # a feature whose draws are all alike has no correlation
+            total += np.corrcoef(rankdata(values, axis=0) if correlation_type == "spearman" else values, rowvar=False)
     return pd.DataFrame(total / len(views), index=names, columns=names)

@@ -125,7 +125,7 @@ def obs_of(data: Data, keys: Mapping[str, Any]) -> pd.DataFrame:
 def keys_of(data: Any, cells_type: type[Batch], modalities: Mapping[str, str] | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``setup_mudata`` as a setup notes them: by the names of ``setup_anndata``, with the modality of each.
 
-    ``modalities`` None: each layer in the modality that its argument is named after.
+    ``modalities`` None: each layer in the modality that its argument is named after, or where there is but one, in that.
 
     Raises
     ------
@@ -138,8 +138,14 @@ def keys_of(data: Any, cells_type: type[Batch], modalities: Mapping[str, str] | 
         raise SetupError(f"setup_mudata() needs a MuData, not {type(data).__name__}.", "For one AnnData call setup_anndata().")
     names = {declared.mudata or declared.argument: declared.argument for declared in cells_type.fields().values()}
     names |= {declared.missing: declared.missing for declared in cells_type.fields().values() if declared.missing}
+    layers = [a for a in names if a.rpartition("_")[2] == "layer"]
     if modalities is None:
-        modalities = {a: a.partition("_")[0] for a in names if a.endswith("_layer") and a.partition("_")[0] in data.mod}
+        modalities = {a: name for a in layers for name in data.mod if name == a.partition("_")[0] or len(data.mod) == len(layers) == 1}
+    if not any(a in modalities for a in layers):
+        raise ArgumentError(
+            f"Of the modalities {', '.join(map(repr, data.mod))} none is named for {' or '.join(layers)}.",
+            f"Say which it is: setup_mudata(mdata, modalities={{{layers[0]!r}: {next(iter(data.mod))!r}}}).",
+        )
     for argument, name in modalities.items():
         if argument not in names:
             raise ArgumentError(unknown("entry of modalities", argument, names))

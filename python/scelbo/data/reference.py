@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from torch import Tensor
 
 from scelbo import settings
 from scelbo.data.fields import Batch
-from scelbo.data.matrix import matrix_of, row_blocks
+from scelbo.data.matrix import row_blocks
+from scelbo.data.modalities import Data, held
 from scelbo.data.setup import UNS, Setup
 from scelbo.errors import DataError, DataWarning
 
@@ -22,7 +22,7 @@ FEW = 100
 LEFT_OUT = ("not in the spots", "not in the reference", "no counts in the spots", "no counts in the reference")
 
 
-def set_up_spots(model: Any, adata: AnnData, keys: Mapping[str, Any] | None) -> Setup:
+def set_up_spots(model: Any, adata: Data, keys: Mapping[str, Any] | None) -> Setup:
     """The set-up of the spots for a model class; where they have none (or ``keys`` are given) it is made here."""
     if keys is not None or model.__name__ not in adata.uns.get(UNS, {}):
         model.setup_anndata(adata, **(keys or {}))
@@ -30,7 +30,7 @@ def set_up_spots(model: Any, adata: AnnData, keys: Mapping[str, Any] | None) -> 
 
 
 def genes_of_both(
-    adata: AnnData, setup: Setup, cells_type: type[Batch], reference: Sequence[str], counted: Tensor
+    adata: Data, setup: Setup, cells_type: type[Batch], reference: Sequence[str], counted: Tensor
 ) -> tuple[Setup, dict[str, list[str]]]:
     """The set-up, bound to the genes that spots and reference share, in the reference's order; and why -> the genes left out.
 
@@ -46,15 +46,15 @@ def genes_of_both(
     DataError
         They share none.
     """
-    theirs, ours = pd.Index(reference), adata.var_names.astype(str)
-    blocks = row_blocks(matrix_of(adata, setup.keys.get("layer")))
-    seen = np.sum([np.asarray(abs(rows).sum(0)).ravel() for _, rows in blocks], 0) > 0
+    there: Any = held(adata, cells_type.fields()["x"], setup.keys)
+    theirs, ours = pd.Index(reference), there.names
+    seen = np.sum([np.asarray(abs(rows).sum(0)).ravel() for _, rows in row_blocks(there.matrix)], 0) > 0
     at = ours.get_indexer(theirs)
-    there, counts, here = counted.cpu().numpy(), np.where(at >= 0, seen[at], False), at >= 0
+    known, counts, here = counted.cpu().numpy(), np.where(at >= 0, seen[at], False), at >= 0
     why = dict(
-        zip(LEFT_OUT, (theirs[~here], ours[~ours.isin(theirs)], theirs[here & ~counts], theirs[here & counts & ~there]), strict=True)
+        zip(LEFT_OUT, (theirs[~here], ours[~ours.isin(theirs)], theirs[here & ~counts], theirs[here & counts & ~known]), strict=True)
     )
-    names = theirs[here & counts & there]
+    names = theirs[here & counts & known]
     if not len(names):
         some = f"reference: {', '.join(theirs[:4])}; spots: {', '.join(ours[:4])}"
         raise DataError(f"Reference and spots share no gene ({some}).", "Genes are matched by name: give both the same kind of names.")
