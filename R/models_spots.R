@@ -79,6 +79,8 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 #' @param n_latent Dimensions of \eqn{\gamma}{gamma}.
 #' @param gene_likelihood `"additive"`, above; or `"nb"`, as in scvi-tools: of no use to `destvi()`, as such counts do not add
 #'   up.
+#' @param prior Of \eqn{\gamma}{gamma}: `"normal"`, or `"mog"`, for each type a mixture of normals, which is learnt.
+#' @param num_classes_mog Components of such a mixture.
 #' @param weight_obs Whether all types count alike, however many cells they have.
 #' @param dropout_rate,dropout_amortization Share of hidden units dropped at random while training.
 #' @param amortization What a network reads off the counts: `"latent"` (\eqn{\gamma}{gamma}), `"proportion"` (\eqn{v}), `"both"`
@@ -103,7 +105,7 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 condscvi <- function(object, labels = NULL, batch = NULL, size_factor = NULL, assay = NULL, layer = "counts",
                      features = NULL, allow_non_counts = FALSE, n_hidden = 128, n_latent = 5, n_layers = 2,
                      gene_likelihood = "additive", weight_obs = FALSE, dropout_rate = 0.05, encode_covariates = FALSE,
-                     log_variational = TRUE) {
+                     log_variational = TRUE, prior = "normal", num_classes_mog = 10) {
   new_model("CondSCVI", as.list(environment()))
 }
 

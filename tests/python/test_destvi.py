@@ -8,8 +8,9 @@ from anndata import AnnData
 from scipy import sparse
 from torch.distributions import Categorical, Independent, MixtureSameFamily, NegativeBinomial, Normal
 
-from scelbo import CondSCVI, DestVI, RNAStereoscope, SpatialStereoscope, errors
+from scelbo import CondSCVI, DestVI, RNAStereoscope, SpatialStereoscope, errors, settings
 from scelbo.data.simulate import spots
+from scelbo.module import draw
 
 
 def with_states(seed=0):
@@ -153,6 +154,44 @@ def test_states_within_a_type_are_told_apart_and_batches_can_be_exchanged(refere
     assert not np.allclose(a, b, rtol=1e-3)  # scvi-tools takes the argument and changes nothing
     first = (cells.obs["lane"] == "a").to_numpy()
     np.testing.assert_allclose(a[first], model.get_normalized_expression()[first], rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def of_mixtures(tissue):
+    CondSCVI.setup_anndata(tissue[0], labels_key="cell_type")
+    model = CondSCVI(tissue[0], n_hidden=32, prior="mog", num_classes_mog=3)
+    model.train(100, seed=0, plan_kwargs={"lr": 5e-3}, progress=False)
+    return model
+
+
+def test_the_kl_to_a_mixture_is_that_of_torch_at_the_draw_and_of_each_dimension_by_integration(of_mixtures):
+    module, cells = of_mixtures.module, next(of_mixtures.batches(indices=range(30)))
+    with torch.no_grad(), settings.private_seed(0):
+        q, at = module.inference(cells), module.states
+        z = draw(q)
+        each = Independent(Normal(at.mean(cells), at.log_sd(cells).exp()), 1)
+        mixture = MixtureSameFamily(Categorical(logits=at.logit(cells)), each)
+        expected = q.z.log_prob(z.z).sum(-1) - mixture.log_prob(z.z)
+        np.testing.assert_allclose(module.loss(cells, q, z, module.generative(z, cells)).kl["z"], expected, rtol=1e-4, atol=1e-4)
+        grid = (q.z.mean + q.z.stddev * torch.linspace(-8, 8, 2001)[:, None, None])[:, :, None]
+        log_p = (Normal(at.mean(cells), at.log_sd(cells).exp()).log_prob(grid) + at.logit(cells).log_softmax(-1)[..., None]).logsumexp(2)
+        log_q = q.z.log_prob(grid[:, :, 0])
+        integral = torch.trapezoid(log_q.exp() * (log_q - log_p), grid[:, :, 0], dim=0)
+    found = module.kl_by_dimension(q, cells)["z"]
+    np.testing.assert_allclose(found.detach(), integral, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(of_mixtures.get_latent_kl(indices=range(30)), found.detach().mean(0), rtol=1e-4)
+
+
+def test_a_mixture_learns_where_the_cells_of_each_type_are_and_can_be_a_reference(of_mixtures, tissue):
+    module, cells = of_mixtures.module, next(of_mixtures.batches())
+    with torch.no_grad():
+        z = of_mixtures.module.inference(cells).z.mean
+        own, other = (module.states(cells.replace({"label": (cells.label + i) % 3})).log_prob(z).mean() for i in (0, 1))
+    assert own > other + 0.5
+    assert own > Normal(0, 1).log_prob(z).sum(-1).mean() + 0.5
+    model = DestVI.from_rna_model(tissue[1], of_mixtures, augmentation=False)
+    model.train(20, seed=0)
+    assert np.corrcoef(model.get_proportions().to_numpy().ravel(), tissue[1].obsm["proportions"].to_numpy().ravel())[0, 1] > 0.85
 
 
 def test_what_cannot_be(tissue, reference):

@@ -3,7 +3,8 @@ r"""CondSCVI: how cells of one type differ (Lopez et al., Nature Biotechnology 4
 For cell n of a known type :math:`c_n` in batch :math:`b_n` with library size :math:`l_n`, and gene g,
 
 .. math::
-    \gamma_n &\sim N(0, I) \qquad\text{the state within the type} \\
+    \gamma_n &\sim N(0, I) \quad\text{or}\quad \textstyle\sum_k \pi_{c_n k}\, N(m_{c_n k}, \mathrm{diag}(u_{c_n k}))
+    \qquad\text{the state within the type} \\
     x_{ng} &\sim \mathrm{NB}(l_n f_g(c_n, \gamma_n, b_n),\, o_g), \qquad f = \mathrm{softplus}
 
 with mean :math:`l f e^o`, so that counts of several cells add up (:class:`~scelbo.likelihoods.AdditiveNB`), and
@@ -28,7 +29,7 @@ from scelbo.data import Columns, Counts, Setup, TypedSizedCells
 from scelbo.likelihoods import AdditiveNB, Mean, NegativeBinomial
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
-from scelbo.nn import MLP, GaussianEncoder, Known, PerCategory, inverse_softplus
+from scelbo.nn import MLP, GaussianEncoder, Known, MixtureOf, PerCategory, inverse_softplus
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -61,6 +62,7 @@ class CondSCVIModule(CountsVAE):
         self.rho = nn.Linear(model.n_hidden, setup.n_vars)
         self.bias = PerCategory("label", label["label"], setup.n_vars, bound=0.0)
         self.o = nn.Parameter(torch.zeros(setup.n_vars))
+        self.states = MixtureOf("label", label["label"], model.num_classes_mog, model.n_latent) if model.prior == "mog" else None
         self.register_buffer("weight", torch.ones(label["label"]))
 
     @torch.no_grad()
@@ -86,10 +88,15 @@ class CondSCVIModule(CountsVAE):
             return Explained(AdditiveNB(F.softplus(h), self.o, z.log_l.exp()))
         return Explained(NegativeBinomial(Mean(h, z.log_l), self.o[None]))
 
+    def prior(self, q: Latents, cells: TypedSizedCells) -> Any:
+        p = super().prior(q, cells)
+        return p if self.states is None else p._replace(z=self.states(cells))
+
     def loss(self, cells: TypedSizedCells, q: Latents, z: Any, p: Explained) -> Loss:
-        """Minus the ELBO; in training times the weight of the cell's type."""
-        whole, weight = super().loss(cells, q, z, p), self.weight[cells.label] if self.training else 1.0
-        return Loss({k: v * weight for k, v in whole.nll.items()}, {k: v * weight for k, v in whole.kl.items()})
+        """Minus the ELBO, of a mixture at the z that was drawn; in training times the weight of the cell's type."""
+        weight = self.weight[cells.label] if self.training else 1.0
+        kl = self.kl(q, cells) if self.states is None else {"z": -self.log_ratio(q, z, cells)}
+        return Loss({k: -v * weight for k, v in self.explained(cells, p).items()}, {k: v * weight for k, v in kl.items()})
 
 
 class CondSCVI(Model):
@@ -111,6 +118,10 @@ class CondSCVI(Model):
         Whether the encoder sees the batch.
     log_variational
         Whether the encoder reads log(1 + x).
+    prior
+        Of gamma: ``"normal"``, or ``"mog"``, for each type a mixture of normals, which is learnt. Its KL is that at the gamma drawn.
+    num_classes_mog
+        Components of a type's mixture.
 
     Examples
     --------
@@ -135,6 +146,8 @@ class CondSCVI(Model):
     dropout_rate: float = 0.05
     encode_covariates: bool = False
     log_variational: bool = True
+    prior: Literal["normal", "mog"] = "normal"
+    num_classes_mog: int = 10
 
     Cells = TypedSizedCells
     plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8, parts={"o": {"lr": 2e-2}})

@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from anndata import AnnData
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Normal
 
 from scelbo import analysis
 from scelbo.data import Columns, Setup, Spots, TypedCells
@@ -36,7 +35,7 @@ from scelbo.models.condscvi import CondSCVI
 from scelbo.models.of_reference import SpatialModel
 from scelbo.models.stereoscope import SpatialModule
 from scelbo.module import Loss
-from scelbo.nn import MLP, OfCounts, PerCategory, PerSpot
+from scelbo.nn import MLP, Mixture, OfCounts, PerCategory, PerSpot
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -88,8 +87,7 @@ class DestVIModule(SpatialModule):
 
     def log_prior(self, gamma: Float[Tensor, "types spots n_latent"]) -> Float[Tensor, "types spots"]:
         """Log density of states, by the mixture of their type."""
-        each = Normal(self.prior_mean[:, None], self.prior_sd[:, None], validate_args=False).log_prob(gamma[:, :, None]).sum(-1)
-        return (each + self.prior_log_weight[:, None]).logsumexp(-1)
+        return Mixture(self.prior_log_weight[:, None], self.prior_mean[:, None], self.prior_sd[:, None]).log_prob(gamma)[..., 0]
 
     def forward(self, spots: Spots) -> Loss:  # type: ignore[override]
         gamma = self.gamma(spots)

@@ -8,6 +8,7 @@ from scelbo.nn.distributions import Fraction, Known, logistic_normal
 from scelbo.nn.grouped import GroupedMLP, GroupedNorm, HeadedEncoder
 from scelbo.nn.library import LibraryPrior
 from scelbo.nn.links import inverse_softplus
+from scelbo.nn.mixture import Mixture, MixtureOf
 from scelbo.nn.mlp import (
     MLP,
     Activation,
@@ -42,6 +43,8 @@ __all__ = [
     "HeadedEncoder",
     "Known",
     "LibraryPrior",
+    "Mixture",
+    "MixtureOf",
     "Neighbours",
     "NormalisedLinear",
     "OfCounts",
