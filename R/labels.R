@@ -1,7 +1,7 @@
 #' What each cell is
 #'
 #' Types of cells, by a trained [scanvi()] model from labels that some cells have, by a trained [cellassign()] model from
-#' marker genes; and doublets, by a trained [solo()] model.
+#' marker genes; finer labels within known types, by a trained [condscvi()] model; and doublets, by a trained [solo()] model.
 #'
 #' @inheritParams questions
 #' @param object As in [questions]. Of `predict()` the model (the word is base R's).
@@ -28,7 +28,8 @@ NULL
 #' @details `predict()`: a factor with a value for each cell (named), or a matrix of probabilities, cells x labels. Those
 #'   of a [scanvi()] model are calibrated by labelled cells that were held out from training: of the cells with
 #'   probability 0.8, eight in ten have that label. Those of a [solo()] model, `"doublet"` and `"singlet"`, are those at
-#'   the rate of doublets that is expected in the cell's lane.
+#'   the rate of doublets that is expected in the cell's lane. Those of a [condscvi()] model with `fine_labels` are of the
+#'   fine labels of the cell's type, and `NA` (probabilities of 0) where the type has none.
 #' @export
 predict.scelbo_model <- function(object, newdata = NULL, cells = NULL, type = c("label", "probability"), ...) {
   if (!type[[1]] %in% c("label", "probability")) {
@@ -39,9 +40,10 @@ predict.scelbo_model <- function(object, newdata = NULL, cells = NULL, type = c(
   if (type[[1]] == "label") setNames(most_probable(chance), rownames(chance)) else chance
 }
 
-# A factor, from probabilities of rows x labels.
+# A factor, from probabilities of rows x labels; NA where all are 0.
 most_probable <- function(chance) {
-  factor(colnames(chance)[max.col(chance, ties.method = "first")], levels = colnames(chance))
+  best <- max.col(chance, ties.method = "first")
+  factor(colnames(chance)[ifelse(rowSums(chance) > 0, best, NA)], levels = colnames(chance))
 }
 
 # What a method says of cells: Python's data frame as one of R.

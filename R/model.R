@@ -52,7 +52,7 @@ new_handle <- function(class, ...) {
 
 # R's words for what a model reads -> setup_anndata()'s. One column is a string, those that may be several are a list.
 python_keys <- function(columns) {
-  words <- c(batch = "batch_key", labels = "labels_key", categorical = "categorical_covariate_keys",
+  words <- c(batch = "batch_key", labels = "labels_key", fine_labels = "fine_labels_key", categorical = "categorical_covariate_keys",
              continuous = "continuous_covariate_keys", size_factor = "size_factor_key", panel = "panel_key")
   columns <- columns[lengths(columns) > 0]
   many <- names(columns) %in% c("categorical", "continuous")

@@ -75,6 +75,9 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 #' @param object Of `condscvi()` dissociated cells, of `destvi()` spots: as in [stereoscope()].
 #' @param reference The trained model of the cells, with them: of `condscvi()`. Or an object that holds one (see
 #'   [get_model()]).
+#' @param fine_labels Column with finer labels that some cells have, each of cells of one type: [predict()][labels] then tells
+#'   those of other cells, and [get_fine_celltypes()] those of what is in spots.
+#' @param unlabeled The value of `fine_labels` that stands for unknown; `NULL`: `"unlabeled"`. (`NA` stands for it too.)
 #' @param size_factor,n_hidden,n_layers,encode_covariates,log_variational As in [scvi()].
 #' @param n_latent Dimensions of \eqn{\gamma}{gamma}.
 #' @param gene_likelihood `"additive"`, above; or `"nb"`, as in scvi-tools: of no use to `destvi()`, as such counts do not add
@@ -102,8 +105,8 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 #' in_b <- get_scale_for_ct(model, "B cells", features = c("CD83", "MYC"))
 #' }
 #' @export
-condscvi <- function(object, labels = NULL, batch = NULL, size_factor = NULL, assay = NULL, layer = "counts",
-                     features = NULL, allow_non_counts = FALSE, n_hidden = 128, n_latent = 5, n_layers = 2,
+condscvi <- function(object, labels = NULL, fine_labels = NULL, unlabeled = NULL, batch = NULL, size_factor = NULL,
+                     assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE, n_hidden = 128, n_latent = 5, n_layers = 2,
                      gene_likelihood = "additive", weight_obs = FALSE, dropout_rate = 0.05, encode_covariates = FALSE,
                      log_variational = TRUE, prior = "normal", num_classes_mog = 10) {
   new_model("CondSCVI", as.list(environment()))

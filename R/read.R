@@ -1,7 +1,7 @@
 # From the user's object to what a model reads: an AnnData with the chosen features and only the columns asked for.
 
 # Arguments of every constructor that say what is read; all others are fields of the Python class.
-column_arguments <- c("batch", "labels", "categorical", "continuous", "size_factor", "panel")
+column_arguments <- c("batch", "labels", "fine_labels", "categorical", "continuous", "size_factor", "panel")
 source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts", "unlabeled", "protein_assay",
                       "protein_layer", "peak_assay", "peak_layer", "regions")
 
@@ -86,7 +86,7 @@ columns_needed <- function(recipe, known) {
 
 names_of <- function(index) as.character(reticulate::py_to_r(index$astype("str")$tolist()))
 
-category_columns <- function(columns) unique(unlist(columns[c("batch", "labels", "categorical", "panel")]))
+category_columns <- function(columns) unique(unlist(columns[c("batch", "labels", "fine_labels", "categorical", "panel")]))
 
 # Numbers and logicals become factors, so that their categories read as in R ("1", not "1.0") and in R's order.
 as_category <- function(x) if (is.numeric(x) || is.logical(x)) factor(x) else x

@@ -23,6 +23,7 @@
 #' states <- get_gamma(model)[["B cells"]]
 #' in_b <- get_scale_for_ct(model, "B cells", features = c("CD83", "MYC"))
 #' from_b <- get_expression_for_ct(model, "B cells", features = c("CD83", "MYC"))
+#' naive <- get_fine_celltypes(model)[["B cells"]][, "naive"] # where the reference had fine labels
 #' }
 NULL
 
@@ -134,6 +135,21 @@ ask_of_type <- function(model, question, type, features, object, cells, ..., cal
 # Python's data frame of rows x genes -> a matrix of these features x rows.
 genes_by <- function(frame, features) {
   features_by_cells(frame$reindex(columns = as.list(features))$to_numpy(), features, names_of(frame$index))
+}
+
+#' @rdname spots
+#' @details `get_fine_celltypes()`: of a [destvi()] model whose reference had `fine_labels` a list with a matrix of each type that has
+#'   finer labels, spots x labels: the share of each in what the type is there.
+#' @export
+get_fine_celltypes <- function(model, ...) UseMethod("get_fine_celltypes")
+
+#' @rdname spots
+#' @export
+get_fine_celltypes.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
+  about <- cells_asked(model, object)
+  found <- ask(model, "get_fine_celltypes", adata = about$adata, indices = cell_positions(cells, about$cells), ...)
+  types <- reticulate::iterate(found, reticulate::py_to_r)
+  sapply(types, function(type) as.matrix(from_pandas(found[[type]])), simplify = FALSE)
 }
 
 #' @rdname spots

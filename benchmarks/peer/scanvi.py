@@ -13,6 +13,7 @@ import scelbo
 from peer import blocks, scvi, twins
 from peer.blocks import Pair
 from peer.twins import Case, Noise, Numbers
+from scelbo.nn import classified
 
 RATIO = 50.0
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
@@ -56,7 +57,7 @@ def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Number
     loss = module.loss(cells, q, z, p)
     some = torch.nonzero(cells.label >= 0)[:, 0]
     labelled = cells.take(some)
-    entropy, right = module.classified(labelled, module.inference(labelled).z.mean)
+    entropy, right = classified(module.classifier(module.inference(labelled).z.mean), labelled.label)
     kl = loss.kl["u"] + loss.kl["c"] + loss.kl_fixed.get("log_l", 0)
     parts = loss.nll["x"] + loss.kl_fixed["z"]
     return {

@@ -230,7 +230,7 @@ CASES = [
     Case(RNAStereoscope, keys={"labels_key": "cell_type"}, small={}),
     Case(RNAStereoscope, {"start": "random"}, {"labels_key": "cell_type", "batch_key": "batch"}, {}),
     Case(CondSCVI, keys=LABELLED),
-    Case(CondSCVI, {"prior": "mog", "num_classes_mog": 3}, LABELLED),
+    Case(CondSCVI, {"prior": "mog", "num_classes_mog": 3}, {**LABELLED, "fine_labels_key": "cell_type", "unlabeled_category": "type3"}),
     Case(CondSCVI, {"weight_obs": True, "encode_covariates": True, "n_layers": 1}, {**LABELLED, "size_factor_key": "percent_mito"}),
     OfCells(DestVI, {"augmentation": False}),
     OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0}, {}),

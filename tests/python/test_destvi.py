@@ -194,6 +194,85 @@ def test_a_mixture_learns_where_the_cells_of_each_type_are_and_can_be_a_referenc
     assert np.corrcoef(model.get_proportions().to_numpy().ravel(), tissue[1].obsm["proportions"].to_numpy().ravel())[0, 1] > 0.85
 
 
+@pytest.fixture(scope="module")
+def with_fine(tissue):
+    """Two thirds of the cells of type1 are known to have the program on or off, and those of type2 to be of one kind; the truth."""
+    cells, of_type = tissue[0].copy(), tissue[0].obs["cell_type"].astype(str)
+    truth = pd.Series(np.where(cells.obs["on"], "on", "off"), cells.obs_names).where(of_type == "type1").mask(of_type == "type2", "two")
+    cells.obs["fine"] = truth.where(np.arange(cells.n_obs) % 3 > 0).mask(np.arange(cells.n_obs) % 6 == 0, "unlabeled")
+    CondSCVI.setup_anndata(cells, labels_key="cell_type", fine_labels_key="fine")
+    model = CondSCVI(cells, n_hidden=32)
+    model.train(100, seed=0, plan_kwargs={"lr": 5e-3}, progress=False)
+    return model, truth
+
+
+def test_fine_labels_are_found_where_they_are_not_known_and_only_within_their_type(with_fine, tissue, tmp_path):
+    model, truth = with_fine
+    assert model.setup.categories["fine"] == ["off", "on", "two"]
+    assert model.fine_types == {"off": "type1", "on": "type1", "two": "type2"}
+    asked = model.adata.obs["fine"].isin(["on", "off", "two"]).to_numpy() == 0
+    found = model.predict()
+    assert (found.index == tissue[0].obs_names).all()
+    pd.testing.assert_series_equal(found.isna(), truth.isna(), check_names=False)
+    assert (found[asked & truth.notna()].astype(str) == truth[asked & truth.notna()]).mean() > 0.95
+    chance = model.predict(soft=True)
+    of_type = tissue[0].obs["cell_type"].to_numpy()
+    np.testing.assert_allclose(chance.sum(axis=1), (of_type != "type0").astype(float), rtol=1e-5)
+    assert (chance.loc[of_type == "type2", ["on", "off"]] == 0).all(axis=None)
+    assert (chance.idxmax(axis=1)[found.notna()] == found.dropna().astype(str)).all()
+    model.save(tmp_path / "m")
+    again, new = CondSCVI.load(tmp_path / "m"), tissue[0][:40].copy()  # which have no fine labels
+    np.testing.assert_allclose(again.predict(new, soft=True), chance[:40], atol=1e-5)
+    drawn = [model.predict(soft=True, use_posterior_mean=False, seed=s, indices=range(40)) for s in (1, 1, 2)]
+    pd.testing.assert_frame_equal(drawn[0], drawn[1])
+    assert not np.allclose(drawn[0], drawn[2])
+
+
+def test_the_classifier_costs_the_cross_entropy_of_what_is_known(with_fine):
+    module, cells = with_fine[0].module, next(with_fine[0].batches(indices=range(60)))
+    with torch.no_grad(), settings.private_seed(0):
+        q = module.inference(cells)
+        z = draw(q)
+        loss = module.loss(cells, q, z, module.generative(z, cells))
+        scores = z.z @ module.fine.logits.weight.T + module.fine.logits.bias
+    expected = []
+    for row, label, kind in zip(scores.numpy(), cells.fine.tolist(), cells.label.tolist(), strict=True):
+        own = {1: row[:2], 2: row[2:]}.get(kind)
+        if label >= 0:
+            expected.append(np.log(np.exp(own).sum()) - row[label])
+    np.testing.assert_allclose(loss.penalty["classification_loss"], np.mean(expected), rtol=1e-4)
+    assert 10 < len(loss.figures["accuracy"]) == len(expected) < 60
+    none = cells.replace({"fine": -1})
+    assert not module.loss(none, q, z, module.generative(z, none)).penalty
+
+
+def test_fine_types_in_spots_are_those_that_are_there_also_of_a_saved_model(with_fine, tissue, tmp_path):
+    model = DestVI.from_rna_model(tissue[1], with_fine[0], augmentation=False)
+    model.train(50, seed=0)
+    found = model.get_fine_celltypes()
+    assert list(found) == ["type1", "type2"] and list(found["type1"]) == ["off", "on"]
+    assert (found["type2"] == 1).all(axis=None)
+    np.testing.assert_allclose(found["type1"].sum(axis=1), 1, rtol=1e-5)
+    has, on = (tissue[1].obsm["proportions"]["type1"] > 0.3).to_numpy(), np.arange(120) < 60
+    assert found["type1"]["on"][has & on].mean() > found["type1"]["on"][has & ~on].mean() + 0.5
+    model.save(tmp_path / "m")
+    again = DestVI.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(again.get_fine_celltypes(tissue[1][[7, 3]].copy())["type1"], found["type1"].iloc[[7, 3]], atol=1e-5)
+
+
+def test_fine_labels_that_cannot_be(with_fine, tissue, reference, model):
+    with pytest.raises(errors.ArgumentError, match="without fine labels"):
+        reference.predict()
+    with pytest.raises(errors.ArgumentError, match="without fine labels"):
+        model.get_fine_celltypes()
+    cells = tissue[0].copy()
+    cells.obs["fine"] = np.where(cells.obs["on"], "on", "rest")
+    with pytest.raises(errors.DataError, match=r"'cell_type'\], unlike rest \(in type\d, type\d, type\d\)"):
+        CondSCVI.setup_anndata(cells, labels_key="cell_type", fine_labels_key="fine")
+    CondSCVI.setup_anndata(cells, labels_key="cell_type", fine_labels_key="fine", unlabeled_category="rest")
+    assert CondSCVI(cells, n_hidden=8).fine_types == {"on": "type1"}
+
+
 def test_what_cannot_be(tissue, reference):
     RNAStereoscope.setup_anndata(tissue[0], labels_key="cell_type")
     with pytest.raises(errors.ArgumentError, match="made of CondSCVI, not of RNAStereoscope"):

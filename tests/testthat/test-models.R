@@ -42,7 +42,7 @@ test_that("constructors of models of spots have the fields of their Python class
     python <- core()[[constructors[[constructor]]]]
     of_spots <- reticulate::import("scelbo.models.of_reference", convert = FALSE)$SpatialModel
     defaults <- hyperparameters(python)
-    sizes <- c("n_hidden", "n_latent", "n_layers") # DestVI's are the reference's
+    sizes <- c("n_hidden", "n_latent", "n_layers", "fine_types") # DestVI's are the reference's
     defaults <- defaults[setdiff(names(defaults), c(names(hyperparameters(of_spots)), sizes))]
     ours <- formals(constructor)
     ours <- ours[setdiff(names(ours), c(column_arguments, source_arguments, "reference", "verbose"))]
@@ -54,7 +54,7 @@ test_that("constructors of models of spots have the fields of their Python class
 })
 
 test_that("every column argument is one that Python's minibatch declares", {
-  columns <- list(batch = "b", labels = "l", categorical = "c", continuous = "n", size_factor = "s", panel = "p")
+  columns <- list(batch = "b", labels = "l", fine_labels = "f", categorical = "c", continuous = "n", size_factor = "s", panel = "p")
   for (constructor in made_of_cells) {
     fields <- core()[[constructors[[constructor]]]]$Cells$fields()$values()
     missing <- unlist(reticulate::iterate(fields, function(field) reticulate::py_to_r(field$missing)))

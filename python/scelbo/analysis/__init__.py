@@ -14,6 +14,7 @@ from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.doublets import doublet_calls, predict_doublets
 from scelbo.analysis.elbo import elbo, latent_kl, marginal_ll, reconstruction_error
 from scelbo.analysis.expression import normalized_expression
+from scelbo.analysis.fine_labels import fine_shares, predict_fine
 from scelbo.analysis.imputation import impute, imputed_values, latent_by_source
 from scelbo.analysis.labels import annotate, predict, predict_sets
 from scelbo.analysis.latent import batch_representation, latent_library_size, latent_representation
@@ -53,6 +54,7 @@ __all__ = [
     "factors_by_modality",
     "feature_by_topic",
     "feature_correlation_matrix",
+    "fine_shares",
     "genes_used",
     "impute",
     "imputed_values",
@@ -76,6 +78,7 @@ __all__ = [
     "posterior_predictive_sample",
     "predict",
     "predict_doublets",
+    "predict_fine",
     "predict_sets",
     "proportion_intervals",
     "proportions",

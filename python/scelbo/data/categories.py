@@ -25,7 +25,7 @@ def known(obs: pd.DataFrame, column: str, declared: Field, keys: dict[str, Any])
     if declared.missing is None:
         return obs[column]
     values = obs[column] if column in obs else pd.Series(None, obs.index, dtype=object)
-    return values.mask(values.astype(str) == str(keys.get(declared.missing)))
+    return values.mask(values.astype(str) == str(keys.get(declared.missing, declared.unknown)))
 
 
 def column(obs: pd.DataFrame, key: str) -> pd.Series:

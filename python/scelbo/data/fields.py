@@ -22,7 +22,9 @@ class Field:
     not known; they (and cells without a value) have the code -1, and it is no category. ``part``: the model chooses among the features
     (``Model.features``), and a cell's library size is that of all. ``mudata``: the argument's name in ``setup_mudata``, where it
     has another there. ``names``: the argument that names the entry of ``uns`` with a matrix's column names. ``types``: only features that
-    ``var["feature_types"]`` calls so. ``may_lack``: cells may have no counts here, if they have some in another matrix.
+    ``var["feature_types"]`` calls so. ``may_lack``: cells may have no counts here, if they have some in another matrix. ``unknown``: the
+    value of cells whose category is not known, where ``missing`` names none. ``within``: the argument that names a column in whose
+    categories these are nested.
     """
 
     kind: Kind
@@ -34,6 +36,8 @@ class Field:
     names: str | None = None
     types: tuple[str, ...] = ()
     may_lack: bool = False
+    unknown: str | None = None
+    within: str | None = None
 
     @property
     def arguments(self) -> list[str]:
@@ -56,9 +60,11 @@ def table(argument: str, *, names: str | None = None, mudata: str | None = None,
     return Field("matrix", argument, required, names=names, mudata=mudata, may_lack=may_lack)
 
 
-def category(argument: str, *, required: bool = False, missing: str | None = None) -> Any:
+def category(
+    argument: str, *, required: bool = False, missing: str | None = None, unknown: str | None = None, within: str | None = None
+) -> Any:
     """One categorical column of ``obs`` -> (cells,) codes; a single category ``"all"`` where the key is None."""
-    return Field("category", argument, required, missing)
+    return Field("category", argument, required, missing, unknown=unknown, within=within)
 
 
 def categories(argument: str) -> Any:
@@ -176,9 +182,10 @@ class TypedCells(PlainCells):
 
 
 class TypedSizedCells(TypedCells):
-    """The same, whose size factors may be given."""
+    """The same, whose size factors may be given, and of some of which a finer label is known (else the code -1)."""
 
     size: Tensor | None = number("size_factor_key")
+    fine: Tensor = category("fine_labels_key", missing="unlabeled_category", unknown="unlabeled", within="labels_key")
 
 
 class Spots(Batch):

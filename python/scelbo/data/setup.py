@@ -204,7 +204,7 @@ class Setup:
                     out[name] = self._counts(adata, name, declared)
                 case "matrix":
                     out[name] = self._matrix(adata, name, declared)
-                case "category" if declared.missing:
+                case "category" if declared.missing and asked:
                     out[name] = codes(known(obs, asked[0], declared, self.keys), self.categories[name])
                 case "category":
                     out[name] = all_known(obs, asked[0], self.categories[name]) if asked else torch.zeros(len(obs), dtype=torch.int64)

@@ -91,6 +91,8 @@ def examine(adata: Data, cells_type: type[Batch], keys: dict[str, Any], allow_no
                 _category(values, where, found, may_miss=declared.missing is not None)
                 if declared.missing:
                     _missing(values, obs[column], keys.get(declared.missing), f"{where}, {declared.missing}", found)
+                if declared.within and keys.get(declared.within) in obs:
+                    _nested(values, obs[keys[declared.within]], where, found)
             else:
                 _numbers(obs[column], where, found, positive=declared.kind == "number")
     return found
@@ -162,6 +164,15 @@ def _missing(values: pd.Series, column: pd.Series, stands_for_unknown: Any, wher
     elif stands_for_unknown is not None and values.notna().equals(column.notna()):
         close = nearest(stands_for_unknown, column.unique())
         found.concern(f"{where}: no cell has the value {stands_for_unknown!r}", close or "All cells then count as known.")
+
+
+def _nested(values: pd.Series, coarser: pd.Series, where: str, found: Findings) -> None:
+    """No category may be found in several of the coarser ones."""
+    within = coarser.astype(str).groupby(values.astype(str).where(values.notna())).unique()
+    torn = [f"{category} (in {some(kinds)})" for category, kinds in within.items() if len(kinds) > 1]
+    if torn:
+        what = f"{where}: each belongs into one category of adata.obs[{coarser.name!r}], unlike {some(torn)}"
+        found.problem(what, "Give such cells names of their own in each, or the value that stands for unknown (unlabeled_category).")
 
 
 def _category(column: pd.Series, where: str, found: Findings, may_miss: bool = False) -> None:

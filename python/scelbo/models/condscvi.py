@@ -7,13 +7,15 @@ For cell n of a known type :math:`c_n` in batch :math:`b_n` with library size :m
     \qquad\text{the state within the type} \\
     x_{ng} &\sim \mathrm{NB}(l_n f_g(c_n, \gamma_n, b_n),\, o_g), \qquad f = \mathrm{softplus}
 
-with mean :math:`l f e^o`, so that counts of several cells add up (:class:`~scelbo.likelihoods.AdditiveNB`), and
+Where some cells have a finer label :math:`k_n` of their type, :math:`p(k \mid \gamma, c) \propto e^{a_k \cdot \gamma + d_k}` learns along.
+Counts have the mean :math:`l f e^o`, so that counts of several cells add up (:class:`~scelbo.likelihoods.AdditiveNB`), and
 :math:`q(\gamma \mid x, c)` amortised. What DestVI takes from it are f, o and the states that cells of each type were seen in.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ from scelbo.data import Columns, Counts, Setup, TypedSizedCells
 from scelbo.likelihoods import AdditiveNB, Mean, NegativeBinomial
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
-from scelbo.nn import MLP, GaussianEncoder, Known, MixtureOf, PerCategory, inverse_softplus
+from scelbo.nn import MLP, GaussianEncoder, Known, MixtureOf, NestedClassifier, PerCategory, classified, inverse_softplus
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -63,6 +65,7 @@ class CondSCVIModule(CountsVAE):
         self.bias = PerCategory("label", label["label"], setup.n_vars, bound=0.0)
         self.o = nn.Parameter(torch.zeros(setup.n_vars))
         self.states = MixtureOf("label", label["label"], model.num_classes_mog, model.n_latent) if model.prior == "mog" else None
+        self.fine = NestedClassifier(model.n_latent, len(setup.categories["fine"])) if model.has_fine(setup) else None
         self.register_buffer("weight", torch.ones(label["label"]))
 
     @torch.no_grad()
@@ -72,6 +75,8 @@ class CondSCVIModule(CountsVAE):
         x: Any = data["x"]
         share = x.column_means(lambda x: x) / x.size.mean()
         self.rho.bias.copy_(inverse_softplus(share) if self.additive else share.clamp_min(1e-9).log())
+        if self.fine is not None:
+            self.fine.observe(data["fine"], data["label"])
         if self.weighs:
             n = torch.bincount(data["label"], minlength=len(self.weight))
             self.weight.copy_(n.sum() / (len(n) * n.clamp_min(1)))
@@ -94,16 +99,22 @@ class CondSCVIModule(CountsVAE):
 
     def loss(self, cells: TypedSizedCells, q: Latents, z: Any, p: Explained) -> Loss:
         """Minus the ELBO, of a mixture at the z that was drawn; in training times the weight of the cell's type."""
-        weight = self.weight[cells.label] if self.training else 1.0
+        weight = (self.weight if self.training else torch.ones_like(self.weight))[cells.label]
         kl = self.kl(q, cells) if self.states is None else {"z": -self.log_ratio(q, z, cells)}
-        return Loss({k: -v * weight for k, v in self.explained(cells, p).items()}, {k: v * weight for k, v in kl.items()})
+        whole = Loss({k: -v * weight for k, v in self.explained(cells, p).items()}, {k: v * weight for k, v in kl.items()})
+        if self.fine is None or not (cells.fine >= 0).any():
+            return whole
+        entropy, right = classified(self.fine(z.z, cells.label), cells.fine)
+        taught = {"classification_loss": (entropy * weight[cells.fine >= 0]).mean()}
+        return replace(whole, penalty=taught, figures={"classification_loss": entropy, "accuracy": right})
 
 
 class CondSCVI(Model):
     r"""States of cells within their types, for :class:`DestVI`.
 
     The arguments below are those of ``CondSCVI(adata, ...)``. Those of ``CondSCVI.setup_anndata(adata, ...)``: ``labels_key`` (needed),
-    ``layer, batch_key, size_factor_key``.
+    ``layer, batch_key, size_factor_key``; ``fine_labels_key`` (finer labels, each of cells of one type) and ``unlabeled_category``, the
+    value of cells without one (``"unlabeled"``; those with NaN have none either).
 
     Parameters
     ----------
@@ -150,12 +161,23 @@ class CondSCVI(Model):
     num_classes_mog: int = 10
 
     Cells = TypedSizedCells
-    plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8, parts={"o": {"lr": 2e-2}})
-    plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(lr=1e-3, n_epochs_kl_warmup=400)}
+    plan: ClassVar[PlanOptions] = PlanOptions(lr=1e-3, eps=1e-8, parts={"o": {"lr": 2e-2}}, classification_ratio=5.0)
+    plans: ClassVar[dict[str, PlanOptions]] = {"scvi-tools": PlanOptions(lr=1e-3, n_epochs_kl_warmup=400, classification_ratio=5.0)}
     training: ClassVar[TrainOptions] = TrainOptions(max_epochs=300, train_size=1.0)
 
     def build(self, setup: Setup) -> CondSCVIModule:
         return CondSCVIModule(self, setup)
+
+    @staticmethod
+    def has_fine(setup: Setup) -> bool:
+        """Whether fine labels are known of some cells."""
+        return setup.keys.get("fine_labels_key") is not None
+
+    @property
+    def fine_types(self) -> dict[str, str] | None:
+        """Fine label -> the type that it is of; None without fine labels."""
+        classifier, known = cast(CondSCVIModule, self.module).fine, self.setup.categories
+        return None if classifier is None else {k: known["label"][z] for k, z in zip(known["fine"], classifier.parent, strict=True)}
 
     @torch.inference_mode()
     def get_vamp_prior(self, adata: AnnData | None = None, p: int = 15, *, seed: int = 0) -> pd.DataFrame:
@@ -187,6 +209,7 @@ class CondSCVI(Model):
         names = [f"{what}_{d}" for what in ("mean", "variance") for d in range(mean.shape[1])]
         return pd.DataFrame(rows, columns=["cell_type", "weight", *names])
 
+    predict = analysis.predict_fine
     get_latent_representation = analysis.latent_representation
     get_normalized_expression = analysis.normalized_expression
     get_likelihood_parameters = analysis.likelihood_parameters

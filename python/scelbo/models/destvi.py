@@ -35,7 +35,7 @@ from scelbo.models.condscvi import CondSCVI
 from scelbo.models.of_reference import SpatialModel
 from scelbo.models.stereoscope import SpatialModule
 from scelbo.module import Loss
-from scelbo.nn import MLP, Mixture, OfCounts, PerCategory, PerSpot
+from scelbo.nn import MLP, Mixture, NestedClassifier, OfCounts, PerCategory, PerSpot
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -54,8 +54,10 @@ class DestVIModule(SpatialModule):
         self.decoder = MLP(model.n_latent, model.n_hidden, model.n_layers, batch_norm=False, layer_norm=True, categories={"label": types})
         self.rho = nn.Linear(model.n_hidden, genes)
         self.bias = PerCategory("label", types, genes, bound=0.0)
-        for part in (self.decoder, self.rho, self.bias):
-            part.requires_grad_(False)
+        self.fine = NestedClassifier(model.n_latent, len(model.fine_types)) if model.fine_types else None
+        for part in (self.decoder, self.rho, self.bias, self.fine):
+            if part is not None:
+                part.requires_grad_(False)
         for name, shape in {"mean": (model.n_latent,), "sd": (model.n_latent,), "log_weight": ()}.items():
             self.register_buffer(f"prior_{name}", torch.ones(types, model.vamp_prior_p, *shape))
         if model.amortization in ("both", "proportion"):
@@ -89,6 +91,12 @@ class DestVIModule(SpatialModule):
         """Log density of states, by the mixture of their type."""
         return Mixture(self.prior_log_weight[:, None], self.prior_mean[:, None], self.prior_sd[:, None]).log_prob(gamma)[..., 0]
 
+    def fine_shares(self, spots: Spots) -> Float[Tensor, "types spots labels"]:
+        """Of the fine labels, by the state of each type."""
+        assert self.fine is not None
+        gamma = self.gamma(spots)
+        return self.fine.shares(gamma, torch.arange(len(gamma), device=gamma.device)[:, None])
+
     def forward(self, spots: Spots) -> Loss:  # type: ignore[override]
         gamma = self.gamma(spots)
         whole, beta = self.cost(spots, self.of_states(gamma, spots)), F.softplus(self.beta.rows())
@@ -116,8 +124,8 @@ class DestVI(SpatialModel):
         Lambda and kappa above.
     prior_weight, augmentation, start, cells_per_spot
         As of :class:`~scelbo.SpatialStereoscope`.
-    n_hidden, n_latent, n_layers
-        The reference's.
+    n_hidden, n_latent, n_layers, fine_types
+        The reference's (fine label -> its type).
 
     Examples
     --------
@@ -136,6 +144,7 @@ class DestVI(SpatialModel):
     n_hidden: int = 128
     n_latent: int = 5
     n_layers: int = 2
+    fine_types: dict[str, str] | None = None
 
     Reference: ClassVar[type[Model]] = CondSCVI
     plan: ClassVar[PlanOptions] = PlanOptions(lr=3e-3, eps=1e-8, weight_decay=0.0)
@@ -150,7 +159,7 @@ class DestVI(SpatialModel):
     def sizes(cls, reference: Any) -> dict[str, Any]:
         if reference.gene_likelihood != "additive":
             raise ArgumentError("Counts of spots add up, and those of this CondSCVI do not.", "Make it with gene_likelihood='additive'.")
-        return {name: getattr(reference, name) for name in ("n_hidden", "n_latent", "n_layers")}
+        return {name: getattr(reference, name) for name in ("n_hidden", "n_latent", "n_layers", "fine_types")}
 
     @torch.no_grad()
     def take(self, reference: Any, genes: Tensor) -> None:
@@ -165,6 +174,8 @@ class DestVI(SpatialModel):
         own.rho.bias.copy_(known.rho.bias[genes])
         own.bias.table.copy_(known.bias.rows()[:, genes])
         own.o = known.o[genes].detach().clone()
+        if own.fine is not None:
+            own.fine.load_state_dict(known.fine.state_dict())
         prior = reference.get_vamp_prior(p=self.vamp_prior_p)
         own.prior_log_weight.fill_(-math.inf)
         for z, (_, rows) in enumerate(prior.groupby(pd.Categorical(prior["cell_type"], self.cell_types), observed=False)):
@@ -180,4 +191,5 @@ class DestVI(SpatialModel):
 
     get_gamma = analysis.states
     get_scale_for_ct = analysis.scale_of_type
+    get_fine_celltypes = analysis.fine_shares
     get_expression_for_ct = analysis.expression_of_type

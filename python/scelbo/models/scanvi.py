@@ -29,7 +29,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from anndata import AnnData
-from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -41,7 +40,7 @@ from scelbo.errors import ArgumentError
 from scelbo.model import Model
 from scelbo.models.scvi import SCVI, Decoded, Explained, Latents, SCVIModule
 from scelbo.module import Loss, draw
-from scelbo.nn import Classifier, GaussianMLP, PerCategory, norms_of
+from scelbo.nn import Classifier, GaussianMLP, PerCategory, classified, norms_of
 
 ENOUGH = 0.5
 """Share of labelled cells from which those of a minibatch teach the classifier enough; it is then not shown others beside."""
@@ -108,12 +107,6 @@ class SCANVIModule(SCVIModule):
         kl = {"u": (w * kl_u.movedim(0, -1)).sum(-1), "c": kl_c}
         return replace(whole, kl=kl, kl_fixed=whole.kl_fixed | of_type)
 
-    def classified(self, cells: LabelledCells, z: Tensor) -> tuple[Float[Tensor, " known"], Float[Tensor, " known"]]:
-        """Of the cells with a label, which lie at z: cross-entropy of the classifier, and whether it is right."""
-        known = cells.label >= 0
-        logits, label = self.classifier(z)[known], cells.label[known]
-        return F.cross_entropy(logits, label, reduction="none"), (logits.detach().argmax(-1) == label).to(logits.dtype)
-
     def forward(self, cells: LabelledCells) -> Loss:  # type: ignore[override]
         q = self.inference(cells)
         z = draw(q)
@@ -121,7 +114,7 @@ class SCANVIModule(SCVIModule):
         labelled, at = (cells, q) if cells.beside is None else (cells.beside, self.inference(cells.beside))
         if not (labelled.label >= 0).any():
             return whole
-        entropy, right = self.classified(labelled, at.z.mean)
+        entropy, right = classified(self.classifier(at.z.mean), labelled.label)
         return replace(whole, penalty={"classification_loss": entropy.mean()}, figures={"classification_loss": entropy, "accuracy": right})
 
 

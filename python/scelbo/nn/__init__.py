@@ -20,9 +20,11 @@ from scelbo.nn.mlp import (
     NormalisedLinear,
     PointEncoder,
     Where,
+    classified,
     norms_of,
 )
 from scelbo.nn.neighbours import Neighbours, odds_nearby
+from scelbo.nn.nested import NestedClassifier
 from scelbo.nn.proteins import ProteinDecoder
 from scelbo.nn.spots import OfCounts, PerSpot, SharesOfCounts, amount_of_types, mean_profiles, shares_of
 
@@ -46,6 +48,7 @@ __all__ = [
     "Mixture",
     "MixtureOf",
     "Neighbours",
+    "NestedClassifier",
     "NormalisedLinear",
     "OfCounts",
     "PerCategory",
@@ -56,6 +59,7 @@ __all__ = [
     "Where",
     "affine",
     "amount_of_types",
+    "classified",
     "for_cells",
     "inverse_softplus",
     "logistic_normal",

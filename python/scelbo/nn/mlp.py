@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -219,3 +219,11 @@ class Classifier(nn.Module):
 
     def forward(self, z: Float[Tensor, "*s cells n_in"]) -> Float[Tensor, "*s cells labels"]:
         return self.logits(z if self.body is None else self.body(z))
+
+
+def classified(
+    logits: Float[Tensor, "cells labels"], label: Int[Tensor, " cells"]
+) -> tuple[Float[Tensor, " known"], Float[Tensor, " known"]]:
+    """Of the cells with a label (not -1): cross-entropy of a classifier, and whether it is right."""
+    logits, label = logits[label >= 0], label[label >= 0]
+    return F.cross_entropy(logits, label, reduction="none"), (logits.detach().argmax(-1) == label).to(logits.dtype)
