@@ -64,7 +64,8 @@ r_words <- c(
   "model\\.train\\(\\)" = "train(model)",
   "plan_kwargs=\\{'(\\w+)': ([^}]*)\\}" = "plan_kwargs = list(\\1 = \\2)",
   "(\\w+\\.)?setup_anndata\\(adata, (\\.\\.\\., )?labels_key=\\.\\.\\.\\)" = "`labels =`",
-  "CondSCVI\\.setup_anndata\\(adata, labels_key=\\.\\.\\., fine_labels_key=\\.\\.\\.\\)" = "condscvi(object, labels = ..., fine_labels = ...)",
+  "CondSCVI\\.setup_anndata\\(adata, labels_key=\\.\\.\\., fine_labels_key=\\.\\.\\.\\)" =
+    "condscvi(object, labels = ..., fine_labels = ...)",
   "cell_type_markers" = "`markers`", "\\bunlabeled_category\\b" = "`unlabeled`",
   "Give a DataFrame of 0 and 1 with genes as rows and types as columns, or a dict: \\{.*?\\}" =
     "Give a matrix of 0 and 1, genes x types with their names, or a list: list(B = c(\"CD19\", \"MS4A1\"), ...)",

@@ -122,6 +122,21 @@ def test_each_amortisation_learns_and_only_amortised_states_are_known_of_new_spo
         assert (model.get_proportions(refine=False, indices=[5, 2]).index == ["spot5", "spot2"]).all()
 
 
+def test_with_a_normal_prior_the_state_of_a_type_that_is_not_there_is_near_0(tissue, reference, model):
+    normal = DestVI.from_rna_model(tissue[1], reference, prior_mode="normal", augmentation=False)
+    start = normal.module.states.value.bias.detach().clone()
+    torch.testing.assert_close(start, DestVI.from_rna_model(tissue[1], reference, augmentation=False).module.states.value.bias.detach())
+    normal.train(100, seed=0)
+    cells = next(normal.batches(indices=range(10)))
+    with torch.no_grad():
+        gamma, loss = normal.module.gamma(cells), normal.module(cells)
+    expected = (gamma**2 / 2 + np.log(2 * np.pi) / 2).sum((0, 2))
+    np.testing.assert_allclose(loss.kl["gamma"], expected, rtol=1e-4)
+    lacks = (tissue[1].obsm["proportions"] == 0).to_numpy().T
+    far = [np.linalg.norm(m.get_gamma(return_numpy=True)[lacks], axis=1).mean() for m in (normal, model)]
+    assert far[0] < 0.7 * far[1]
+
+
 def test_validation_and_early_stopping(tissue, reference):
     model = DestVI.from_rna_model(tissue[1], reference, augmentation=False)
     model.train(30, train_size=0.8, early_stopping=True, early_stopping_patience=3, seed=0)

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from anndata import AnnData
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from scelbo import analysis
 from scelbo.data import Columns, Setup, Spots, TypedCells
@@ -51,6 +52,7 @@ class DestVIModule(SpatialModule):
         types, genes = self.w.shape
         net: dict[str, Any] = {"n_hidden": model.n_hidden, "dropout": model.dropout_amortization}
         self.n_latent, self.variance_penalty, self.l1_penalty = model.n_latent, model.variance_penalty, model.l1_penalty
+        self.prior_mode = model.prior_mode
         self.decoder = MLP(model.n_latent, model.n_hidden, model.n_layers, batch_norm=False, layer_norm=True, categories={"label": types})
         self.rho = nn.Linear(model.n_hidden, genes)
         self.bias = PerCategory("label", types, genes, bound=0.0)
@@ -88,7 +90,9 @@ class DestVIModule(SpatialModule):
         return self.of_states(self.gamma(spots), spots)
 
     def log_prior(self, gamma: Float[Tensor, "types spots n_latent"]) -> Float[Tensor, "types spots"]:
-        """Log density of states, by the mixture of their type."""
+        """Log density of states: by the mixture of their type, or as far as they are from 0."""
+        if self.prior_mode == "normal":
+            return Normal(0.0, 1.0).log_prob(gamma).sum(-1)
         return Mixture(self.prior_log_weight[:, None], self.prior_mean[:, None], self.prior_sd[:, None]).log_prob(gamma)[..., 0]
 
     def fine_shares(self, spots: Spots) -> Float[Tensor, "types spots labels"]:
@@ -120,6 +124,8 @@ class DestVI(SpatialModel):
         Share of that network's hidden units dropped while training.
     vamp_prior_p
         Components of a type's prior of gamma, at most.
+    prior_mode
+        Of gamma: ``"mog"``, above, or ``"normal"``, N(0, I) for all types, as the reference's ``prior="normal"``.
     variance_penalty, l1_penalty
         Lambda and kappa above.
     prior_weight, augmentation, start, cells_per_spot
@@ -135,6 +141,7 @@ class DestVI(SpatialModel):
     amortization: Literal["both", "latent", "proportion", "none"] = "latent"
     dropout_amortization: float = 0.03
     vamp_prior_p: int = 15
+    prior_mode: Literal["mog", "normal"] = "mog"
     variance_penalty: float = 5.0
     l1_penalty: float = 0.0
     prior_weight: Literal["n_obs", "minibatch"] = "n_obs"
