@@ -90,6 +90,8 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 #'   or `"none"`. Without amortised \eqn{\gamma}{gamma} other spots than the model's own have none.
 #' @param vamp_prior_p Components of a type's prior of \eqn{\gamma}{gamma}, at most.
 #' @param prior_mode The prior of \eqn{\gamma}{gamma}: `"mog"`, the mixture of [get_vamp_prior()], or `"normal"`, \eqn{N(0, I)}{N(0, I)}.
+#' @param n_states_per_label How many states a type may have in one spot, each with an amount. Its share is that of all of them,
+#'   and what is asked of its state their mean.
 #' @param variance_penalty Times the variance of \eqn{\log \beta}{log beta} over genes.
 #' @param l1_penalty Times the amounts \eqn{v} over the spot's total: more of it leaves fewer types in a spot.
 #' @inherit scvi return
@@ -117,8 +119,8 @@ condscvi <- function(object, labels = NULL, fine_labels = NULL, unlabeled = NULL
 #' @export
 destvi <- function(object, reference, batch = NULL, assay = NULL, layer = "counts", features = NULL,
                    allow_non_counts = FALSE, amortization = "latent", dropout_amortization = 0.03, vamp_prior_p = 15,
-                   prior_mode = "mog", variance_penalty = 5, l1_penalty = 0, prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8,
-                   start = "data", verbose = TRUE) {
+                   prior_mode = "mog", n_states_per_label = 1, variance_penalty = 5, l1_penalty = 0,
+                   prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8, start = "data", verbose = TRUE) {
   check_two(missing(reference), "destvi")
   new_of_reference("DestVI", as.list(environment()))
 }

@@ -95,7 +95,8 @@ class OfCells(Case):
     def of(self, adata, **sizes):
         reference = self.model.Reference
         cells = cite(150, 40, 5, seed=2)
-        reference.setup_anndata(cells, labels_key="cell_type")
+        fine = {"fine_labels_key": "cell_type"} if "fine" in reference.Cells.fields() else {}
+        reference.setup_anndata(cells, labels_key="cell_type", **fine)
         known = reference(cells, **sizes)
         known.train(max_epochs=2, seed=0)
         return self.model.from_rna_model(adata, known, **self.arguments)
@@ -229,11 +230,11 @@ CASES = [
     ),
     Case(RNAStereoscope, keys={"labels_key": "cell_type"}, small={}),
     Case(RNAStereoscope, {"start": "random"}, {"labels_key": "cell_type", "batch_key": "batch"}, {}),
-    Case(CondSCVI, keys=LABELLED),
     Case(CondSCVI, {"prior": "mog", "num_classes_mog": 3}, {**LABELLED, "fine_labels_key": "cell_type", "unlabeled_category": "type3"}),
+    Case(CondSCVI, keys=LABELLED),
     Case(CondSCVI, {"weight_obs": True, "encode_covariates": True, "n_layers": 1}, {**LABELLED, "size_factor_key": "percent_mito"}),
     OfCells(DestVI, {"augmentation": False}),
-    OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0}, {}),
+    OfCells(DestVI, {"amortization": "both", "l1_penalty": 1.0, "n_states_per_label": 2}, {}),
     OfCells(SpatialStereoscope, {"augmentation": False}, {}, {}),
     OfCells(SpatialStereoscope, {"start": "random", "prior_weight": "minibatch", "augmentation": False}, {}, {}),
     Case(CellAssign, {"cell_type_markers": MARKERS}, small={}),

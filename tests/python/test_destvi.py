@@ -137,6 +137,66 @@ def test_with_a_normal_prior_the_state_of_a_type_that_is_not_there_is_near_0(tis
     assert far[0] < 0.7 * far[1]
 
 
+def in_two_states():
+    """Cells of types A and B, of A in two states; spots that hold both, their shares (A in one state, in the other, B), and profiles."""
+    rng, n = np.random.default_rng(0), 450
+    mean = rng.gamma(2, 1, (2, 60))[[0, 0, 1]]
+    mean[0, :12] *= 6
+    mean[1, 12:24] *= 6
+    mean /= mean.sum(1, keepdims=True)
+    kind, share = rng.integers(0, 3, n), rng.dirichlet([1, 1, 1], 120)
+    x, y = rng.poisson(mean[kind] * rng.gamma(20, 20, (n, 1))), rng.poisson(share @ mean * 3000)
+    obs = pd.DataFrame({"cell_type": np.array(list("AAB"))[kind], "fine": np.array(["A0", "A1", "unlabeled"])[kind]}, map(str, range(n)))
+    cells, tissue = (AnnData(sparse.csr_matrix(counts.astype(np.float32))) for counts in (x, y))
+    cells.obs = obs
+    return cells, tissue, share, mean
+
+
+def test_several_states_of_a_type_in_one_spot(tmp_path):
+    cells, tissue, share, mean = in_two_states()
+    CondSCVI.setup_anndata(cells, labels_key="cell_type", fine_labels_key="fine")
+    reference = CondSCVI(cells, n_hidden=32)
+    reference.train(100, seed=0, plan_kwargs={"lr": 5e-3})
+    of_a = share[:, :2].sum(1)
+    there, true = of_a > 0.2, share[:, :2] / of_a[:, None]
+    off, wrong = {}, {}
+    for n in (1, 2):
+        model = DestVI.from_rna_model(tissue, reference, n_states_per_label=n, augmentation=n == 2)
+        model.train(100, seed=0)
+        off[n] = np.sqrt(((model.get_fine_celltypes()["A"] - true)[there] ** 2).to_numpy().mean())
+        scale = model.get_scale_for_ct("A").to_numpy()
+        wrong[n] = np.sqrt(((scale / scale.sum(1, keepdims=True) - true @ mean[:2])[there] ** 2).mean())
+    assert off[2] < 0.1
+    assert off[2] < off[1] / 2
+    assert wrong[2] < 0.8 * wrong[1]
+    module, spots = model.module, next(model.batches())
+    found = model.estimate_proportions()
+    np.testing.assert_allclose(found.mean["A"], of_a, atol=0.15)
+    assert ((found.lower["A"] <= of_a) & (of_a <= found.upper["A"])).mean() > 0.7
+    with torch.no_grad():
+        v, gamma = module.solved(spots)[:, :4].unflatten(1, (2, 2)), module.gamma(spots).unflatten(0, (2, 2))
+        informed = module.informed(module.solved(spots), spots)
+        whole = module.explained(informed, spots, module.profiles(spots)).mean
+        noise = informed[:, -1:] * torch.nn.functional.softplus(module.noise["eta"]) * module.o.exp()
+    mean_state = (v[:, 0, :, None] * gamma[0].transpose(0, 1)).sum(1) / v[:, 0].sum(1, keepdim=True)
+    here = there[: len(spots)]
+    np.testing.assert_allclose(model.get_gamma()["A"][: len(spots)][here], mean_state[here], atol=1e-4)
+    parts = sum(model.get_expression_for_ct(t, indices=range(len(spots))).to_numpy() for t in "AB")
+    np.testing.assert_allclose(parts + noise.numpy(), whole, rtol=1e-3, atol=1e-3)
+    model.save(tmp_path / "m")
+    again = DestVI.load(tmp_path / "m")
+    new = tissue[[5, 2]].copy()
+    pd.testing.assert_frame_equal(again.get_proportions(new), model.get_proportions(indices=[5, 2]), atol=1e-5)
+    pd.testing.assert_frame_equal(again.get_fine_celltypes(new)["A"], model.get_fine_celltypes(indices=[5, 2])["A"], atol=1e-4)
+
+
+@pytest.mark.parametrize("p", [1, 2, 15])
+def test_states_of_a_type_start_apart_however_few_its_prior_has(tissue, reference, p):
+    model = DestVI.from_rna_model(tissue[1], reference, n_states_per_label=3, vamp_prior_p=p, augmentation=False, amortization="none")
+    at = model.module.states.weight.detach()[0].view(3, 3, 5)
+    assert all(torch.pdist(states).min() > 0.1 for states in at)
+
+
 def test_validation_and_early_stopping(tissue, reference):
     model = DestVI.from_rna_model(tissue[1], reference, augmentation=False)
     model.train(30, train_size=0.8, early_stopping=True, early_stopping_patience=3, seed=0)

@@ -64,7 +64,7 @@ def learn_from_mixtures(model: Any, reference: Any, genes: Tensor, seed: int = 0
                     _teach(reader, f, *others.mixed(LESSONS, rng, platform=PLATFORM), rng)
                 x, truth = held_out.mixed(HELD_OUT // FOLDS, rng, distinct=True)
                 v, information = model.module.of_profiles(x, others.profiles())
-                found.append((truth, shares_of(v), spread(v, information), reader and reader.logits(x, f).softmax(-1)))
+                found.append((truth, shares_of(v), spread(v, information, shares_of(v)), reader and reader.logits(x, f).softmax(-1)))
             work.step()
     return _calibrated(found, reader) if found else {}
 
@@ -150,11 +150,15 @@ def reach(calibration: dict[str, list[float]], share: np.ndarray, interval: floa
     return far
 
 
-def spread(v: Float[Tensor, "spots types_1"], information: Tensor) -> Float[Tensor, "spots types"]:
-    r"""Standard deviation of the shares, v having the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`; t is the spot's total."""
-    share, n = shares_of(v), v.shape[1] - 1
+def spread(v: Float[Tensor, "spots states_1"], information: Tensor, share: Float[Tensor, "spots types"]) -> Float[Tensor, "spots types"]:
+    r"""Standard deviation of the shares, v having the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`; t is the spot's total.
+
+    Where a type has several states, its share is that of all of them.
+    """
+    n, types = v.shape[1] - 1, share.shape[1]
     total = amount_of_types(v).sum(-1)[:, None, None]
     loose = torch.eye(n + 1, dtype=information.dtype, device=v.device) / total**2
     covariance = torch.linalg.inv(information + loose)[:, :n, :n]
-    slope = (torch.eye(n, dtype=v.dtype, device=v.device) - share[:, :, None]) / total
+    own = torch.eye(types, dtype=v.dtype, device=v.device).repeat_interleave(n // types, 1)
+    slope = (own - share[:, :, None]) / total
     return ((slope.to(covariance.dtype) @ covariance) * slope).sum(-1).clamp_min(0).sqrt().to(v.dtype)

@@ -12,7 +12,6 @@ from anndata import AnnData
 
 from scelbo.analysis.augmentation import reach, spread
 from scelbo.errors import ArgumentError, unknown
-from scelbo.nn import shares_of
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -63,7 +62,7 @@ def proportions(
     shares, noise = [], []
     for spots in self.batches(adata, indices, batch_size):
         v = module.informed(module.solved(spots), spots) if refine else module.learnt(spots)
-        shares.append(shares_of(v))
+        shares.append(module.shares(v))
         noise.append(module.noise_share(v, spots))
     table, unexplained = (torch.cat(parts).cpu().numpy() for parts in (shares, noise))
     out = pd.DataFrame(table, index=self.cell_names(adata, indices), columns=self.cell_types)  # type: ignore[attr-defined]
@@ -99,7 +98,7 @@ def proportion_intervals(
     found = []
     for spots in self.batches(adata, indices, batch_size):
         v = module.solved(spots)
-        found.append((shares_of(module.informed(v, spots)), spread(v, module.information(v, spots))))
+        found.append((module.shares(module.informed(v, spots)), spread(v, module.information(v, spots), module.shares(v))))
     mean, std = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
     far = reach(self.calibration, mean, interval) * std
     frame = lambda values: pd.DataFrame(values, self.cell_names(adata, indices), self.cell_types)  # type: ignore[attr-defined]  # noqa: E731

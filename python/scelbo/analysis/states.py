@@ -22,7 +22,7 @@ def states(
 ) -> dict[str, pd.DataFrame] | np.ndarray:
     r"""The state of each type in each spot, :math:`\gamma_{sz}` in the reference's latent space.
 
-    Of a type that a spot has nothing of it is what its prior says.
+    Of a type that a spot has nothing of it is what its prior says. Where types have several states, their mean by amounts.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def states(
     """
     self.require_trained()
     module: Any = self.module
-    gamma = torch.cat([module.gamma(spots) for spots in self.batches(adata, indices, batch_size)], 1).cpu().numpy()
+    gamma = torch.cat([module.of_types(module.gamma(spots), spots) for spots in self.batches(adata, indices, batch_size)], 1).cpu().numpy()
     if return_numpy:
         return gamma
     names = self.cell_names(adata, indices)
@@ -48,6 +48,8 @@ def scale_of_type(
     self: Model, label: str, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None
 ) -> pd.DataFrame:
     r"""Expected share of each gene in a cell of this type, in the state of each spot: :math:`f_g(z, \gamma_{sz}) e^{o_g}`.
+
+    (Of several states the mean, by their amounts.)
 
     Parameters
     ----------
@@ -86,15 +88,15 @@ def expression_of_type(
 def _of_type(self: Model, label: str, adata: AnnData | None, indices: Any, batch_size: int | None, amounts: bool) -> pd.DataFrame:
     self.require_trained()
     module: Any = self.module
-    at = torch.tensor(types_of(self, label), device=self.device)
+    n, kind = module.n_states, types_of(self, label)[0]
+    at = torch.arange(kind * n, (kind + 1) * n, device=self.device)
 
     def of(spots: Any) -> Tensor:
-        scale = module.decoded(module.gamma(spots)[at], at, spots)[0] * module.o.exp()
-        return (
-            scale * module.informed(module.solved(spots), spots)[:, at] * torch.nn.functional.softplus(module.beta(spots))
-            if amounts
-            else scale
-        )
+        scale = module.decoded(module.gamma(spots)[at], at // n, spots) * module.o.exp()
+        if not amounts:
+            return module.of_types(scale, spots, [kind])[0]
+        v = module.informed(module.solved(spots), spots)[:, at]
+        return (v.T[..., None] * scale).sum(0) * torch.nn.functional.softplus(module.beta(spots))
 
     values = torch.cat([of(spots) for spots in self.batches(adata, indices, batch_size)]).cpu().numpy()
     return pd.DataFrame(values, index=self.cell_names(adata, indices), columns=self.setup.var_names)

@@ -24,7 +24,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from anndata import AnnData
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -36,7 +37,7 @@ from scelbo.models.condscvi import CondSCVI
 from scelbo.models.of_reference import SpatialModel
 from scelbo.models.stereoscope import SpatialModule
 from scelbo.module import Loss
-from scelbo.nn import MLP, Mixture, NestedClassifier, OfCounts, PerCategory, PerSpot
+from scelbo.nn import MLP, Mixture, NestedClassifier, OfCounts, PerCategory, PerSpot, within_types
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -48,7 +49,7 @@ class DestVIModule(SpatialModule):
     prior_log_weight: Tensor  # (types, components); minus infinity where a type has fewer
 
     def __init__(self, model: DestVI, setup: Setup):
-        super().__init__(model, setup)
+        super().__init__(model, setup, model.n_states_per_label)
         types, genes = self.w.shape
         net: dict[str, Any] = {"n_hidden": model.n_hidden, "dropout": model.dropout_amortization}
         self.n_latent, self.variance_penalty, self.l1_penalty = model.n_latent, model.variance_penalty, model.l1_penalty
@@ -63,18 +64,27 @@ class DestVIModule(SpatialModule):
         for name, shape in {"mean": (model.n_latent,), "sd": (model.n_latent,), "log_weight": ()}.items():
             self.register_buffer(f"prior_{name}", torch.ones(types, model.vamp_prior_p, *shape))
         if model.amortization in ("both", "proportion"):
-            self.V = OfCounts(genes, types + 1, **net)
-        amortised, n = model.amortization in ("both", "latent"), types * model.n_latent
+            self.V = OfCounts(genes, types * self.n_states + 1, **net)
+        amortised, n = model.amortization in ("both", "latent"), types * self.n_states * model.n_latent
         self.states: PerSpot | OfCounts = OfCounts(genes, n, **net) if amortised else PerSpot(self.n_spots, n)
 
     def start_at(self, data: Columns) -> None:
-        """Each type's mean state, and there what Stereoscope does."""
-        centre = (self.prior_log_weight.exp()[..., None] * self.prior_mean).sum(1).flatten()
-        self.states.start(centre.expand(self.n_spots, -1))
+        """Each type's mean state, or where its states are; and there what Stereoscope does."""
+        self.states.start(torch.stack(list(map(self.centres, range(len(self.w))))).flatten().expand(self.n_spots, -1))
         super().start_at(data)
 
-    def gamma(self, spots: Spots) -> Float[Tensor, "types spots n_latent"]:
-        """The state of each type in each spot."""
+    def centres(self, kind: int) -> Float[Tensor, "states n_latent"]:
+        """The mean of a type's prior; of several states that of as many clusters of its components, and apart also where it has fewer."""
+        weight, n = self.prior_log_weight[kind].exp(), torch.arange(self.n_states)
+        mean, sd = ((weight[:, None] * part[kind]).sum(0) for part in (self.prior_mean, self.prior_sd))
+        there, k = weight > 0, min(self.n_states, int((weight > 0).sum()))
+        if self.n_states > 1:
+            clusters = KMeans(k, n_init=10, random_state=0).fit(self.prior_mean[kind, there].numpy(), sample_weight=weight[there].numpy())
+            mean = torch.from_numpy(clusters.cluster_centers_)[n % k]
+        return mean + (n // k)[:, None] * sd
+
+    def gamma(self, spots: Spots) -> Float[Tensor, "states spots n_latent"]:
+        """The state of each type in each spot, or its states, side by side."""
         return self.states(spots).view(len(spots), -1, self.n_latent).transpose(0, 1)
 
     def decoded(self, gamma: Float[Tensor, "some spots n_latent"], types: Tensor, spots: Spots) -> Float[Tensor, "some spots genes"]:
@@ -82,24 +92,38 @@ class DestVIModule(SpatialModule):
         each = TypedCells(index=spots.index, label=types[:, None])
         return F.softplus(self.rho(self.decoder(gamma, each)) + self.bias.rows()[types][:, None])
 
-    def of_states(self, gamma: Float[Tensor, "types spots n_latent"], spots: Spots) -> Float[Tensor, "spots types genes"]:
-        """f of all types."""
-        return self.decoded(gamma, torch.arange(len(gamma), device=gamma.device), spots).transpose(0, 1)
+    def kinds(self, gamma: Float[Tensor, "states spots n_latent"]) -> Int[Tensor, " states"]:
+        """Which type each state is of."""
+        return torch.arange(len(gamma), device=gamma.device) // self.n_states
 
-    def profiles(self, spots: Spots) -> Float[Tensor, "spots types genes"]:
+    def of_states(self, gamma: Float[Tensor, "states spots n_latent"], spots: Spots) -> Float[Tensor, "spots states genes"]:
+        """f of all types."""
+        return self.decoded(gamma, self.kinds(gamma), spots).transpose(0, 1)
+
+    def of_types(
+        self, values: Float[Tensor, "states spots some"], spots: Spots, some: Any = slice(None)
+    ) -> Float[Tensor, "types spots some"]:
+        """The mean over the states of each type (or of some types), by their amounts."""
+        if self.n_states == 1:
+            return values
+        share = within_types(self.solved(spots), self.n_states)[:, some].permute(1, 2, 0)[..., None]
+        return (share * values.unflatten(0, (-1, self.n_states))).sum(1)
+
+    def profiles(self, spots: Spots) -> Float[Tensor, "spots states genes"]:
         return self.of_states(self.gamma(spots), spots)
 
-    def log_prior(self, gamma: Float[Tensor, "types spots n_latent"]) -> Float[Tensor, "types spots"]:
+    def log_prior(self, gamma: Float[Tensor, "states spots n_latent"]) -> Float[Tensor, "states spots"]:
         """Log density of states: by the mixture of their type, or as far as they are from 0."""
         if self.prior_mode == "normal":
             return Normal(0.0, 1.0).log_prob(gamma).sum(-1)
-        return Mixture(self.prior_log_weight[:, None], self.prior_mean[:, None], self.prior_sd[:, None]).log_prob(gamma)[..., 0]
+        of = self.kinds(gamma)[:, None]
+        return Mixture(self.prior_log_weight[of], self.prior_mean[of], self.prior_sd[of]).log_prob(gamma)[..., 0]
 
     def fine_shares(self, spots: Spots) -> Float[Tensor, "types spots labels"]:
         """Of the fine labels, by the state of each type."""
         assert self.fine is not None
         gamma = self.gamma(spots)
-        return self.fine.shares(gamma, torch.arange(len(gamma), device=gamma.device)[:, None])
+        return self.of_types(self.fine.shares(gamma, self.kinds(gamma)[:, None]), spots)
 
     def forward(self, spots: Spots) -> Loss:  # type: ignore[override]
         gamma = self.gamma(spots)
@@ -126,6 +150,8 @@ class DestVI(SpatialModel):
         Components of a type's prior of gamma, at most.
     prior_mode
         Of gamma: ``"mog"``, above, or ``"normal"``, N(0, I) for all types, as the reference's ``prior="normal"``.
+    n_states_per_label
+        How many states a type may have in one spot, each with an amount. Its share is that of all, its state their mean.
     variance_penalty, l1_penalty
         Lambda and kappa above.
     prior_weight, augmentation, start, cells_per_spot
@@ -142,6 +168,7 @@ class DestVI(SpatialModel):
     dropout_amortization: float = 0.03
     vamp_prior_p: int = 15
     prior_mode: Literal["mog", "normal"] = "mog"
+    n_states_per_label: int = 1
     variance_penalty: float = 5.0
     l1_penalty: float = 0.0
     prior_weight: Literal["n_obs", "minibatch"] = "n_obs"

@@ -33,7 +33,18 @@ from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
 from scelbo.models.of_reference import FromData, SpatialModel
 from scelbo.module import Loss
-from scelbo.nn import OfCounts, PerCategory, PerSpot, SharesOfCounts, amount_of_types, inverse_softplus, mean_profiles, shares_of
+from scelbo.nn import (
+    OfCounts,
+    PerCategory,
+    PerSpot,
+    SharesOfCounts,
+    amount_of_types,
+    inverse_softplus,
+    mean_profiles,
+    of_types,
+    shares_of,
+    within_types,
+)
 from scelbo.train.options import PlanOptions, TrainOptions
 
 LEAST = 1e-4
@@ -71,21 +82,24 @@ class RNAModule(FromData):
 
 
 class SpatialModule(FromData):
-    """Amounts v of each spot, beta of each batch of spots, and noise; the reference's w and o do not learn."""
+    """Amounts v of each spot, beta of each batch of spots, and noise; the reference's w and o do not learn.
+
+    A type may be there in several states, each with an amount, those of a type side by side.
+    """
 
     w: Tensor
     o: Tensor
 
-    def __init__(self, model: Any, setup: Setup):
+    def __init__(self, model: Any, setup: Setup, n_states: int = 1):
         super().__init__()
         types, batches = len(model.cell_types), setup.n_categories("batch")["batch"]
-        self.start, self.n_spots = model.start, model.n_spots
+        self.start, self.n_spots, self.n_states = model.start, model.n_spots, n_states
         self.by_total, self.per_minibatch = float(model.start == "data"), float(model.prior_weight == "minibatch")
         self.register_buffer("w", torch.zeros(types, setup.n_vars))
         self.register_buffer("o", torch.zeros(setup.n_vars))
         self.beta = PerCategory("batch", batches, setup.n_vars, bound=0.01)
         self.noise = nn.ParameterDict({"eta": torch.randn(setup.n_vars)})
-        self.V: PerSpot | OfCounts = PerSpot(self.n_spots, types + 1)
+        self.V: PerSpot | OfCounts = PerSpot(self.n_spots, types * n_states + 1)
         self.reader = SharesOfCounts(setup.n_vars, types, analysis.FOLDS) if model.augmentation else None
 
     def start_at(self, data: Columns) -> None:
@@ -118,12 +132,17 @@ class SpatialModule(FromData):
         """The best v."""
         return self.best(spots, self.profiles(spots))
 
-    def informed(self, v: Float[Tensor, "spots types_1"], spots: Spots) -> Float[Tensor, "spots types_1"]:
+    def shares(self, v: Float[Tensor, "spots states_1"]) -> Float[Tensor, "spots types"]:
+        """Of each type, whatever its states."""
+        return shares_of(of_types(v, self.n_states))
+
+    def informed(self, v: Float[Tensor, "spots states_1"], spots: Spots) -> Float[Tensor, "spots states_1"]:
         """As much of all types together; their shares nearer to what the networks read, as far as these are trusted."""
         if self.reader is None or bool(self.reader.trust == 0):
             return v
-        shares = torch.lerp(shares_of(v), self.reader(spots.x), self.reader.trust)
-        return torch.cat([shares * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
+        shares = torch.lerp(self.shares(v), self.reader(spots.x), self.reader.trust)
+        of_states = (shares[..., None] * within_types(v, self.n_states)).flatten(1)
+        return torch.cat([of_states * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
 
     def information(self, v: Tensor, spots: Spots) -> Float[Tensor, "spots types_1 types_1"]:
         """Minus the second derivative of log p(x | v)."""

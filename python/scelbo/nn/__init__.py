@@ -26,7 +26,7 @@ from scelbo.nn.mlp import (
 from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.nested import NestedClassifier
 from scelbo.nn.proteins import ProteinDecoder
-from scelbo.nn.spots import OfCounts, PerSpot, SharesOfCounts, amount_of_types, mean_profiles, shares_of
+from scelbo.nn.spots import OfCounts, PerSpot, SharesOfCounts, amount_of_types, mean_profiles, of_types, shares_of, within_types
 
 __all__ = [
     "MLP",
@@ -66,6 +66,8 @@ __all__ = [
     "mean_profiles",
     "norms_of",
     "odds_nearby",
+    "of_types",
     "per_feature",
     "shares_of",
+    "within_types",
 ]

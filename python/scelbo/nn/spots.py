@@ -28,6 +28,16 @@ def shares_of(v: Float[Tensor, "spots types_1"]) -> Float[Tensor, "spots types"]
     return nn.functional.normalize(amount_of_types(v), p=1, dim=-1)
 
 
+def of_types(v: Float[Tensor, "spots states_1"], states: int) -> Float[Tensor, "spots types_1"]:
+    """Each type's amount: that of its states together; noise is as it was."""
+    return torch.cat([v[:, :-1].unflatten(-1, (-1, states)).sum(-1), v[:, -1:]], -1)
+
+
+def within_types(v: Float[Tensor, "spots states_1"], states: int) -> Float[Tensor, "spots types states"]:
+    """The share of each of its states in a type; even where a spot has nothing of the type."""
+    return nn.functional.normalize(amount_of_types(v).unflatten(-1, (-1, states)), p=1, dim=-1)
+
+
 def mean_profiles(counted: Float[Tensor, "types genes"], total: Float[Tensor, "types 1"]) -> Float[Tensor, "types genes"]:
     """Mean share of each gene in the counts of each type, with a little of what all types have in common."""
     together = counted.sum(0) / total.sum()
