@@ -9,7 +9,8 @@ As Stereoscope (:mod:`scelbo.models.stereoscope`), but the profile of a type dif
 with f and o of a trained CondSCVI (:mod:`scelbo.models.condscvi`), which do not learn on. Maximum a posteriori, with a penalty
 :math:`\lambda\, \mathrm{Var}_g \log \beta_g`, and :math:`\kappa \sum_z v_{sz}` (L1, over the spot's total). v, gamma, or both may be
 amortised: a network's function of the counts, so that new spots have theirs; what is not amortised is a spot's own. Given gamma the best v
-is found exactly, as in Stereoscope. doi:10.1038/s41587-022-01272-8.
+is found exactly, as in Stereoscope. A type may be in several states in a spot, each with a gamma and an amount of its own.
+doi:10.1038/s41587-022-01272-8.
 """
 
 from __future__ import annotations
