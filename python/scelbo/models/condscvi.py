@@ -65,7 +65,8 @@ class CondSCVIModule(CountsVAE):
         self.bias = PerCategory("label", label["label"], setup.n_vars, bound=0.0)
         self.o = nn.Parameter(torch.zeros(setup.n_vars))
         self.states = MixtureOf("label", label["label"], model.num_classes_mog, model.n_latent) if model.prior == "mog" else None
-        self.fine = NestedClassifier(model.n_latent, len(setup.categories["fine"])) if model.has_fine(setup) else None
+        fine_labels = setup.categories["fine"] if setup.keys.get("fine_labels_key") else []
+        self.fine = NestedClassifier(model.n_latent, len(fine_labels)) if fine_labels else None
         self.register_buffer("weight", torch.ones(label["label"]))
 
     @torch.no_grad()
@@ -167,11 +168,6 @@ class CondSCVI(Model):
 
     def build(self, setup: Setup) -> CondSCVIModule:
         return CondSCVIModule(self, setup)
-
-    @staticmethod
-    def has_fine(setup: Setup) -> bool:
-        """Whether fine labels are known of some cells."""
-        return setup.keys.get("fine_labels_key") is not None
 
     @property
     def fine_types(self) -> dict[str, str] | None:
