@@ -6,9 +6,9 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r demo vignettes lint parity bench capabilities clean venv venv-peer
+.PHONY: help test test-python test-r test-seurat5 demo vignettes lint parity bench capabilities clean venv venv-peer
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
 demo: venv ## scVI on real cells in a Seurat object: figures and the object in demo/
 	@tools/setup-r.sh
@@ -22,7 +22,9 @@ test: test-python test-r ## all tests
 test-python: venv ## the tests of the Python core
 	@$(python) -m pytest
 test-r: venv ## the tests of the R package
-	@tools/test-r.sh
+	@tools/test-r.sh $(also)
+test-seurat5: ## the same in a root of Debian 13: R 4.5, Seurat 5, NumPy 2 (as root, on Debian)
+	@tools/trixie.sh make test-r also=SpatialExperiment
 
 lint: venv ## style, types, layers; R's style and help pages
 	@tools/lint.sh
@@ -53,6 +55,7 @@ capabilities: venv ## what each model answers of which objects, as docs/capabili
 	@PYTHONPATH=tests/python $(python) tests/python/capabilities.py
 
 clean: ## remove everything that the other targets made
+	@tools/trixie.sh --remove
 	rm -rf .venv .venv-peer .r-lib articles demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
 	find python tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

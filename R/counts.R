@@ -66,13 +66,17 @@ check_layer <- function(layer, known, call) {
 # Assay5 of Seurat 5. A layer may be split ("counts.1", "counts.2"): joined by the order of cells and the union of
 # features.
 layers_v5 <- function(from, layer, call) {
-  known <- seurat5("Layers")(from)
-  names <- if (layer %in% known) layer else known[startsWith(known, paste0(layer, "."))]
-  if (!length(names)) check_layer(layer, known, call)
-  parts <- lapply(names, function(name) as_sparse(seurat5("LayerData")(from, layer = name, fast = FALSE)))
+  parts <- lapply(parts_v5(from, layer, call), function(name) as_sparse(seurat5("LayerData")(from, layer = name, fast = FALSE)))
   features <- Reduce(union, lapply(parts, rownames))
   joined <- do.call(cbind, lapply(parts, with_rows, features))
   joined[, colnames(from), drop = FALSE]
+}
+
+parts_v5 <- function(from, layer, call) {
+  known <- seurat5("Layers")(from)
+  names <- if (layer %in% known) layer else known[startsWith(known, paste0(layer, "."))]
+  if (!length(names)) check_layer(layer, known, call)
+  names
 }
 
 # What only SeuratObject 5 has: where it is not installed, no object asks for it.

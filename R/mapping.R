@@ -96,16 +96,15 @@ map_query <- function(class, object, reference, labels, score, arguments, name, 
   if (is.character(reference)) reference <- known
   if (!is.null(labels)) labelled_cells(known, reference, labels) # what is amiss is told before training
   model <- fit_model("load_query_data", object, c(list(reference = known), arguments))
-  columns <- list()
-  if (!is.null(labels)) columns <- transfer_labels(model, reference, labels)
-  if (score) columns$mapping_score <- score_or_say(model, reference)
+  columns <- list(if (!is.null(labels)) transfer_labels(model, reference, labels), if (score) score_or_say(model, reference))
+  columns <- do.call(cbind, columns[lengths(columns) > 0])
   add_metadata(write_back(model, object, name = name), prefixed(name, columns))
 }
 
 # A score for each cell; none, and a word why, where the reference cannot tell.
 score_or_say <- function(model, reference) {
   tryCatch(
-    get_mapping_score(model, reference)$mapping_score,
+    get_mapping_score(model, reference)["mapping_score"],
     scelbo_error = function(cnd) {
       rlang::inform(c("The query's cells get no mapping score.", i = cnd$headline, i = cnd$hint))
       NULL
@@ -113,12 +112,12 @@ score_or_say <- function(model, reference) {
   )
 }
 
-# Columns of metadata, a list, in the order of the object's cells.
+# `columns` is a data.frame with a row a cell (or NULL). The cells of a Seurat object need not all be in the assay that was read.
 add_metadata <- function(object, columns) UseMethod("add_metadata")
 
 #' @exportS3Method
 add_metadata.Seurat <- function(object, columns) {
-  for (name in names(columns)) object[[name]] <- columns[[name]]
+  for (name in names(columns)) object[[name]] <- setNames(columns[[name]], rownames(columns))
   object
 }
 

@@ -189,9 +189,8 @@ write_back.Seurat <- function(model, object, name = tolower(name_of(model)), fea
     object[[assay]] <- SeuratObject::AddMetaData(object[[assay]], columns)
   }
   is_v5 <- inherits(object[[assay]], "StdAssay")
-  make <- if (is_v5) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject
   for (kind in names(results$tables)) {
-    values <- make(data = as(results$tables[[kind]], "CsparseMatrix"))
+    values <- new_assay(is_v5, data = as(results$tables[[kind]], "CsparseMatrix"))
     SeuratObject::Key(values) <- paste0(sub("_$", "", key), kind, "_")
     suppressWarnings(object[[paste0(name, "_", kind)]] <- values) # Seurat 5 misses a layer of counts in it
   }
@@ -203,6 +202,11 @@ write_back.Seurat <- function(model, object, name = tolower(name_of(model)), fea
 
 #' @exportS3Method
 models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
+
+# An assay of Seurat 5's class or of the older one, which alone can hold one feature or one cell.
+new_assay <- function(is_v5, ...) {
+  (if (is_v5 && all(dim(..1) > 1)) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject)(...)
+}
 
 # A key of letters and digits, as Seurat wants it.
 seurat_key <- function(name) paste0(gsub("[^A-Za-z0-9]", "", name), "_")

@@ -74,8 +74,7 @@ seurat_assay <- function(part, is_peaks) {
     return(Signac::CreateChromatinAssay(part$counts, ranges = ranges, min.features = -1)) # 0 drops empty cells
   }
   rownames(part$counts) <- gsub("_", "-", rownames(part$counts), fixed = TRUE) # Seurat would, with a warning
-  is_v5 <- utils::packageVersion("SeuratObject") >= "5.0.0"
-  (if (is_v5) seurat5("CreateAssay5Object") else SeuratObject::CreateAssayObject)(counts = part$counts)
+  new_assay(utils::packageVersion("SeuratObject") >= "5.0.0", counts = part$counts)
 }
 
 has_signac <- function() requireNamespace("Signac", quietly = TRUE)

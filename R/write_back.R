@@ -84,7 +84,7 @@ models_in.default <- function(object) NULL
 results_of <- function(model, object, features = NULL, foreground = FALSE) {
   if (offers(model, "get_proportions") && !length(features)) {
     shares <- get_proportions(model, object)
-    return(list(columns = as.list(shares), tables = list(proportions = t(as.matrix(shares)))))
+    return(list(columns = shares, tables = list(proportions = t(as.matrix(shares)))))
   }
   list(columns = cell_columns(model, object), tables = feature_tables(model, object, features, foreground))
 }
@@ -123,14 +123,15 @@ loadings_of <- function(model) {
   if (offers(model, "get_feature_by_topic")) get_feature_by_topic(model)
 }
 
-# What a model says of each cell, as columns of metadata: a list.
+# What a model says of each cell, as columns of metadata: a data.frame, or NULL.
 cell_columns <- function(model, object) {
-  if (offers(model, "annotate_cells")) return(as.list(annotate_cells(model, object)))
-  if (!offers(model, "predict")) return(list())
+  if (offers(model, "annotate_cells")) return(annotate_cells(model, object))
+  if (!offers(model, "predict")) return(NULL)
   chance <- predict(model, object, type = "probability")
   best <- most_probable(chance)
-  if (offers(model, "get_doublets")) return(list(call = best, probability = unname(chance[, "doublet"])))
-  list(label = best, probability = unname(apply(chance, 1, max)))
+  known <- if (!anyDuplicated(rownames(chance))) rownames(chance)
+  if (offers(model, "get_doublets")) return(data.frame(call = best, probability = chance[, "doublet"], row.names = known))
+  data.frame(label = best, probability = apply(chance, 1, max), row.names = known)
 }
 
 # What a model says of each feature, as columns beside the object's features; NA where it was not in the model.

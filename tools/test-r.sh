@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Set R up and run its tests. Where R cannot be had, say so and end well: the Python tests stand on their own (in CI it is a failure).
+# test-r.sh [PACKAGE...]   set R up, with the PACKAGEs too, and run its tests.
+# Where R cannot be had, say so and end well: the Python tests stand on their own (in CI it is a failure).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-status=0; tools/setup-r.sh || status=$?
+status=0; tools/setup-r.sh "$@" || status=$?
 if ((status == 3)) && [[ -z ${CI:-} ]]; then
   echo "SKIPPED: the R tests, for want of what is named above"
   exit 0

@@ -34,9 +34,8 @@ odd_metadata <- function(n = 6) {
   frame[seq_len(n), ]
 }
 
-seurat_object <- function() {
+seurat_object <- function(counts = simulate_counts()) {
   skip_if_not_installed("SeuratObject")
-  counts <- simulate_counts()
   object <- suppressWarnings(SeuratObject::CreateSeuratObject(counts))
   object$type <- cell_types(ncol(counts))
   object$batch <- cell_batches(ncol(counts))

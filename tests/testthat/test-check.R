@@ -54,7 +54,7 @@ test_that("what deserves a look comes in R's words", {
   expect_match(concerns$what, "^column '(nested|number)'")
   expect_equal(nrow(concerns), 2)
   object <- seurat_object() # what reading it warns of is a concern too
-  local_value("slot_v3", function(...) {
+  local_value(if (inherits(object[["RNA"]], "StdAssay")) "layers_v5" else "slot_v3", function(...) {
     warn_scelbo("data", c("The counts were corrected.", i = "Choose others."))
     simulate_counts()
   })

@@ -119,8 +119,8 @@ test_that("other objects give the same model", {
     expect_equal(get_latent_representation(fit_multivi(object, ...)), expected, tolerance = 1e-5, ignore_attr = TRUE)
   }
   object <- multiome_object()
-  genes <- object[["RNA"]]@counts
-  regions <- object[["peaks"]]@counts
+  genes <- read_cells(object, "RNA")$counts
+  regions <- read_cells(object, "peaks")$counts
   about <- S4Vectors::DataFrame(object[[]])
   sce <- SingleCellExperiment::SingleCellExperiment(list(counts = genes), colData = about)
   SingleCellExperiment::altExp(sce, "peaks") <- SummarizedExperiment::SummarizedExperiment(list(counts = regions))

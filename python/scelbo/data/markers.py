@@ -52,7 +52,7 @@ def _of_frame(table: pd.DataFrame) -> dict[str, list[str]]:
     ]
     values = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     for row, column in np.argwhere((values != 0) & (values != 1))[:5]:
-        problems.append(f"{table.iat[row, column]!r} for gene {genes[row]} and type {kinds[column]}: it must be 0 or 1")
+        problems.append(f"{table.iat[row, column]} for gene {genes[row]} and type {kinds[column]}: it must be 0 or 1")
     if problems:
         raise ArgumentError("cell_type_markers cannot be used as it is:", "Genes are rows, types are columns, values 0 or 1.", problems)
     return {kind: list(genes[values[:, column] == 1]) for column, kind in enumerate(kinds)}

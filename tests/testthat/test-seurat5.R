@@ -1,0 +1,110 @@
+# What only Seurat 5 has: layers that are split, assays of part of the cells, methods of IntegrateLayers().
+skip_without_backend()
+skip_if_not_installed("SeuratObject", "5.0.0")
+
+# 150 cells with genes, proteins and peaks, each an Assay5.
+object_v5 <- function() {
+  object <- seurat_object()
+  counts <- simulate_counts()
+  others <- list(ADT = counts[1:6, ], peaks = as_sparse((counts > 1) + 0))
+  for (assay in names(others)) {
+    rownames(others[[assay]]) <- paste0(assay, seq_len(nrow(others[[assay]])))
+    object[[assay]] <- SeuratObject::CreateAssay5Object(counts = others[[assay]])
+  }
+  object
+}
+
+split_by_batch <- function(object) {
+  for (assay in SeuratObject::Assays(object)) object[[assay]] <- split(object[[assay]], f = object$batch)
+  object
+}
+
+layers_of <- function(object) sapply(SeuratObject::Assays(object), function(assay) SeuratObject::Layers(object[[assay]]), simplify = FALSE)
+
+all_in <- function(object) {
+  added <- setdiff(SeuratObject::Assays(object), c("RNA", "ADT", "peaks"))
+  list(object[[]], object[["RNA"]][[]], lapply(object@reductions, SeuratObject::Embeddings),
+       lapply(added, function(assay) as.matrix(SeuratObject::LayerData(object, "data", assay))))
+}
+
+quick <- list(max_epochs = 2, seed = 1, verbose = FALSE)
+runs <- list(
+  RunSCVI = list(batch = "batch"), RunLinearSCVI = list(batch = "batch"), RunAUTOZI = list(batch = "batch"),
+  RunAmortizedLDA = list(n_topics = 3), RunSCANVI = list(labels = "type", batch = "batch"),
+  RunCellAssign = list(markers = list(a = paste0("gene", 1:5), other = character()), batch = "batch"),
+  RunSOLO = list(batch = "batch", expected_doublet_rate = 0.1, solo_epochs = 2),
+  RunPEAKVI = list(batch = "batch", assay = "peaks"), RunTOTALVI = list(batch = "batch"), RunMULTIVI = list(batch = "batch")
+)
+
+for (run in names(runs)) {
+  test_that(paste(run, "takes split layers for what they are joined, and leaves them split"), {
+    fit <- function(object) do.call(run, c(list(object), runs[[run]], quick))
+    apart <- split_by_batch(object_v5())
+    after <- fit(apart)
+    expect_equal(all_in(after), all_in(fit(object_v5())), tolerance = 1e-5)
+    expect_identical(layers_of(after)[c("RNA", "ADT", "peaks")], layers_of(apart))
+    expect_equal(get_model(after)$cells, colnames(apart))
+  })
+}
+
+for (run in c("RunGIMVI", "RunStereoscope", "RunDestVI")) {
+  test_that(paste(run, "takes split layers of both objects"), {
+    more <- switch(run, RunGIMVI = list(impute = "gene31"), list(labels = "type", reference_max_epochs = 2))
+    fit <- function(made) {
+      spots <- seurat_object(simulate_counts()[1:30, ])
+      spots <- SeuratObject::RenameCells(made(spots), add.cell.id = "spot")
+      do.call(run, c(list(spots, made(object_v5())), more, quick))
+    }
+    expect_equal(all_in(fit(split_by_batch)), all_in(fit(identity)), tolerance = 1e-5)
+  })
+}
+
+test_that("objects that were merged are read as one", {
+  whole <- seurat_object()
+  merged <- merge(whole[, 1:75], whole[, 76:150])
+  expect_setequal(SeuratObject::Layers(merged), c("counts.1", "counts.2"))
+  fit <- function(object) do.call(RunSCVI, c(list(object, "batch"), quick))
+  after <- fit(merged)
+  expect_equal(SeuratObject::Embeddings(after, "scvi"), SeuratObject::Embeddings(fit(whole), "scvi"), tolerance = 1e-5)
+  found <- FindMarkersSCVI(after, "a", group.by = "type", seed = 1)
+  expect_equal(found, FindMarkersSCVI(fit(whole), "a", group.by = "type", seed = 1), tolerance = 1e-4)
+})
+
+test_that("the variable features of split layers are those that are read", {
+  skip_if_not_installed("Seurat")
+  object <- Seurat::FindVariableFeatures(split_by_batch(seurat_object()), nfeatures = 20, verbose = FALSE)
+  expect_identical(scvi(object)$features, SeuratObject::VariableFeatures(object))
+})
+
+test_that("a query may be split, on a reference that is", {
+  reference <- do.call(RunSCVI, c(list(split_by_batch(object_v5()), "batch"), quick))
+  query <- SeuratObject::RenameCells(object_v5(), add.cell.id = "new")
+  query$batch <- ifelse(query$batch == "x", "x", "z")
+  map <- function(object) do.call(MapQuerySCVI, c(list(object, reference, labels = "type"), quick))
+  expect_equal(all_in(map(split_by_batch(query))), all_in(map(query)), tolerance = 1e-5)
+})
+
+test_that("an assay may have part of the cells, as a sketch has", {
+  object <- some <- seurat_object()
+  object[["sketch"]] <- SeuratObject::CreateAssay5Object(counts = simulate_counts()[, 31:130])
+  fit <- function(object, ...) do.call(RunSCANVI, c(list(object, "type", "batch", ...), quick))
+  after <- fit(object, assay = "sketch")
+  alone <- fit(some[, 31:130])
+  expect_equal(SeuratObject::Embeddings(after, "scanvi"), SeuratObject::Embeddings(alone, "scanvi"), tolerance = 1e-5)
+  expect_equal(after$scanvi_probability[31:130], alone$scanvi_probability, tolerance = 1e-5)
+  expect_identical(is.na(after$scanvi_label), setNames(!1:150 %in% 31:130, colnames(object)))
+})
+
+test_that("images of Seurat 5 know places; rows of a VisiumV2 go down", {
+  skip_if_not_installed("Seurat", "5.0.0")
+  object <- seurat_object()
+  places <- data.frame(x = rep(1:15, 10), y = rep(1:10, each = 15), cell = colnames(object))
+  field <- SeuratObject::CreateFOV(places, type = "centroids", assay = "RNA", key = "fov_")
+  object[["fov"]] <- field
+  expect_equal(places_in(object)[c("x", "y")], places[c("x", "y")], ignore_attr = TRUE)
+  object[["fov"]] <- NULL
+  factors <- Seurat::scalefactors(spot = 1, fiducial = 1, hires = 0.5, lowres = 0.1)
+  object[["slice"]] <- methods::new(structure("VisiumV2", package = "Seurat"), boundaries = list(centroids = field[["centroids"]]),
+                                    assay = "RNA", key = "slice_", image = array(0, c(2, 2, 3)), scale.factors = factors)
+  expect_equal(places_in(object), data.frame(x = places$y, y = -places$x, slide = "slice"), ignore_attr = TRUE)
+})
