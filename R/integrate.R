@@ -1,31 +1,65 @@
-#' scVI for Seurat 5's IntegrateLayers
+#' scVI and scANVI for Seurat 5's IntegrateLayers
 #'
 #' @param object,assay,layers,scale.layer,orig,groups Given by `IntegrateLayers()`. The layers of counts, which are joined for
 #'   reading, are the batches.
 #' @param features Features to model.
-#' @param new.reduction Name of the reduction.
-#' @param ... Further arguments of [scvi()] and [train()].
-#' @return A list with the reduction, as `IntegrateLayers()` expects it.
-#' @seealso [RunSCVI()], which does the same for an object that is not split, and keeps the model.
+#' @param new.reduction Name of the reduction, and of the model in the object.
+#' @param ... Further arguments of [scvi()] or [scanvi()] and of [train()].
+#' @return A list of what `IntegrateLayers()` puts into the object: the reduction, with the model (see [get_model()]); columns of the
+#'   metadata that begin with its name, the batch and, of `SCANVIIntegration`, what [annotate_cells()] says.
+#' @section Errors: `scelbo_setup_error` where the counts are not split, `scelbo_argument_error` where `labels` are not one a cell.
+#' @seealso [RunSCVI()] and [RunSCANVI()], whose batches are a column, so that nothing need be split.
 #' @examples
 #' \dontrun{
 #' so[["RNA"]] <- split(so[["RNA"]], f = so$donor)
 #' so <- IntegrateLayers(so, method = SCVIIntegration, orig.reduction = NULL, new.reduction = "scvi", max_epochs = 100)
+#'
+#' so <- IntegrateLayers(so, method = SCANVIIntegration, orig.reduction = NULL, new.reduction = "scanvi", labels = so$cell_type)
+#' table(so$scanvi_label, so$cell_type)
 #' }
 #' @export
 SCVIIntegration <- function(object, assay = NULL, layers = NULL, scale.layer = NULL, orig = NULL, groups = NULL,
                             features = NULL, new.reduction = "integrated.scvi", ...) {
-  counts <- layers_v5(object, "counts", caller_env())
-  obs <- data.frame(batch = layer_of_cells(object, "counts", caller_env()), row.names = colnames(counts))
-  cells <- structure(read_cells_of(counts, obs = obs), class = "scelbo_cells")
-  arguments <- c(list(batch = "batch", features = features), list(...))
-  z <- get_latent_representation(fit_model("scvi", cells, arguments))
-  key <- seurat_key(new.reduction)
-  colnames(z) <- paste0(key, seq_len(ncol(z)))
-  reduction <- SeuratObject::CreateDimReducObject(embeddings = z, key = key, assay = assay %||% "RNA")
-  setNames(list(reduction), new.reduction)
+  integrate_layers("scvi", object, assay, list(), list(features = features, ...), new.reduction)
 }
 attr(SCVIIntegration, "Seurat.method") <- "integration"
+
+#' @rdname SCVIIntegration
+#' @param labels A column of the metadata, as `so$cell_type`, with the labels that are known; cells where it is `NA` have none.
+#' @export
+SCANVIIntegration <- function(object, labels, assay = NULL, layers = NULL, scale.layer = NULL, orig = NULL, groups = NULL,
+                              features = NULL, new.reduction = "integrated.scanvi", ...) {
+  integrate_layers("scanvi", object, assay, list(labels = labels), list(features = features, ...), new.reduction)
+}
+attr(SCANVIIntegration, "Seurat.method") <- "integration"
+
+# `columns`: what the model reads of each cell beside the batch. The batch goes into the object, where the model finds it again.
+integrate_layers <- function(constructor, object, assay, columns, arguments, name, call = caller_env()) {
+  counts <- layers_v5(object, "counts", call)
+  columns <- prefixed(name, c(list(batch = layer_of_cells(object, "counts", call)), columns))
+  columns <- lapply(columns, one_a_cell, colnames(counts), call)
+  cells <- structure(read_cells_of(counts, obs = data.frame(columns, row.names = colnames(counts), check.names = FALSE)),
+                     class = "scelbo_cells")
+  named <- setNames(names(columns), c("batch", "labels")[seq_along(columns)])
+  model <- fit_model(constructor, cells, c(as.list(named), arguments))
+  model$recipe$assay <- assay
+  z <- get_latent_representation(model)
+  key <- seurat_key(name)
+  colnames(z) <- paste0(key, seq_len(ncol(z)))
+  reduction <- SeuratObject::CreateDimReducObject(embeddings = z, key = key, assay = assay %||% "RNA")
+  SeuratObject::Misc(reduction, slot = "scelbo") <- model
+  told <- c(columns[1], prefixed(name, cell_columns(model, NULL)))
+  c(setNames(list(reduction), name), lapply(told, setNames, colnames(counts)))
+}
+
+one_a_cell <- function(values, cells, call) {
+  if (!is.null(names(values))) values <- values[cells]
+  if (length(values) != length(cells)) {
+    abort_scelbo("argument", paste0("`labels` has ", length(values), " values for ", length(cells), " cells."),
+                 "Give a column of the metadata: `labels = so$cell_type`.", call = call)
+  }
+  unname(values)
+}
 
 # Which of its layers each cell of a split assay is in: of "counts.x" it is "x".
 layer_of_cells <- function(from, layer, call) {
@@ -36,8 +70,7 @@ layer_of_cells <- function(from, layer, call) {
                        "or take RunSCVI(), whose batches are a column."), call = call)
   }
   cells <- lapply(parts, function(name) SeuratObject::Cells(from, layer = name))
-  of <- setNames(rep(substring(parts, nchar(layer) + 2), lengths(cells)), unlist(cells))
-  unname(of[colnames(from)])
+  setNames(rep(substring(parts, nchar(layer) + 2), lengths(cells)), unlist(cells))
 }
 
 # What was read already.

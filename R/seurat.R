@@ -194,14 +194,18 @@ write_back.Seurat <- function(model, object, name = tolower(name_of(model)), fea
     SeuratObject::Key(values) <- paste0(sub("_$", "", key), kind, "_")
     suppressWarnings(object[[paste0(name, "_", kind)]] <- values) # Seurat 5 misses a layer of counts in it
   }
-  models <- models_in(object)
+  models <- SeuratObject::Misc(object, slot = "scelbo")
   models[[name]] <- model
   suppressWarnings(SeuratObject::Misc(object, slot = "scelbo") <- models) # it warns of replacing what was there
   object
 }
 
+# IntegrateLayers() puts nothing into the object but reductions and columns, so its methods' models are in their reductions.
 #' @exportS3Method
-models_in.Seurat <- function(object) SeuratObject::Misc(object, slot = "scelbo")
+models_in.Seurat <- function(object) {
+  integrating <- lapply(object@reductions, function(reduction) SeuratObject::Misc(reduction)$scelbo)
+  c(integrating[lengths(integrating) > 0], SeuratObject::Misc(object, slot = "scelbo"))
+}
 
 # An assay of Seurat 5's class or of the older one, which alone can hold one feature or one cell.
 new_assay <- function(is_v5, ...) {

@@ -81,15 +81,3 @@ test_that("models go by name", {
   expect_error(FindMarkersSCVI(object, "A", group.by = "type"), class = "scelbo_setup_error")
   expect_error(write_back(trained_model(), mtcars), class = "scelbo_argument_error")
 })
-
-test_that("IntegrateLayers of Seurat 5 takes scVI as a method", {
-  skip_if_not_installed("Seurat", "5.0.0")
-  object <- seurat_object()
-  object[["RNA"]] <- split(object[["RNA"]], f = object$batch)
-  object <- Seurat::IntegrateLayers(
-    object, method = SCVIIntegration, orig.reduction = NULL, features = rownames(object), new.reduction = "scvi",
-    n_latent = 3, max_epochs = 2, verbose = FALSE
-  )
-  joined <- train(scvi(seurat_object(), "batch", n_latent = 3), max_epochs = 2, verbose = FALSE)
-  expect_equal(SeuratObject::Embeddings(object, "scvi"), get_latent_representation(joined), tolerance = 1e-5)
-})

@@ -76,6 +76,40 @@ test_that("the variable features of split layers are those that are read", {
   expect_identical(scvi(object)$features, SeuratObject::VariableFeatures(object))
 })
 
+integrate <- function(object, method, ...) {
+  skip_if_not_installed("Seurat", "5.0.0")
+  suppressWarnings(Seurat::IntegrateLayers( # it looks for normalised values
+    object, method = method, orig.reduction = NULL, features = rownames(object), new.reduction = "joint", ..., n_latent = 3,
+    max_epochs = 2, verbose = FALSE
+  ))
+}
+
+test_that("IntegrateLayers takes scVI as a method, and the object keeps the model", {
+  object <- integrate(split_by_batch(seurat_object()), SCVIIntegration)
+  joined <- train(scvi(seurat_object(), "batch", n_latent = 3), max_epochs = 2, verbose = FALSE)
+  expect_equal(SeuratObject::Embeddings(object, "joint"), get_latent_representation(joined), tolerance = 1e-5, ignore_attr = TRUE)
+  expect_equal(unname(object$joint_batch), seurat_object()$batch, ignore_attr = TRUE)
+  path <- withr::local_tempfile()
+  saveRDS(object, path)
+  back <- readRDS(path)
+  expect_equal(get_latent_representation(get_model(back, "joint"), back), get_latent_representation(joined), tolerance = 1e-5,
+               ignore_attr = TRUE)
+  both <- write_back(joined, object)
+  expect_named(models_in(both), c("joint", "scvi"))
+  expect_error(integrate(seurat_object(), SCVIIntegration), "nothing to integrate.*Split them", class = "scelbo_setup_error")
+})
+
+test_that("IntegrateLayers takes scANVI as a method, with labels in any order", {
+  object <- split_by_batch(seurat_object())
+  object$known <- factor(ifelse(1:150 %% 2 == 0, object$type, NA))
+  alone <- RunSCANVI(object, "known", "batch", n_latent = 3, max_epochs = 2, verbose = FALSE, name = "joint")
+  after <- integrate(object, SCANVIIntegration, labels = rev(object$known))
+  expect_equal(SeuratObject::Embeddings(after, "joint"), SeuratObject::Embeddings(alone, "joint"), tolerance = 1e-5)
+  expect_equal(after[[]][c("joint_label", "joint_probability")], alone[[]][c("joint_label", "joint_probability")], tolerance = 1e-5)
+  expect_equal(annotate_cells(get_model(after), after[, 1:20]), annotate_cells(get_model(alone), alone[, 1:20]), tolerance = 1e-5)
+  expect_error(integrate(object, SCANVIIntegration, labels = "known"), "1 values for 150 cells", class = "scelbo_argument_error")
+})
+
 test_that("a query may be split, on a reference that is", {
   reference <- do.call(RunSCVI, c(list(split_by_batch(object_v5()), "batch"), quick))
   query <- SeuratObject::RenameCells(object_v5(), add.cell.id = "new")
