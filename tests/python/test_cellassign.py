@@ -92,7 +92,7 @@ def test_the_loss_is_what_the_equations_say():
     theta, mean, log_variance = m.theta.softmax(0).detach().numpy(), m.delta_mean.item(), m.delta_log_variance.item()
     assert float(loss.kl_global["theta"]) == pytest.approx(-dirichlet.logpdf(theta / theta.sum(), np.full(4, 1e-2)), rel=1e-6)
     prior = norm(mean, math.exp(log_variance / 2))
-    assert float(loss.kl_global["delta"]) == pytest.approx(-prior.logpdf(np.log(m.delta().detach())).sum(), rel=1e-6)
+    assert float(loss.kl_global["delta"]) == pytest.approx(-prior.logpdf(np.log(m.delta().detach().numpy())).sum(), rel=1e-6)
     n = len(cells)
     expected = loss.nll["x"].mean() + (loss.kl_global["theta"] + loss.kl_global["delta"]) / n
     assert float(loss.total(n_cells=n, weights=model.plan.weights(1.0))) == pytest.approx(float(expected))  # the entropy does not count
@@ -118,7 +118,7 @@ def test_the_gradient_is_that_of_em():
 def test_the_likelihood_against_scipy_and_finite_differences():
     rng = np.random.default_rng(0)
     log_mu = torch.from_numpy(rng.normal(0.5, 1.5, (7, 5))).requires_grad_()
-    x = torch.from_numpy(rng.poisson(np.exp(log_mu.detach())).astype(float))
+    x = torch.from_numpy(rng.poisson(np.exp(log_mu.detach().numpy())).astype(float))
     trend = Trend(torch.from_numpy(rng.normal(0, 0.7, 6)).requires_grad_(), torch.linspace(0, 12, 6, dtype=torch.float64))
     phi, mu = trend.phi(log_mu.exp()).detach().numpy(), log_mu.detach().exp().numpy()
     value = log_prob(x, log_mu, trend) - torch.lgamma(x + 1)
