@@ -98,7 +98,7 @@ class OfCells(Case):
         fine = {"fine_labels_key": "cell_type"} if "fine" in reference.Cells.fields() else {}
         reference.setup_anndata(cells, labels_key="cell_type", **fine)
         known = reference(cells, **sizes)
-        known.train(max_epochs=2, seed=0)
+        known.train(max_epochs=40, seed=0)  # types that are told apart, so that shares have one answer
         return self.model.from_rna_model(adata, known, **self.arguments)
 
 

@@ -11,12 +11,18 @@ from cases import CASES, DECODED, DIFFERENTIAL, decoded, differential, having, p
 from scipy import sparse
 
 from scelbo import errors
+from scelbo.analysis import augmentation
 from scelbo.data.simulate import cite
 
 
 @pytest.fixture(params=CASES, ids=str)
 def case(request):
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def few_lessons(monkeypatch):
+    monkeypatch.setattr(augmentation, "LESSONS", 200)  # enough for networks that are only to be kept
 
 
 @pytest.fixture
