@@ -1,6 +1,7 @@
 """A row for each model (and each setting that takes another path): what the contract is checked on."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -93,13 +94,18 @@ class OfCells(Case):
     """A model of spots, made of a trained model of cells of known types."""
 
     def of(self, adata, **sizes):
-        reference = self.model.Reference
-        cells = cite(150, 40, 5, seed=2)
-        fine = {"fine_labels_key": "cell_type"} if "fine" in reference.Cells.fields() else {}
-        reference.setup_anndata(cells, labels_key="cell_type", **fine)
-        known = reference(cells, **sizes)
-        known.train(max_epochs=40, seed=0)  # types that are told apart, so that shares have one answer
-        return self.model.from_rna_model(adata, known, **self.arguments)
+        return self.model.from_rna_model(adata, trained_reference(self.model.Reference, **sizes), **self.arguments)
+
+
+@cache
+def trained_reference(reference, **sizes):
+    """Of cells of known types, until these are told apart, so that shares have one answer."""
+    cells = cite(150, 40, 5, seed=2)
+    fine = {"fine_labels_key": "cell_type"} if "fine" in reference.Cells.fields() else {}
+    reference.setup_anndata(cells, labels_key="cell_type", **fine)
+    known = reference(cells, **sizes)
+    known.train(max_epochs=40, seed=0)
+    return known
 
 
 @dataclass(frozen=True)
