@@ -126,12 +126,18 @@ loadings_of <- function(model) {
 # What a model says of each cell, as columns of metadata: a data.frame, or NULL.
 cell_columns <- function(model, object) {
   if (offers(model, "annotate_cells")) return(annotate_cells(model, object))
-  if (!offers(model, "predict")) return(NULL)
+  if (!offers(model, "predict") || lacks_fine_labels(model)) return(NULL)
   chance <- predict(model, object, type = "probability")
   best <- most_probable(chance)
   known <- if (!anyDuplicated(rownames(chance))) rownames(chance)
   if (offers(model, "get_doublets")) return(data.frame(call = best, probability = chance[, "doublet"], row.names = known))
   data.frame(label = best, probability = apply(chance, 1, max), row.names = known)
+}
+
+# A condscvi() model predicts fine labels only where it was taught some.
+lacks_fine_labels <- function(model) {
+  python <- python_model(model)
+  reticulate::py_has_attr(python, "fine_types") && is.null(reticulate::py_to_r(python$fine_types))
 }
 
 # What a model says of each feature, as columns beside the object's features; NA where it was not in the model.

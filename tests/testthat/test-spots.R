@@ -142,6 +142,9 @@ test_that("a model, or an object that holds one, serves as reference; also after
   expect_warning(model <- stereoscope(spots_object(), folder, verbose = FALSE), "Without its cells", class = "scelbo_data_warning")
   expect_s3_class(model, "scelbo_spatialstereoscope")
   states <- train(condscvi(cells_object(), labels = "cell_type"), max_epochs = 1, verbose = FALSE)
+  written <- write_back(states, cells_object())
+  expect_identical(dim(written[["condscvi"]]), c(150L, 5L))
+  expect_identical(names(written[[]]), names(cells_object()[[]])) # it was taught no fine labels
   save_model(states, folder, overwrite = TRUE)
   expect_error(destvi(spots_object(), folder), "without its cells", class = "scelbo_setup_error")
 })
@@ -175,6 +178,7 @@ test_that("fine labels are told of cells, and of what is in spots", {
   expect_equal(unname(found$type2[, "two"]), c(1, 1))
   reference <- train(condscvi(cells, labels = "cell_type", fine_labels = "fine", unlabeled = "?"), max_epochs = 3, verbose = FALSE)
   labels <- predict(reference)
+  expect_identical(write_back(reference, cells)$condscvi_label, labels)
   expect_identical(levels(labels), c("even", "odd", "two"))
   expect_identical(names(labels), colnames(cells))
   expect_identical(is.na(unname(labels)), !of %in% c("type1", "type2"))
