@@ -18,7 +18,8 @@ vignettes: venv ## the walk-throughs, as pages in articles/
 	@tools/setup-r.sh
 	@Rscript tools/vignettes.R articles
 
-test: test-python test-r ## all tests
+test: venv ## all tests, the two languages side by side
+	@$(MAKE) --no-print-directory -j2 -Oline test-python test-r
 test-python: venv ## the tests of the Python core
 	@$(python) -m pytest
 test-r: venv ## the tests of the R package

@@ -3,9 +3,9 @@ skip_without_backend()
 # Every cell of docs/capabilities.md that is R's, asked of a model that was trained for a moment.
 
 markers <- list(A = c("gene0", "gene3", "gene9"), B = c("gene9", "gene12"), other = character())
-wanted <- list(batch = "batch", batch_representation = "embedding", labels = "cell_type", unlabeled = "type3", n_latent = 4,
-               n_hidden = 16, n_topics = 3, markers = markers, protein_assay = "protein_expression", augmentation = FALSE,
-               verbose = FALSE)
+wanted <- list(batch = "batch", batch_representation = "embedding", labels = "cell_type", fine_labels = "cell_type",
+               unlabeled = "type3", n_latent = 4, n_hidden = 16, n_topics = 3, markers = markers,
+               protein_assay = "protein_expression", augmentation = FALSE, verbose = FALSE)
 asked <- list(
   differential_accessibility = list(group_by = "cell_type", group1 = "type0"),
   differential_expression = list(group_by = "cell_type", group1 = "type0"), get_expression_for_ct = list("type1"),
