@@ -148,8 +148,8 @@ get_fine_celltypes <- function(model, ...) UseMethod("get_fine_celltypes")
 get_fine_celltypes.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
   about <- cells_asked(model, object)
   found <- ask(model, "get_fine_celltypes", adata = about$adata, indices = cell_positions(cells, about$cells), ...)
-  types <- reticulate::iterate(found, reticulate::py_to_r)
-  sapply(types, function(type) as.matrix(from_pandas(found[[type]])), simplify = FALSE)
+  types <- reticulate::py_to_r(reticulate::import_builtins(FALSE)$list(found))
+  sapply(as.character(unlist(types)), function(type) as.matrix(from_pandas(found[[type]])), simplify = FALSE)
 }
 
 #' @rdname spots
