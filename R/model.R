@@ -50,14 +50,16 @@ new_handle <- function(class, ...) {
             class = c(paste0("scelbo_", tolower(class)), "scelbo_model"))
 }
 
-# R's words for what a model reads -> setup_anndata()'s. One column is a string, those that may be several are a list.
+# R's words for what a model reads -> setup_anndata()'s.
+key_words <- c(batch = "batch_key", labels = "labels_key", fine_labels = "fine_labels_key", categorical = "categorical_covariate_keys",
+               continuous = "continuous_covariate_keys", size_factor = "size_factor_key", panel = "panel_key")
+
+# One column is a string, those that may be several are a list.
 python_keys <- function(columns) {
-  words <- c(batch = "batch_key", labels = "labels_key", fine_labels = "fine_labels_key", categorical = "categorical_covariate_keys",
-             continuous = "continuous_covariate_keys", size_factor = "size_factor_key", panel = "panel_key")
   columns <- columns[lengths(columns) > 0]
   many <- names(columns) %in% c("categorical", "continuous")
   columns[many] <- lapply(columns[many], as.list)
-  setNames(columns, words[names(columns)])
+  setNames(columns, key_words[names(columns)])
 }
 
 # R's words for hyper-parameters -> Python's, where they differ.

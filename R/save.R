@@ -65,8 +65,7 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", pr
 
 # The inverse of python_keys().
 r_columns <- function(keys) {
-  words <- c(batch_key = "batch", labels_key = "labels", categorical_covariate_keys = "categorical",
-             continuous_covariate_keys = "continuous", size_factor_key = "size_factor", panel_key = "panel")
+  words <- setNames(names(key_words), key_words)
   keys <- keys[names(keys) %in% names(words)]
   lapply(setNames(keys, words[names(keys)]), unlist)
 }

@@ -64,9 +64,9 @@ class Said:
 
 
 # ------------------------------------------------------------------ tasks
-def with_genes(adata: AnnData, train: np.ndarray, n_genes: int) -> AnnData:
-    """The genes that vary most in the cells that train."""
-    chosen = adata[train].copy()
+def with_genes(adata: AnnData, among: np.ndarray, n_genes: int) -> AnnData:
+    """The genes that vary most in some of the cells."""
+    chosen = adata[among].copy()
     sc.pp.highly_variable_genes(chosen, n_top_genes=n_genes, flavor="seurat_v3")
     return adata[:, chosen.var["highly_variable"].to_numpy()].copy()
 

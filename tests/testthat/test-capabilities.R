@@ -10,7 +10,7 @@ asked <- list(
   differential_accessibility = list(group_by = "cell_type", group1 = "type0"),
   differential_expression = list(group_by = "cell_type", group1 = "type0"), get_expression_for_ct = list("type1"),
   get_feature_correlation_matrix = list(n_samples = 2), get_marginal_ll = list(n_mc_samples = 4),
-  get_scale_for_ct = list("type1"), posterior_predictive_check = list(n_samples = 2)
+  get_scale_for_ct = list("type1"), posterior_predictive_check = list(n_samples = 2), report = list(file = NULL)
 )
 
 # A row a question: the Python class, and R's function.

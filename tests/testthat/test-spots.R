@@ -179,6 +179,9 @@ test_that("fine labels are told of cells, and of what is in spots", {
   reference <- train(condscvi(cells, labels = "cell_type", fine_labels = "fine", unlabeled = "?"), max_epochs = 3, verbose = FALSE)
   labels <- predict(reference)
   expect_identical(write_back(reference, cells)$condscvi_label, labels)
+  folder <- withr::local_tempdir()
+  save_model(reference, folder, overwrite = TRUE)
+  expect_identical(load_model(folder, cells)$recipe$columns, reference$recipe$columns) # which of its cells have a fine label too
   expect_identical(levels(labels), c("even", "odd", "two"))
   expect_identical(names(labels), colnames(cells))
   expect_identical(is.na(unname(labels)), !of %in% c("type1", "type2"))

@@ -14,8 +14,17 @@ from scelbo.errors import ArgumentError
 if TYPE_CHECKING:
     from scelbo.model import Model
 
-NONE = "CondSCVI was set up without fine labels."
-GIVE = "Name them: CondSCVI.setup_anndata(adata, labels_key=..., fine_labels_key=...)."
+
+def _taught(model: Model, whose: str) -> Any:
+    """The module of a trained model that was taught fine labels."""
+    model.require_trained()
+    module: Any = model.module
+    if module.fine is None:
+        raise ArgumentError(
+            f"{whose} CondSCVI was set up without fine labels.",
+            "Name them: CondSCVI.setup_anndata(adata, labels_key=..., fine_labels_key=...).",
+        )
+    return module
 
 
 @torch.inference_mode()
@@ -51,11 +60,7 @@ def predict_fine(
     ArgumentError
         The model was set up without fine labels.
     """
-    self.require_trained()
-    module: Any = self.module
-    if module.fine is None:
-        raise ArgumentError(f"This {NONE}", GIVE)
-    parts = []
+    module, parts = _taught(self, "This"), []
     with settings.private_seed(seed):
         for cells in self.batches(adata, indices, batch_size):
             q = module.inference(cells).z
@@ -89,10 +94,7 @@ def fine_shares(
     ArgumentError
         The reference was set up without fine labels.
     """
-    self.require_trained()
-    module: Any = self.module
-    if module.fine is None:
-        raise ArgumentError(f"The reference's {NONE}", GIVE)
+    module = _taught(self, "The reference's")
     values = torch.cat([module.fine_shares(spots) for spots in self.batches(adata, indices, batch_size)], 1).cpu().numpy()
     names, labels = self.cell_names(adata, indices), pd.Series(self.fine_types)  # type: ignore[attr-defined]
     of = {kind: (labels == kind).to_numpy() for kind in self.cell_types}  # type: ignore[attr-defined]
