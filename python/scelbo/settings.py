@@ -19,6 +19,9 @@ seed: int | None = 0
 progress: bool = True
 """Whether long work shows a progress bar."""
 
+compiled: bool = os.environ.get("SCELBO_COMPILED", "1") != "0"
+"""Whether loops that numba compiled do what they can of the work; else torch does it all."""
+
 on_event: Callable[[dict[str, Any]], None] | None = None
 """Where progress goes instead of a bar on the terminal (R sets this); Python then prints nothing."""
 

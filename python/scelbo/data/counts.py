@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
+from scelbo.kernels import array, compiled, loop
+
 
 class _SparseProduct(torch.autograd.Function):
     """``x @ W``: summed rows of W forward, summed rows of the gradient, column by column of x, backward (``embedding_bag``)."""
@@ -89,9 +91,14 @@ class Counts:
         start = self.crow[rows]
         crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
         torch.cumsum(self.crow[rows + 1] - start, 0, out=crow[1:])
-        row = torch.repeat_interleave(crow.diff())
-        source = torch.arange(len(row), device=rows.device) + (start - crow[:-1]).index_select(0, row)
-        out = Counts(crow, self.col.index_select(0, source).long(), self.val.index_select(0, source), self.n_vars)
+        if compiled(self.val):
+            row, col, val = torch.empty(n := int(crow[-1]), dtype=torch.int64), torch.empty(n, dtype=torch.int64), torch.empty(n)
+            loop("sparse", "gather")(*map(array, (self.crow, self.col, self.val, rows, crow, row, col, val)))
+        else:
+            row = torch.repeat_interleave(crow.diff())
+            source = torch.arange(len(row), device=rows.device) + (start - crow[:-1]).index_select(0, row)
+            col, val = self.col.index_select(0, source).long(), self.val.index_select(0, source)
+        out = Counts(crow, col, val, self.n_vars)
         out.row, out.size, out.log_factorial = row, self.size[rows], self.log_factorial[rows]
         out.measured = self.measured
         return out
@@ -109,6 +116,10 @@ class Counts:
     @cached_property
     def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
         """(row of every stored value, where each column starts, the values), column after column."""
+        if compiled(self.val):
+            start, row = torch.zeros(self.n_vars + 1, dtype=torch.int64), torch.empty_like(self.col)
+            loop("sparse", "by_column")(*map(array, (self.crow, self.col, self.val, start, row, val := torch.empty_like(self.val))))
+            return row, start, val
         columns = self.scipy().tocsc()
         return torch.from_numpy(columns.indices), torch.from_numpy(columns.indptr), torch.from_numpy(columns.data)
 

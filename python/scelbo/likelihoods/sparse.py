@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scelbo.data import Counts
+from scelbo.kernels import compiled
 
 VALUES_AT_ONCE = 2**17
 """Cells x genes that are worked on together: a handful of such tensors fits a core's cache."""
@@ -101,6 +102,8 @@ class Kernel(NamedTuple):
     prepare: Callable[[Counts, tuple[Tensor, ...]], tuple[Tensor, ...]]
     rows: Callable[[Rows], tuple[Tensor, Tensor, tuple[Tensor, ...]]]
     """-> value (cells,), d value / d log mu (cells, genes), d value / d each parameter (cells, genes)."""
+    loop: Callable[..., Tensor] | None = None
+    """The whole by compiled loops: (counts, softmax, h, log_l, parameters) -> value (cells,)."""
 
 
 def exp(x: Tensor, by: float | Tensor = 1.0, plus: Tensor | None = None) -> Tensor:
@@ -178,4 +181,7 @@ def log_prob(x: Counts, kernel: Kernel, mean: Mean, *params: Float[Tensor, "*#s 
     softmax = mean.link == "softmax"
     h = mean.h if softmax else torch.where(mean.h < -15, mean.h, F.softplus(mean.h.clamp_min(-20)).log())
     log_l = mean.log_l.expand(len(h), 1)
-    return _LogProb.apply(x, kernel, softmax, h, log_l, *(q if q.dim() == 2 else q[None] for q in params))
+    params = tuple(q if q.dim() == 2 else q[None] for q in params)
+    if kernel.loop is not None and compiled(x.val, h, log_l, *params):
+        return kernel.loop(x, softmax, h, log_l, *params)
+    return _LogProb.apply(x, kernel, softmax, h, log_l, *params)

@@ -1,0 +1,108 @@
+"""Compiled loops do what torch does: in float32 they are as near to its float64 as its float32 is."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from scelbo import SCVI, kernels, settings
+from scelbo.data import Counts
+from scelbo.likelihoods import Accessibility, Mean, NegativeBinomial, ZeroInflatedNegativeBinomial
+
+CELLS, GENES = 37, 61
+
+pytestmark = pytest.mark.skipif(not kernels.present(), reason="needs numba")
+
+
+def _counts():
+    x = sparse.random(CELLS, GENES, 0.3, format="csr", random_state=1)
+    x.data = np.ceil(x.data**4 * 300)
+    return Counts.of(x)
+
+
+def _draw(*shape, seed, scale=2.0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+MAKE = {
+    "nb": lambda link, h, log_l, t: NegativeBinomial(Mean(h, log_l, link), t),
+    "zinb": lambda link, h, log_l, t, z: ZeroInflatedNegativeBinomial(Mean(h, log_l, link), t, z),
+    "accessibility": lambda link, h, cell, region: Accessibility(h, cell, region[0]),
+}
+CASES = [(name, link, rows) for name in MAKE for link in ("softmax", "softplus") for rows in (1, CELLS)]
+CASES = [c for c in CASES if c[0] != "accessibility" or c[1:] == ("softmax", 1)]
+
+
+def _inputs(name, rows):
+    parts = [_draw(CELLS, GENES, seed=0), _draw(CELLS, 1, seed=1), _draw(rows, GENES, seed=2, scale=4.0)]
+    return parts + ([_draw(CELLS, GENES, seed=3, scale=6.0)] if name == "zinb" else [])
+
+
+def _asked(name, link, inputs, weight, dtype, monkeypatch, compiled):
+    monkeypatch.setattr(settings, "compiled", compiled)
+    given = [q.to(dtype).requires_grad_() for q in inputs]
+    value = MAKE[name](link, *given).log_prob(_counts().to(dtype))
+    (value * weight.to(dtype)).sum().backward()
+    return [value.detach(), *(q.grad for q in given)]
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["alike", "weighted"])
+@pytest.mark.parametrize(("name", "link", "rows"), CASES)
+def test_values_and_gradients_are_those_of_torch(name, link, rows, alike, monkeypatch):
+    weight = torch.full((CELLS,), 0.3) if alike else torch.linspace(0.5, 2, CELLS)
+    inputs = _inputs(name, rows)
+    exact = _asked(name, link, inputs, weight, torch.float64, monkeypatch, compiled=True)  # float64 is torch's
+    for ours, true in zip(_asked(name, link, inputs, weight, torch.float32, monkeypatch, compiled=True), exact, strict=True):
+        torch.testing.assert_close(ours.double(), true, rtol=1e-4, atol=3e-6 * float(true.abs().max()))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_what_is_not_finite_stays_so(name):
+    inputs = _inputs(name, 1)
+    inputs[0][3, 5] = torch.nan
+    value = MAKE[name]("softmax", *inputs).log_prob(_counts())
+    assert value[3].isnan() and value.isfinite().sum() == CELLS - 1
+
+
+def test_rows_and_columns_are_those_of_scipy(monkeypatch):
+    x, rows = _counts(), torch.tensor([5, 0, 5, 36, 1])
+    ours, expected = x.take(rows), x.scipy()[rows.numpy()]
+    assert (ours.scipy() != expected).nnz == 0
+    columns = expected.tocsc()
+    for mine, theirs in zip(ours.by_column, (columns.indices, columns.indptr, columns.data), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    monkeypatch.setattr(settings, "compiled", False)
+    torchs = x.take(rows)
+    for name in ("crow", "row", "col", "val", "size", "log_factorial"):
+        mine, theirs = getattr(ours, name), getattr(torchs, name)
+        assert mine.dtype == theirs.dtype and torch.equal(mine, theirs), name
+    assert len(x.take(rows[:0]).val) == 0
+
+
+def test_training_without_them_is_the_same(adata, monkeypatch):
+    losses = []
+    for compiled in (True, False):
+        monkeypatch.setattr(settings, "compiled", compiled)
+        SCVI.setup_anndata(adata, batch_key="batch")
+        model = SCVI(adata, n_hidden=16)
+        model.train(3)
+        losses.append(model.history["elbo_train"].to_numpy())
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_who_may_use_them(monkeypatch):
+    one = torch.ones(1)
+    assert kernels.compiled(one) and not kernels.compiled(one, one.double()) and not kernels.compiled(one.to("meta"))
+    monkeypatch.setattr(kernels, "present", lambda: False)
+    assert not kernels.compiled(one)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_first_wait_is_explained(kept, monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr(settings, "say", told.append)
+    monkeypatch.setattr(kernels, "Path", lambda folder: tmp_path)
+    if kept:
+        (tmp_path / "sparse.gather-11.py311.nbi").touch()
+    kernels.loop.__wrapped__("sparse", "gather")
+    assert len(told) == (not kept)
