@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import ONE, ZERO, exp, f4, gamma_terms, log, log1p, loop
+from scelbo.kernels.maths import ONE, ZERO, exp, f4, gamma_terms, largest, log, log1p, loop
 
 NEVER = f4(70)
 """Logits of a structural zero below minus this are as good as it, and their exponential is finite."""
@@ -22,9 +22,7 @@ def _scale(h: np.ndarray, mu: np.ndarray, log_l: float, softmax: bool) -> float:
         for g in range(h.shape[0]):
             mu[g] = exp(h[g] + log_l)
         return log_l
-    highest, total = h[0], ZERO
-    for g in range(h.shape[0]):
-        highest = max(highest, h[g])
+    highest, total = largest(h), ZERO
     for g in range(h.shape[0]):
         mu[g] = exp(h[g] - highest)
         total += mu[g]

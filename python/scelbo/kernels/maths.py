@@ -29,6 +29,7 @@ L5, L6, L7, L8 = map(f4, (-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3
 S1, S2, S3 = f4(1 / 12), f4(1 / 360), f4(1 / 1260)
 D1, D2 = f4(1 / 120), f4(1 / 252)
 MANTISSA, SQRT_HALF, BIAS = i4(23), i4(0x3F3504F3), i4(127)
+SIGN, ALL_BUT_SIGN = i4(31), i4(0x7FFFFFFF)
 
 
 @intrinsic
@@ -68,6 +69,21 @@ def log(x: float) -> float:
 def log1p(x: float, total: float, inverse: float) -> float:
     """log(1 + x) of x >= 0, given ``total = 1 + x`` and its inverse: what the sum lost in rounding is added again."""
     return log(total) + (x - (total - ONE)) * inverse
+
+
+@step
+def in_order(b: int) -> int:
+    """Bits of a float32 as whole numbers of the same order; and back."""
+    return i4(b ^ i4(i4(b >> SIGN) & ALL_BUT_SIGN))
+
+
+@loop
+def largest(x: np.ndarray) -> float:
+    """The largest of some numbers: of whole ones, as a maximum of floats is found one by one."""
+    found = i4(-(2**31) + 1)
+    for i in range(x.shape[0]):
+        found = max(found, in_order(bits(x[i])))
+    return number(in_order(found))
 
 
 @step
