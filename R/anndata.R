@@ -1,29 +1,70 @@
 #' Turn an object into AnnData
 #'
-#' Counts travel without a transpose: a genes x cells `dgCMatrix` *is* the row-compressed matrix of cells x genes.
-#' Metadata keep their types and what is missing; dates become text.
+#' All of a Seurat object or a SingleCellExperiment, so that [from_anndata] makes the same object again, and so that it opens
+#' in scanpy or cellxgene:
+#'
+#' | Seurat | SingleCellExperiment | AnnData |
+#' |---|---|---|
+#' | counts of the default assay | assay `counts` | `X` |
+#' | `data`, `scale.data`, other layers | other assays | `layers` |
+#' | metadata of cells, features | `colData`, `rowData`, `rowRanges` | `obs`, `var` |
+#' | variable features | | `var["highly_variable"]`, with `highly_variable_rank` if they have an order |
+#' | reduction `pca` | reduced dimensions `pca` | `obsm["X_pca"]` |
+#' | its loadings; standard deviations | attributes `rotation`; `varExplained` | `varm["PCs"]`; `uns["pca"]["variance"]` |
+#' | graphs; neighbours | pairs of cells, of features | `obsp`, `varp` |
+#' | other assays; a layer of some features | `altExps` | `obsm`, under their name |
+#' | plain values of `Misc()` | of `metadata()` | `uns` |
+#'
+#' What AnnData has no place for (keys, which layer is which, orders that a file would sort, dates) is noted in `uns["R"]`.
+#' Other assays stand in `obsm` because they are of the same cells, and so stay with these when cells are chosen in Python:
+#' a data frame if they have up to 1,000 features, as models of proteins read it, else a sparse matrix whose features the note
+#' names. [as_mudata()] makes modalities of them instead.
+#'
+#' Counts travel without a transpose: a genes x cells `dgCMatrix` *is* the row-compressed matrix of cells x genes. Values are of
+#' 32 bits where that loses nothing, else of 64. Factors keep their levels, and all columns what is missing.
 #'
 #' @param object A Seurat object (any version; split layers are joined), a SingleCellExperiment, a matrix of genes x
 #'   cells, an AnnData, or the path of an h5ad file.
-#' @param assay Seurat: the assay, by default the object's own. Bioconductor: the same as `layer`.
-#' @param layer Where the counts are: a layer, slot or assay of that name.
+#' @param assay Seurat: an assay that alone is wanted; `NULL`: all, of which the default assay is the AnnData's own.
+#'   Bioconductor: the same as `layer`.
+#' @param layer What is to be `X`: a layer, slot or assay of that name. `NULL`: the counts; of an object that was made
+#'   from an AnnData what was `X` there.
 #' @param features Names of the features to keep, in their order; `NULL` keeps all.
-#' @param protein_assay,protein_layer Counts of proteins to bring along, see [totalvi()]: they become a data frame in
-#'   `obsm`, of that name. `NULL`: none.
-#' @return A Python AnnData, cells x genes, with all metadata and reductions. It is not converted further: use
-#'   [write_h5ad()] or Python's own methods.
+#' @param protein_assay,protein_layer Counts of proteins for [totalvi()]: checked, and zeros where nothing was measured. They
+#'   become a data frame in `obsm`, of that name. `NULL`: as any other assay.
+#' @return A Python AnnData, cells x genes. It is not converted further: use [write_h5ad()] or Python's own methods.
+#'
+#'   Not in it are images, commands and tools of Seurat, models (see [save_model()]), and columns that are no plain vectors.
 #' @section Errors: `scelbo_setup_error` where the assay, layer or a feature is not there, with the nearest match.
+#' @section Warnings: `scelbo_data_warning` names what is left out, as AnnData cannot hold it.
+#' @seealso [from_anndata] for the way back.
 #' @examples
 #' \dontrun{
 #' adata <- as_anndata(seurat_object)
 #' write_h5ad(seurat_object, "cells.h5ad")
+#' write_h5ad(seurat_object, "for_cellxgene.h5ad", layer = "data") # which wants X to be normalised
 #' }
 #' @export
-as_anndata <- function(object, assay = NULL, layer = "counts", features = NULL, protein_assay = NULL,
-                       protein_layer = "counts") {
+as_anndata <- function(object, assay = NULL, layer = NULL, features = NULL, protein_assay = NULL, protein_layer = "counts") {
   if (is_anndata(object)) return(python_anndata(object, features))
-  cells <- read_cells(object, assay, layer)
   beside <- beside_of(list(protein_assay = protein_assay, protein_layer = protein_layer))
+  if (inherits(object, "SummarizedExperiment")) layer <- assay %||% layer # Bioconductor's assay is Seurat's layer
+  if (inherits(object, c("Seurat", "SummarizedExperiment"))) {
+    whole <- whole_of(object)
+    if (inherits(object, "Seurat")) {
+      whole <- with_main_assay(whole, object, assay, layer)
+      if (!is.null(layer)) check_layer(layer, names(whole$assays[[whole$main]]$layers), environment())
+    } else if (!is.null(layer)) {
+      check_assay(layer, names(whole$assays[[whole$main]]$layers), environment())
+    }
+    cells <- list(counts = matrix(0, 0, length(whole$cells), dimnames = list(NULL, whole$cells)), obs = whole$obs)
+    tables <- read_tables(object, list(beside = beside), cells)
+    for (name in names(tables)) {
+      whole$assays[[name]] <- list(layers = list(counts = as_sparse(t(tables[[name]]))), var = bare_frame(colnames(tables[[name]])))
+    }
+    return(send_whole(whole, layer, features))
+  }
+  cells <- read_cells(object, assay, layer %||% "counts")
   tables <- read_tables(object, list(beside = beside), cells)
   send_cells(cells, features, names(cells$obs), obsm = cells$obsm, var = cells$var, tables = tables)
 }
@@ -31,10 +72,9 @@ as_anndata <- function(object, assay = NULL, layer = "counts", features = NULL, 
 #' @rdname as_anndata
 #' @param path Where to write.
 #' @export
-write_h5ad <- function(object, path, assay = NULL, layer = "counts", features = NULL, protein_assay = NULL,
-                       protein_layer = "counts") {
+write_h5ad <- function(object, path, assay = NULL, layer = NULL, features = NULL, protein_assay = NULL, protein_layer = "counts") {
   adata <- as_anndata(object, assay, layer, features, protein_assay, protein_layer)
-  with_python(adata$write_h5ad(path.expand(path)))
+  with_python(if (is_anndata(object)) adata$write_h5ad(path.expand(path)) else bridge()$write(adata, path.expand(path)))
   invisible(path)
 }
 
@@ -43,14 +83,17 @@ is_anndata <- function(object) {
 }
 
 python_anndata <- function(object, features = NULL, call = caller_env()) {
-  if (is.character(object)) {
-    object <- path.expand(object)
-    if (!file.exists(object)) abort_scelbo("setup", paste0("There is no file '", object, "'."), call = call)
-  }
-  adata <- with_python(bridge(call)$as_anndata(object), call = call)
+  adata <- with_python(bridge(call)$as_anndata(existing_file(object, call)), call = call)
   if (is.null(features)) return(adata)
   features <- check_names(features, names_of(adata$var_names), "feature", call)
   with_python(bridge(call)$as_anndata(adata, as.list(features)), call = call)
+}
+
+existing_file <- function(path, call) {
+  if (!is.character(path)) return(path)
+  path <- path.expand(path)
+  if (!file.exists(path)) abort_scelbo("setup", paste0("There is no file '", path, "'."), call = call)
+  path
 }
 
 # What read_cells() read -> AnnData of the chosen features and columns.

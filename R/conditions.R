@@ -109,3 +109,10 @@ some_of <- function(names, n = 8) {
   shown <- paste0("'", head(names, n), "'", collapse = ", ")
   if (length(names) > n) paste0(shown, ", ... (", length(names), " in all)") else shown
 }
+
+# The value of an argument that is one of a few words.
+one_of <- function(value, known, argument, call = caller_env()) {
+  if (value %in% known) return(value)
+  abort_scelbo("argument", paste0("`", argument, "` must be one of ", some_of(known), ", not '", value, "'."),
+               did_you_mean(value, known), call = call)
+}

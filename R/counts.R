@@ -25,16 +25,9 @@ read_cells.Matrix <- function(object, assay = NULL, layer = "counts", call = cal
 #' @exportS3Method
 read_cells.Seurat <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
   assay <- assay %||% SeuratObject::DefaultAssay(object)
-  known <- SeuratObject::Assays(object)
-  if (!assay %in% known) {
-    abort_scelbo("setup", paste0("There is no assay '", assay, "'; there are ", some_of(known), "."),
-                 did_you_mean(assay, known), call = call)
-  }
+  check_assay(assay, SeuratObject::Assays(object), call)
   from <- object[[assay]]
-  if (inherits(from, "SCTAssay") && layer == "counts") {
-    warn_scelbo("data", c(paste0("The counts of '", assay, "' were corrected by SCTransform."),
-                          i = "Models of counts expect the observed ones: choose them by `assay = \"RNA\"`."))
-  }
+  warn_corrected(from, assay, layer)
   counts <- if (inherits(from, "StdAssay")) layers_v5(from, layer, call) else slot_v3(from, layer, call)
   reductions <- lapply(object@reductions, SeuratObject::Embeddings)
   read_cells_of(counts,
@@ -42,6 +35,17 @@ read_cells.Seurat <- function(object, assay = NULL, layer = "counts", call = cal
     variable = SeuratObject::VariableFeatures(object, assay = assay),
     obsm = reductions[vapply(reductions, nrow, 1L) == ncol(counts)]
   )
+}
+
+check_assay <- function(assay, known, call) {
+  if (assay %in% known) return(invisible())
+  abort_scelbo("setup", paste0("There is no assay '", assay, "'; there are ", some_of(known), "."), did_you_mean(assay, known), call = call)
+}
+
+warn_corrected <- function(from, assay, layer) {
+  if (!inherits(from, "SCTAssay") || !identical(layer %||% "counts", "counts")) return(invisible())
+  warn_scelbo("data", c(paste0("The counts of '", assay, "' were corrected by SCTransform."),
+                        i = "Models of counts expect the observed ones: choose them by `assay = \"RNA\"`."))
 }
 
 # Assay of Seurat 3 and 4. Its slot is read directly: GetAssayData(layer = "counts") gives log values before
@@ -93,11 +97,7 @@ with_rows <- function(x, rows) {
 #' @exportS3Method
 read_cells.SummarizedExperiment <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
   if (!is.null(assay)) layer <- assay # Bioconductor's assay is Seurat's layer: either word is understood
-  known <- SummarizedExperiment::assayNames(object)
-  if (!layer %in% known) {
-    abort_scelbo("setup", paste0("There is no assay '", layer, "'; there are ", some_of(known), "."),
-                 did_you_mean(layer, known), call = call)
-  }
+  check_assay(layer, SummarizedExperiment::assayNames(object), call)
   reductions <- if (inherits(object, "SingleCellExperiment")) as.list(SingleCellExperiment::reducedDims(object))
   read_cells_of(as_sparse(SummarizedExperiment::assay(object, layer)),
     obs = SummarizedExperiment::colData(object),

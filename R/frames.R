@@ -46,8 +46,9 @@ column_to_python <- function(name, x) {
 }
 
 # pandas.DataFrame -> data.frame
-from_pandas <- function(frame) {
-  parts <- reticulate::py_to_r(bridge()$columns(frame))
+from_pandas <- function(frame) receive_frame(reticulate::py_to_r(bridge()$columns(frame)))
+
+receive_frame <- function(parts) {
   columns <- lapply(parts$columns, column_from_python)
   names(columns) <- vapply(parts$columns, function(column) column[[1]], "")
   index <- as.character(unlist(parts$index))
@@ -69,5 +70,39 @@ column_from_python <- function(column) {
     bool = missing(as.logical(values)),
     int = missing(as.integer(values)),
     double = as.double(values)
+  )
+}
+
+# Of which columns the kind is not what comes back: a date is text in Python, and in a file text that may be missing is
+# categories. -> character vector by column.
+column_kinds <- function(frame) {
+  kinds <- vapply(setNames(names(frame), names(frame)), function(name) kind_of(plain_vector(frame[[name]])), "")
+  kinds[nzchar(kinds)]
+}
+
+kind_of <- function(x) {
+  if (inherits(x, "Date")) return("Date")
+  if (inherits(x, "POSIXt")) return(paste(c("POSIXct", attr(x, "tzone")[1]), collapse = " "))
+  if (is.character(x) && anyNA(x)) return("character")
+  if (is.factor(x) && !nlevels(x)) "factor" else ""
+}
+
+with_kinds <- function(frame, kinds) {
+  for (name in intersect(names(kinds), names(frame))) frame[[name]] <- with_kind(frame[[name]], kinds[[name]])
+  frame
+}
+
+with_kind <- function(x, kind) {
+  zone <- sub("^POSIXct ?", "", kind)
+  switch(sub(" .*", "", kind),
+    Date = as.Date(as.character(x)),
+    POSIXct = {
+      time <- as.POSIXct(strptime(as.character(x), "%Y-%m-%dT%H:%M:%OS%z", tz = "UTC"))
+      attr(time, "tzone") <- if (kind != "POSIXct") zone
+      time
+    },
+    character = as.character(x),
+    factor = factor(x, character()),
+    x
   )
 }

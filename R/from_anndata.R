@@ -1,18 +1,28 @@
 #' Turn AnnData into a Seurat object or a SingleCellExperiment
 #'
-#' Counts, metadata of cells and features (with what is missing), reductions, and what `obsm` holds as data frames of
-#' numbers, such as counts of proteins; the inverse of [as_anndata()].
+#' The inverse of [as_anndata()], whose table says what becomes what: what was made here comes back as it was, and what scanpy
+#' left (layers, embeddings, neighbours, results in `uns`) is where R looks for it, and goes back as it was.
 #'
-#' @param object A Python AnnData, or the path of an h5ad file.
-#' @param layer Where the counts are: a layer of that name where there is one, else `X`.
-#' @param assay What to call the assay of the Seurat object, such as `"peaks"`.
-#' @return A Seurat object (Seurat writes `-` for `_` in names of features), or a
-#'   SingleCellExperiment with the assay `counts`. Reductions lose the `X_` before their name. Data frames in `obsm` are
-#'   further assays (`altExps`) of their name, and so are peaks (`"peaks"`) where `var["feature_types"]` tells them from genes.
-#' @section Warnings: `scelbo_data_warning` where the values are not whole numbers, and so are no counts.
+#' @param object A Python AnnData or MuData, or the path of an h5ad or h5mu file.
+#' @param layer Where the counts are: a layer of that name where there is one, else `X` (or `raw`) if it holds whole numbers.
+#'   `"X"` takes `X` for counts whatever it holds.
+#' @param assay What to call the assay of the Seurat object, such as `"peaks"`. `NULL`: as it was called, or `"RNA"`.
+#' @return A Seurat object (Seurat writes `-` for `_` in names of features; [as_anndata()] gives the old names back), or a
+#'   SingleCellExperiment.
+#'
+#'   - Counts are `counts`; an `X` that holds none is `data` (`logcounts`). Other layers are assays of their own where the
+#'     class has no place for them (Seurat before version 5).
+#'   - Reductions lose the `X_` before their name. Data frames of numbers in `obsm` are further assays (`altExps`) of their name, and
+#'     so are `raw`, if it has other features than `X`, and peaks (`"peaks"`) where `var["feature_types"]` tells them from genes.
+#'   - `obsp` are graphs (pairs of cells), `var["highly_variable"]` are the variable features. What the class cannot hold waits in
+#'     `Misc(object, "anndata")` (`metadata(object)$anndata`) for the way back, with the names that AnnData had for things.
+#'   - Values are equal; Python's widths are not kept (integers of 64 bits come back with 32).
+#' @section Warnings: `scelbo_data_warning` where there are no counts, and of what R has no word for.
+#' @seealso [as_anndata()], [as_mudata()].
 #' @examples
 #' \dontrun{
-#' so <- as_seurat("cells.h5ad")
+#' so <- read_h5ad("cells.h5ad")
+#' sce <- read_h5ad("cells.h5ad", to = "sce")
 #' sce <- as_sce(backend()$data$readers$pbmc68k())
 #' }
 #' @name from_anndata
@@ -20,39 +30,32 @@ NULL
 
 #' @rdname from_anndata
 #' @export
-as_seurat <- function(object, layer = "counts", assay = "RNA") {
+as_seurat <- function(object, layer = "counts", assay = NULL) {
   rlang::check_installed("SeuratObject", reason = "to make a Seurat object.")
-  parts <- with_peaks_apart(anndata_parts(object, layer))
-  obs <- if (length(parts$obs)) parts$obs # SeuratObject 4 fails on metadata without columns
-  seurat <- SeuratObject::CreateSeuratObject(parts$counts, assay = assay, meta.data = obs)
-  if (length(parts$var)) {
-    var <- as.data.frame(parts$var, row.names = rownames(seurat)) # Seurat has its own way to write names
-    seurat[[assay]] <- SeuratObject::AddMetaData(seurat[[assay]], var)
-  }
-  for (name in names(parts$obsm)) {
-    key <- seurat_key(name)
-    if (key == SeuratObject::Key(seurat[[assay]])) key <- sub("_$", "dim_", key) # of the assay "Spatial" beside "spatial"
-    values <- parts$obsm[[name]]
-    dimnames(values) <- list(colnames(seurat), paste0(key, seq_len(ncol(values))))
-    seurat[[name]] <- SeuratObject::CreateDimReducObject(embeddings = values, key = key, assay = assay)
-  }
-  for (name in names(parts$tables)) {
-    beside <- seurat_assay(list(counts = parts$tables[[name]]), FALSE)
-    SeuratObject::Key(beside) <- seurat_key(name)
-    seurat[[name]] <- beside
-  }
-  seurat
+  whole_seurat(receive(object, seurat_words, layer, assay, makes_v5()))
 }
 
 #' @rdname from_anndata
 #' @export
 as_sce <- function(object, layer = "counts") {
   rlang::check_installed("SingleCellExperiment", reason = "to make a SingleCellExperiment.")
-  parts <- with_peaks_apart(anndata_parts(object, layer))
-  SingleCellExperiment::SingleCellExperiment(
-    list(counts = parts$counts), colData = parts$obs, rowData = parts$var, reducedDims = parts$obsm,
-    altExps = lapply(parts$tables, function(counts) SummarizedExperiment::SummarizedExperiment(list(counts = counts)))
-  )
+  whole_sce(receive(object, sce_words, layer))
+}
+
+receive <- function(object, words, counts, main = NULL, roomy = TRUE, call = caller_env()) {
+  python <- with_python(bridge(call)$opened(existing_file(object, call)), call = call)
+  if (length(bridge(call)$modalities(python))) return(receive_modalities(python, words, counts, roomy, call))
+  receive_whole(python, words, counts, main, roomy, call)
+}
+
+#' @rdname from_anndata
+#' @param path Of an h5ad or h5mu file.
+#' @param to What to make of it: `"seurat"` or `"sce"`.
+#' @param ... `layer` and `assay`.
+#' @export
+read_h5ad <- function(path, to = c("seurat", "sce"), ...) {
+  if (!is.character(path)) abort_scelbo("argument", "`path` must be that of a file.", "For an AnnData: as_seurat(), as_sce().")
+  (if (one_of(to[[1]], c("seurat", "sce"), "to") == "seurat") as_seurat else as_sce)(path, ...)
 }
 
 #' The Python package behind this one
@@ -68,33 +71,12 @@ as_sce <- function(object, layer = "counts") {
 #' @export
 backend <- function() core()
 
+# Counts of features x cells, and what is known of both.
 anndata_parts <- function(object, layer, call = caller_env()) {
   adata <- python_anndata(object, call = call)
   has_layer <- layer %in% unlist(reticulate::py_to_r(bridge(call)$layers(adata)))
-  cells <- names_of(adata$obs_names)
-  features <- names_of(adata$var_names)
-  counts <- from_csr(if (has_layer) adata$layers[[layer]] else adata$X, features, cells, call)
-  if (any(counts@x != round(counts@x))) {
-    warn_scelbo("data", c("The values are not whole numbers, so they are no counts.",
-                          i = "Counts come back from log values by backend()$data$counts_from_log(adata)."))
-  }
-  obsm <- reticulate::py_to_r(with_python(bridge()$reductions(adata)))
-  beside <- with_python(bridge()$tables(adata))
-  tables <- sapply(names(beside), function(key) {
-    from_csr(beside[[key]][[0]], as.character(unlist(reticulate::py_to_r(beside[[key]][[1]]))), cells, call)
-  }, simplify = FALSE)
-  list(counts = counts, obs = from_pandas(adata$obs), var = from_pandas(adata$var), obsm = lapply(obsm, as.matrix),
-       tables = tables)
-}
-
-# Genes and peaks that stand side by side: the genes, and the peaks among the tables.
-with_peaks_apart <- function(parts) {
-  is_peak <- as.character(parts$var$feature_types) == "Peaks"
-  if (!any(is_peak) || all(is_peak)) return(parts)
-  parts$tables$peaks <- parts$counts[is_peak, , drop = FALSE]
-  parts$counts <- parts$counts[!is_peak, , drop = FALSE]
-  parts$var <- droplevels(parts$var[!is_peak, , drop = FALSE])
-  parts
+  counts <- from_csr(if (has_layer) adata$layers[[layer]] else adata$X, names_of(adata$var_names), names_of(adata$obs_names), call)
+  list(counts = counts, obs = from_pandas(adata$obs), var = from_pandas(adata$var))
 }
 
 # Python's matrix of cells x features -> dgCMatrix of features x cells: by rows the one is by columns the other.

@@ -35,11 +35,7 @@ read_10x_multiome <- function(path, as = c("seurat", "sce", "anndata"), assay = 
 }
 
 read_10x <- function(reader, path, as, assay, call = caller_env()) {
-  known <- c("seurat", "sce", "anndata")
-  if (!as %in% known) {
-    abort_scelbo("argument", paste0("`as` must be one of ", some_of(known), ", not '", as, "'."), did_you_mean(as, known),
-                 call = call)
-  }
+  one_of(as, c("seurat", "sce", "anndata"), "as", call)
   if (as == "seurat") rlang::check_installed("SeuratObject", reason = "to make a Seurat object.", call = call)
   if (as == "sce") rlang::check_installed("SingleCellExperiment", reason = "to make a SingleCellExperiment.", call = call)
   adata <- with_python(core(call)$data[[reader]](path.expand(path)), call = call)

@@ -35,12 +35,28 @@ from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     obsm_keys,
     optional_columns,
     placed,
-    reductions,
     slots,
-    tables,
     unmeasured,
 )
 from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
+from scelbo.bridge_objects import (  # noqa: F401 (R asks for them here)
+    assemble,
+    by_columns,
+    by_rows,
+    contents,
+    exact,
+    modalities,
+    mudata,
+    named_columns,
+    obs_of_all,
+    opened,
+    piece,
+    recarray,
+    told,
+    turned,
+    vector,
+    write,
+)
 from scelbo.data.minified import MARK
 from scelbo.errors import ArgumentError, unknown
 

@@ -66,19 +66,6 @@ def obsm_keys(adata: AnnData) -> list[str]:
     return list(adata.obsm)
 
 
-def reductions(adata: AnnData) -> dict[str, np.ndarray]:
-    """The matrices of numbers in ``obsm`` whose columns have no names, without the ``X_`` of their own names."""
-    dense = {str(k).removeprefix("X_"): v for k, v in adata.obsm.items() if isinstance(v, np.ndarray)}
-    return {k: v.astype("float64") for k, v in dense.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
-
-
-def tables(adata: AnnData) -> dict[str, tuple[sp.csr_matrix, list[str]]]:
-    """What ``obsm`` holds as data frames of numbers, such as counts of proteins, with the names of their columns."""
-    frames = {str(k): v for k, v in adata.obsm.items() if isinstance(v, pd.DataFrame)}
-    numbers = {k: v for k, v in frames.items() if all(kind.kind in "fiub" for kind in v.dtypes)}
-    return {k: (sp.csr_matrix(v.to_numpy("float64")), [str(c) for c in v.columns]) for k, v in numbers.items()}
-
-
 def placed(model: Any, adata: AnnData, layer: str | None = None, tables: Mapping[str, str] | None = None) -> AnnData:
     """``adata`` with the counts of ``layer`` (None: X) where the model reads them; counts are shared, not copied.
 

@@ -18,10 +18,11 @@ def frame(columns: Sequence[Column], index: Sequence[str]) -> pd.DataFrame:
     >>> frame([("donor", "string", np.array([0, -1]), ["a"])], ["c1", "c2"])["donor"].tolist()
     ['a', None]
     """
-    return pd.DataFrame({name: _series(kind, values, more) for name, kind, values, more in columns}, index=pd.Index(index, dtype=object))
+    return pd.DataFrame({name: series(kind, values, more) for name, kind, values, more in columns}, index=pd.Index(index, dtype=object))
 
 
-def _series(kind: str, values: Any, more: Any) -> Any:
+def series(kind: str, values: Any, more: Any) -> Any:
+    """One column of a :func:`frame`."""
     match kind:
         case "factor":
             levels, ordered = more
@@ -41,7 +42,7 @@ def _series(kind: str, values: Any, more: Any) -> Any:
 def columns(table: pd.DataFrame) -> dict[str, Any]:
     """The inverse of :func:`frame`: ``{"columns": [...], "index": [...]}`` of values that R takes as they are."""
     return {
-        "columns": [(str(name), *_parts(table.iloc[:, i])) for i, name in enumerate(table.columns)],
+        "columns": [(str(name), *series_parts(table.iloc[:, i])) for i, name in enumerate(table.columns)],
         "index": [str(i) for i in table.index],
     }
 
@@ -55,7 +56,8 @@ def records(items: Sequence[Sequence[Any]], names: Sequence[str]) -> pd.DataFram
     return pd.DataFrame(list(items), columns=list(names))
 
 
-def _parts(column: pd.Series) -> tuple[str, Any, Any]:
+def series_parts(column: pd.Series) -> tuple[str, Any, Any]:
+    """The inverse of :func:`series`."""
     missing = column.isna().to_numpy()
     mask = missing if missing.any() else None
     if isinstance(column.dtype, pd.CategoricalDtype) and len(column.cat.categories):

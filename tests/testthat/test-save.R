@@ -41,3 +41,44 @@ test_that("features are matched by name", {
   expect_error(get_latent_representation(model, object = seurat_object()[3:60, ]), "gene1",
                class = "scelbo_setup_error")
 })
+
+# Runs lines of Python in a process of its own; `keep(name, values)` writes numbers whole, which the answer reads by their names.
+from_python <- function(lines, ..., names) {
+  out <- withr::local_tempdir()
+  script <- withr::local_tempfile(lines = c(
+    "import sys, numpy as np, anndata", paste0("sys.path.insert(0, ", deparse(core_path()), ")"), "import scelbo",
+    "keep = lambda name, x: np.asarray(x, 'float64').ravel().tofile(f'{sys.argv[1]}/{name}')", lines
+  ))
+  expect_equal(system2(reticulate::py_config()$python, shQuote(c(script, out, ...)), stdout = FALSE), 0)
+  sapply(names, function(name) readBin(file.path(out, name), "double", 1e6), simplify = FALSE)
+}
+answers <- c(
+  "keep('latent', model.get_latent_representation())", "keep('elbo', model.get_elbo(seed=1))",
+  "keep('expression', model.get_normalized_expression(gene_list=['gene1', 'gene9']))"
+)
+answers_of <- function(model) {
+  list(latent = as.vector(t(get_latent_representation(model))), elbo = get_elbo(model, seed = 1),
+       expression = as.vector(get_normalized_expression(model, features = c("gene1", "gene9"))))
+}
+
+test_that("a model trained in R answers the same in Python, to the last digit", {
+  model <- trained_model()
+  folder <- withr::local_tempdir()
+  save_model(model, folder, overwrite = TRUE)
+  path <- withr::local_tempfile(fileext = ".h5ad")
+  write_h5ad(seurat_object(), path)
+  lines <- c("model = scelbo.load(sys.argv[2], anndata.read_h5ad(sys.argv[3]))", answers)
+  expect_identical(from_python(lines, folder, path, names = c("latent", "elbo", "expression")), answers_of(model))
+})
+
+test_that("a model trained in Python answers the same in R, to the last digit", {
+  folder <- file.path(withr::local_tempdir(), "model")
+  path <- withr::local_tempfile(fileext = ".h5ad")
+  write_h5ad(seurat_object(), path)
+  told <- from_python(c(
+    "adata = anndata.read_h5ad(sys.argv[3])", "scelbo.SCVI.setup_anndata(adata, batch_key='batch')",
+    "model = scelbo.SCVI(adata, n_latent=3)", "model.train(max_epochs=5, seed=1, progress=False)", "model.save(sys.argv[2])", answers
+  ), folder, path, names = c("latent", "elbo", "expression"))
+  expect_identical(answers_of(load_model(folder, object = seurat_object())), told)
+  expect_identical(answers_of(load_model(folder, object = read_h5ad(path))), told)
+})

@@ -142,3 +142,53 @@ test_that("images of Seurat 5 know places; rows of a VisiumV2 go down", {
                                     assay = "RNA", key = "slice_", image = array(0, c(2, 2, 3)), scale.factors = factors)
   expect_equal(places_in(object), data.frame(x = places$y, y = -places$x, slide = "slice"), ignore_attr = TRUE)
 })
+
+# Layers by assay, as matrices with names.
+layers_in_v5 <- function(object) {
+  sapply(SeuratObject::Assays(object), function(assay) {
+    from <- object[[assay]]
+    sapply(SeuratObject::Layers(from), function(layer) SeuratObject::LayerData(from, layer = layer, fast = FALSE), simplify = FALSE)
+  }, simplify = FALSE)
+}
+
+test_that("an object of Seurat 5 comes back as it was from a file", {
+  skip_if_not_installed("Seurat", "5.0.0")
+  object <- full_seurat()
+  SeuratObject::LayerData(object, assay = "RNA", layer = "twice") <- SeuratObject::LayerData(object, "counts") * 2
+  back <- through_file(object, "seurat")
+  expect_equal(vapply(SeuratObject::Assays(back), function(assay) class(back[[assay]])[[1]], ""),
+               vapply(SeuratObject::Assays(object), function(assay) class(object[[assay]])[[1]], ""))
+  now <- layers_in_v5(back)
+  before <- layers_in_v5(object)
+  for (assay in c("RNA", "ADT")) {
+    expect_setequal(names(now[[assay]]), names(before[[assay]]))
+    for (layer in names(before[[assay]])) expect_equal(now[[assay]][[layer]], before[[assay]][[layer]], info = paste(assay, layer))
+  }
+  for (part in c("meta.data", "active.assay", "active.ident", "project.name", "misc", "reductions", "graphs", "neighbors")) {
+    expect_equal(slot(back, part), slot(object, part), info = part)
+  }
+  expect_identical(SeuratObject::VariableFeatures(back), SeuratObject::VariableFeatures(object))
+  expect_identical(SeuratObject::Key(back[["ADT"]]), SeuratObject::Key(object[["ADT"]]))
+})
+
+test_that("split layers come back joined, an assay of some of the cells as it was", {
+  object <- split_by_batch(seurat_object())
+  back <- through_file(object, "seurat")
+  expect_identical(SeuratObject::Layers(back), "counts")
+  expect_equal(SeuratObject::LayerData(back, "counts"), simulate_counts())
+  object <- seurat_object()
+  object[["sketch"]] <- SeuratObject::CreateAssay5Object(counts = simulate_counts()[, 31:130])
+  back <- through_file(object, "seurat")
+  expect_equal(SeuratObject::LayerData(back[["sketch"]], "counts"), SeuratObject::LayerData(object[["sketch"]], "counts"))
+  SeuratObject::DefaultAssay(object) <- "sketch" # X has all cells, whatever the default is
+  expect_equal(reticulate::py_to_r(as_anndata(object)$n_obs), 150)
+  expect_equal(reticulate::py_to_r(as_anndata(object, assay = "sketch")$n_obs), 100)
+})
+
+test_that("layers of an AnnData are layers of the assay", {
+  object <- read_h5ad(scanpy_cells())
+  expect_setequal(SeuratObject::Layers(object[["RNA"]]), c("counts", "data", "spliced"))
+  path <- withr::local_tempfile(fileext = ".h5ad")
+  write_h5ad(object, path)
+  compare_files(scanpy_cells(), path)
+})
