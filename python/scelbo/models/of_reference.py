@@ -89,6 +89,7 @@ class SpatialModel(Model):
         model.take(sc_model, taken)
         model.calibration = analysis.learn_from_mixtures(model, sc_model, taken)
         model.module.observe(model.read())
+        analysis.learn_from_surroundings(model)
         return model
 
     @classmethod

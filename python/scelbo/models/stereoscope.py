@@ -89,6 +89,7 @@ class SpatialModule(FromData):
 
     w: Tensor
     o: Tensor
+    nearby: Tensor  # how far the shares around a spot are believed beside its own
 
     def __init__(self, model: Any, setup: Setup, n_states: int = 1):
         super().__init__()
@@ -97,6 +98,7 @@ class SpatialModule(FromData):
         self.by_total, self.per_minibatch = float(model.start == "data"), float(model.prior_weight == "minibatch")
         self.register_buffer("w", torch.zeros(types, setup.n_vars))
         self.register_buffer("o", torch.zeros(setup.n_vars))
+        self.register_buffer("nearby", torch.zeros(1), persistent="smoothed" in setup.features)
         self.beta = PerCategory("batch", batches, setup.n_vars, bound=0.01)
         self.noise = nn.ParameterDict({"eta": torch.randn(setup.n_vars)})
         self.V: PerSpot | OfCounts = PerSpot(self.n_spots, types * n_states + 1)
@@ -136,11 +138,30 @@ class SpatialModule(FromData):
         """Of each type, whatever its states."""
         return shares_of(of_types(v, self.n_states))
 
+    def read(self, v: Float[Tensor, "spots states_1"], x: Counts) -> Float[Tensor, "spots types"]:
+        """The shares, nearer to what the networks read off the counts, as far as these are trusted."""
+        return torch.lerp(self.shares(v), self.reader(x), self.reader.trust) if self.trusts() else self.shares(v)
+
+    def trusts(self) -> bool:
+        """Whether networks are."""
+        return self.reader is not None and bool(self.reader.trust > 0)
+
+    def believed(self, spots: Spots) -> Float[Tensor, "*spots 1"]:
+        """How far the shares around each spot are."""
+        return self.nearby if spots.smoothed is None else self.nearby * (spots.smoothed.size > 0)
+
     def informed(self, v: Float[Tensor, "spots states_1"], spots: Spots) -> Float[Tensor, "spots states_1"]:
-        """As much of all types together; their shares nearer to what the networks read, as far as these are trusted."""
-        if self.reader is None or bool(self.reader.trust == 0):
+        """As much of all types together; their shares as read, and nearer to those around the spot, as far as these are believed."""
+        if spots.smoothed is None and not self.trusts():
             return v
-        shares = torch.lerp(self.shares(v), self.reader(spots.x), self.reader.trust)
+        shares = self.read(v, spots.x)
+        if spots.smoothed is not None:
+            around = self.read(self.best(spots.seeing(spots.smoothed), self.profiles(spots)), spots.smoothed)
+            shares = torch.lerp(shares, around, self.believed(spots))
+        return self.shared(v, shares)
+
+    def shared(self, v: Float[Tensor, "spots states_1"], shares: Float[Tensor, "spots types"]) -> Float[Tensor, "spots states_1"]:
+        """As much of all types together, in these shares."""
         of_states = (shares[..., None] * within_types(v, self.n_states)).flatten(1)
         return torch.cat([of_states * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
 
@@ -164,15 +185,20 @@ class SpatialModule(FromData):
         noise = v[:, -1:] * F.softplus(self.noise["eta"])
         return AdditiveNB(mixed(v[:, :-1], w) * F.softplus(self.beta(spots)) + noise, self.o, torch.ones_like(v[:, :1]))
 
-    def cost(self, spots: Spots, w: Tensor) -> Loss:
-        """With these profiles. Spots that do not train have no v of their own to learn: theirs is the best."""
-        v = self.learnt(spots) if self.training else self.best(spots, w)
+    def taken(self, spots: Spots, w: Tensor) -> Float[Tensor, "spots types_1"]:
+        """v, with these profiles, as the loss takes it. Spots that do not train have none of their own to learn: theirs is the best."""
+        return self.learnt(spots) if self.training else self.best(spots, w)
+
+    def cost(self, spots: Spots, w: Tensor, v: Tensor) -> Loss:
+        """With these profiles and amounts. A training may weigh the entropy of shares: the less there is, the fewer types are in a spot."""
         times = (self.n_spots / len(spots)) ** self.per_minibatch
         prior = -Normal(0.0, 1.0).log_prob(self.noise["eta"]).sum() * times
-        return Loss({"x": -self.explained(v, spots, w).log_prob(spots.x)}, kl_global={"eta": prior})
+        entropy = torch.special.entr(self.shares(v)).sum(-1).mean()
+        return Loss({"x": -self.explained(v, spots, w).log_prob(spots.x)}, kl_global={"eta": prior}, penalty={"entropy": entropy})
 
     def forward(self, spots: Spots) -> Loss:  # type: ignore[override]
-        return self.cost(spots, self.profiles(spots))
+        w = self.profiles(spots)
+        return self.cost(spots, w, self.taken(spots, w))
 
 
 class RNAStereoscope(Model):
@@ -226,7 +252,9 @@ class RNAStereoscope(Model):
 class SpatialStereoscope(SpatialModel):
     """Shares of cell types in spots: made of a trained :class:`RNAStereoscope` by :meth:`from_rna_model`.
 
-    ``SpatialStereoscope.setup_anndata(spots, ...)`` takes ``layer, batch_key``: each batch (a slide) has a beta of its own.
+    ``SpatialStereoscope.setup_anndata(spots, ...)`` takes ``layer, batch_key``: each batch (a slide) has a beta of its own; and
+    ``smoothed_layer``: each spot's counts summed (or averaged) over its neighbours, without itself. Its shares are then drawn to those
+    around it, as far as the spots say that neighbours are alike (:func:`~scelbo.analysis.learn_from_surroundings`).
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scelbo.data import Counts
-from scelbo.nn.mlp import PointEncoder
+from scelbo.nn.mlp import MLP, PointEncoder
 
 NOTHING = 1e-9
 """Share of the whole that each type has at the least: where noise explains all, the types share evenly what is left."""
@@ -60,13 +60,17 @@ class PerSpot(nn.Embedding):
 
 
 class OfCounts(PointEncoder):
-    """``n`` numbers that a network reads off log(1 + counts): new spots have theirs too."""
+    """``n`` numbers that a network reads off log(1 + counts), by way of ``n_latent`` others if so said: new spots have theirs too."""
 
-    def __init__(self, genes: int, n: int, n_hidden: int, dropout: float):
-        super().__init__(genes, n, n_hidden, 2, batch_norm=False, layer_norm=True, dropout=dropout)
+    def __init__(self, genes: int, n: int, n_hidden: int, dropout: float, n_latent: int | None = None):
+        how: dict[str, Any] = {"batch_norm": False, "layer_norm": True, "dropout": dropout}
+        super().__init__(genes, n, n_hidden, 2, **how)
+        if n_latent is not None:
+            self.latent, self.wide = nn.Linear(n_hidden, n_latent), MLP(n_latent, n_hidden, 2, **how)
 
     def forward(self, spots: Any) -> Float[Tensor, "spots n"]:  # type: ignore[override]
-        return super().forward(spots.x.map(torch.log1p), spots)
+        h = self.body(spots.x.map(torch.log1p), spots)
+        return self.value(self.wide(self.latent(h), spots) if hasattr(self, "wide") else h)
 
     @torch.no_grad()
     def start(self, values: Float[Tensor, "spots n"]) -> None:
