@@ -32,11 +32,13 @@ def learn_from_surroundings(model: Any, seed: int = 0) -> None:
     seed
         Which part each count is dealt to.
     """
-    module, data = model.module, model.read()
+    module: Any = model.module
+    data = model.read()
     if data["smoothed"] is None:
         return
     found = torch.zeros(len(BELIEVED), dtype=torch.float64)
     with settings.private_seed(seed):
+        spots: Any
         for spots in Loader(data, np.arange(len(data)), AT_ONCE):
             w, known = module.profiles(spots), spots.smoothed.size[:, 0] > 0
             larger = spots.x.map(lambda values: torch.binomial(values.round(), torch.full_like(values, KEPT)))

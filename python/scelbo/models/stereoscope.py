@@ -31,19 +31,15 @@ from scelbo import analysis
 from scelbo.data import Columns, Counts, Loader, Setup, Spots, TypedCells
 from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
-from scelbo.models.of_reference import FromData, SpatialModel
+from scelbo.models.of_reference import FromData, OfSpots, SpatialModel
 from scelbo.module import Loss
 from scelbo.nn import (
     OfCounts,
     PerCategory,
     PerSpot,
     SharesOfCounts,
-    amount_of_types,
     inverse_softplus,
     mean_profiles,
-    of_types,
-    shares_of,
-    within_types,
 )
 from scelbo.train.options import PlanOptions, TrainOptions
 
@@ -81,7 +77,7 @@ class RNAModule(FromData):
         return Loss({"x": -self.explained(cells).log_prob(cells.x)})
 
 
-class SpatialModule(FromData):
+class SpatialModule(OfSpots):
     """Amounts v of each spot, beta of each batch of spots, and noise; the reference's w and o do not learn.
 
     A type may be there in several states, each with an amount, those of a type side by side.
@@ -89,7 +85,6 @@ class SpatialModule(FromData):
 
     w: Tensor
     o: Tensor
-    nearby: Tensor  # how far the shares around a spot are believed beside its own
 
     def __init__(self, model: Any, setup: Setup, n_states: int = 1):
         super().__init__()
@@ -133,37 +128,6 @@ class SpatialModule(FromData):
     def solved(self, spots: Spots) -> Float[Tensor, "spots types_1"]:
         """The best v."""
         return self.best(spots, self.profiles(spots))
-
-    def shares(self, v: Float[Tensor, "spots states_1"]) -> Float[Tensor, "spots types"]:
-        """Of each type, whatever its states."""
-        return shares_of(of_types(v, self.n_states))
-
-    def read(self, v: Float[Tensor, "spots states_1"], x: Counts) -> Float[Tensor, "spots types"]:
-        """The shares, nearer to what the networks read off the counts, as far as these are trusted."""
-        return torch.lerp(self.shares(v), self.reader(x), self.reader.trust) if self.trusts() else self.shares(v)
-
-    def trusts(self) -> bool:
-        """Whether networks are."""
-        return self.reader is not None and bool(self.reader.trust > 0)
-
-    def believed(self, spots: Spots) -> Float[Tensor, "*spots 1"]:
-        """How far the shares around each spot are."""
-        return self.nearby if spots.smoothed is None else self.nearby * (spots.smoothed.size > 0)
-
-    def informed(self, v: Float[Tensor, "spots states_1"], spots: Spots) -> Float[Tensor, "spots states_1"]:
-        """As much of all types together; their shares as read, and nearer to those around the spot, as far as these are believed."""
-        if spots.smoothed is None and not self.trusts():
-            return v
-        shares = self.read(v, spots.x)
-        if spots.smoothed is not None:
-            around = self.read(self.best(spots.seeing(spots.smoothed), self.profiles(spots)), spots.smoothed)
-            shares = torch.lerp(shares, around, self.believed(spots))
-        return self.shared(v, shares)
-
-    def shared(self, v: Float[Tensor, "spots states_1"], shares: Float[Tensor, "spots types"]) -> Float[Tensor, "spots states_1"]:
-        """As much of all types together, in these shares."""
-        of_states = (shares[..., None] * within_types(v, self.n_states)).flatten(1)
-        return torch.cat([of_states * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
 
     def information(self, v: Tensor, spots: Spots) -> Float[Tensor, "spots types_1 types_1"]:
         """Minus the second derivative of log p(x | v)."""
@@ -267,6 +231,24 @@ class SpatialStereoscope(SpatialModel):
         How many cells a spot has, about: mixtures of so many of the reference's cells teach that, and say how far intervals reach.
     start
         Where training starts: at each spot's best amounts (``"data"``), or at random (``"random"``, as published).
+
+    Examples
+    --------
+    Beside a reference as that of :class:`~scelbo.RNAStereoscope`, the counts of each spot's eight nearest:
+
+    >>> from scipy.sparse import csr_matrix
+    >>> from sklearn.neighbors import kneighbors_graph
+    >>> from scelbo import RNAStereoscope, SpatialStereoscope
+    >>> from scelbo.data.simulate import spots
+    >>> cells, tissue = spots(n_spots=60, n_cells=200, n_genes=80, stored=0.8)
+    >>> RNAStereoscope.setup_anndata(cells, labels_key="cell_type")
+    >>> reference = RNAStereoscope(cells)
+    >>> reference.train(max_epochs=2, progress=False)
+    >>> tissue.layers["around"] = csr_matrix(kneighbors_graph(tissue.obsm["spatial"], 8) @ tissue.X)
+    >>> model = SpatialStereoscope.from_rna_model(tissue, reference, anndata_setup_kwargs={"smoothed_layer": "around"})
+    80 genes are in reference and spots.
+    >>> 0 <= float(model.module.nearby) <= 1
+    True
     """
 
     prior_weight: Literal["n_obs", "minibatch"] = "n_obs"

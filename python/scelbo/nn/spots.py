@@ -38,6 +38,12 @@ def within_types(v: Float[Tensor, "spots states_1"], states: int) -> Float[Tenso
     return nn.functional.normalize(amount_of_types(v).unflatten(-1, (-1, states)), p=1, dim=-1)
 
 
+def with_shares(v: Float[Tensor, "spots states_1"], shares: Float[Tensor, "spots types"], states: int) -> Float[Tensor, "spots states_1"]:
+    """As much of all types together, in these shares; within a type, and of noise, as it was."""
+    of_states = (shares[..., None] * within_types(v, states)).flatten(1)
+    return torch.cat([of_states * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
+
+
 def mean_profiles(counted: Float[Tensor, "types genes"], total: Float[Tensor, "types 1"]) -> Float[Tensor, "types genes"]:
     """Mean share of each gene in the counts of each type, with a little of what all types have in common."""
     together = counted.sum(0) / total.sum()
@@ -98,6 +104,15 @@ class SharesOfCounts(nn.Module):
     def logits(self, x: Counts, member: int) -> Float[Tensor, "spots types"]:
         """What one of them says."""
         return self.members[member](x.scaled(1000 / x.size).map(torch.sqrt))
+
+    def beside(self, own: Float[Tensor, "spots types"], x: Counts) -> Float[Tensor, "spots types"]:
+        """A model's own shares, nearer to these, as far as they are trusted."""
+        return torch.lerp(own, self(x), self.trust) if self.trusted else own
+
+    @property
+    def trusted(self) -> bool:
+        """Whether they are at all."""
+        return bool(self.trust > 0)
 
     def forward(self, x: Counts) -> Float[Tensor, "spots types"]:
         """The mean of those that were taught: one whose lessons would lack a type is not."""
