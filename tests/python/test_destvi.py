@@ -148,6 +148,11 @@ def test_entropy_of_shares_is_told_and_less_of_it_is_left_where_it_is_weighed(ti
         with torch.no_grad(), settings.private_seed(0):
             shares = model.module.shares(model.module.learnt(cells)).numpy()
             np.testing.assert_allclose(model.module(cells).penalty["entropy"], -(shares * np.log(shares)).sum(1).mean(), rtol=1e-4)
+        with torch.no_grad(), settings.private_seed(0):
+            model.module.l1_penalty = 3.0
+            expected = 3 * (model.module.learnt(cells) / cells.x.size).sum(1).mean()
+            np.testing.assert_allclose(model.module(cells).penalty["l1"], expected, rtol=1e-5)
+            model.module.l1_penalty = 0.0
         model.train(20, seed=0, plan_kwargs={"lr": 0.05, "entropy_weight": weight})
         trained = model.get_proportions(refine=False)
         left[weight] = -(trained * np.log(trained.clip(1e-12))).sum(axis=1).mean()

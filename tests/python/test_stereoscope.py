@@ -170,6 +170,13 @@ def test_new_spots_batches_and_the_order_of_genes(tissue, reference, model):
     assert errs["batch"] < errs[None]
 
 
+def test_validation_and_early_stopping(tissue, reference):
+    model = SpatialStereoscope.from_rna_model(tissue[1], reference, augmentation=False)
+    model.train(300, train_size=0.8, early_stopping=True, early_stopping_patience=3, early_stopping_min_delta=0.05, seed=0)
+    assert len(model.validation_indices) == 32 and len(model.history["elbo_validation"]) < 300
+    assert model.get_proportions().shape == (160, 4)  # also of those that did not train
+
+
 def test_noise_is_a_share_of_the_counts(model, tissue):
     noisy = tissue[1].copy()
     noisy.X = sparse.csr_matrix(noisy.X + np.random.default_rng(0).poisson(3, noisy.shape))
@@ -331,6 +338,15 @@ def test_what_cannot_be(tissue, reference):
     empty.X = sparse.csr_matrix(empty.X.multiply((np.arange(empty.n_obs) != 4)[:, None]))
     with pytest.raises(errors.DataError, match=r"1 cells have no counts, e.g. spot4"):
         SpatialStereoscope.from_rna_model(empty, reference, anndata_setup_kwargs={})
+    elsewhere = tissue[1].copy()
+    elsewhere.X = sparse.csr_matrix(elsewhere.X.multiply((np.arange(150) < 50) | (np.arange(elsewhere.n_obs) != 4)[:, None]))
+    elsewhere.var_names = [f"other{i}" if i < 50 else gene for i, gene in enumerate(elsewhere.var_names)]
+    with pytest.raises(errors.DataError, match=r"1 cells have no counts in the model's \d+ features, e.g. spot4"):
+        SpatialStereoscope.from_rna_model(elsewhere, reference)
+    absent = tissue[0].copy()
+    absent.obs["cell_type"] = absent.obs["cell_type"].astype("category").cat.add_categories("ghost")
+    RNAStereoscope.setup_anndata(absent, labels_key="cell_type")
+    assert RNAStereoscope(absent).setup.categories["label"] == ["type0", "type1", "type2", "type3"]  # those that there are
     alone = tissue[0].copy()
     alone.obs["cell_type"] = alone.obs["cell_type"].astype(str).mask(np.arange(alone.n_obs) == 0, "rare")
     with pytest.warns(errors.DataWarning, match=r"fewer than 3 cells in rare \(1\)"):
