@@ -12,8 +12,6 @@ from scelbo.data import Loader
 
 KEPT, AT_ONCE = 0.8, 64
 """Share of a spot's counts that its shares are read off, while the others say how right they are; spots at once."""
-BELIEVED = torch.linspace(0, 1, 21)
-"""What is tried."""
 
 
 @torch.no_grad()
@@ -21,9 +19,9 @@ def learn_from_surroundings(model: Any, seed: int = 0) -> None:
     r"""Say how far shares that the smoothed counts give are believed beside a spot's own.
 
     Each count of a spot is dealt to one of two parts, so that what is chance in one is not in the other. With the shares p that the larger
-    part gives, and q that the spot's surroundings give, it is the :math:`\lambda` in [0, 1] with which :math:`p + \lambda (q - p)`, in the
-    amount of the larger part, explains the smaller one best, over all spots: the more the fewer counts a spot has, and the more alike
-    neighbours are. (Of all counts p would be less off: :math:`\lambda / (1 - \lambda)` is that much less.)
+    part gives, q that the spot's surroundings give, and :math:`\pi` that the smaller part alone gives (noisy, but about right on average),
+    it is the :math:`\lambda` in [0, 1] with the least :math:`\sum (\pi - p - \lambda (q - p))^2`: the more the fewer counts a spot has, and
+    the more alike neighbours are. (Of all counts p is less off than of a part: :math:`\lambda / (1 - \lambda)` is that much less.)
 
     Parameters
     ----------
@@ -36,17 +34,17 @@ def learn_from_surroundings(model: Any, seed: int = 0) -> None:
     data = model.read()
     if data["smoothed"] is None:
         return
-    found = torch.zeros(len(BELIEVED), dtype=torch.float64)
+    along = squared = 0.0
     with settings.private_seed(seed):
         spots: Any
         for spots in Loader(data, np.arange(len(data)), AT_ONCE):
-            w, known = module.profiles(spots), spots.smoothed.size[:, 0] > 0
+            w = module.profiles(spots)
             larger = spots.x.map(lambda values: torch.binomial(values.round(), torch.full_like(values, KEPT)))
             smaller = spots.x.map(lambda values, larger=larger: values.round() - larger.val)
-            v = module.best(spots.seeing(larger), w)
-            p, q = module.read(v, larger), module.read(module.best(spots.seeing(spots.smoothed), w), spots.smoothed)
-            for i, believed in enumerate(BELIEVED):
-                left = module.shared(v, torch.lerp(p, q, believed)) * (1 / KEPT - 1)
-                found[i] += module.explained(left, spots, w).log_prob(smaller)[known].double().sum()
-    best = float(BELIEVED[found.argmax()])
-    module.nearby.fill_(KEPT * best / (KEPT * best + 1 - best))
+            known = ((larger.size > 0) & (smaller.size > 0) & (spots.smoothed.size > 0))[:, 0]
+            p, q = (module.read(module.best(spots.seeing(x), w), x) for x in (larger, spots.smoothed))
+            truth = module.shares(module.best(spots.seeing(smaller), w))
+            along += float(((q - p) * (truth - p))[known].sum())
+            squared += float((q - p)[known].square().sum())
+    found = min(1.0, max(0.0, along / squared)) if squared else 0.0
+    module.nearby.fill_(KEPT * found / (KEPT * found + 1 - found))
