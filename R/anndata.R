@@ -98,21 +98,24 @@ existing_file <- function(path, call) {
 
 # What read_cells() read -> AnnData of the chosen features and columns.
 send_cells <- function(cells, features = NULL, columns = character(), obsm = list(), var = NULL, tables = list(),
-                       call = caller_env()) {
+                       layers = list(), call = caller_env()) {
   counts <- cells$counts
   if (!is.null(features)) {
     at <- match(check_names(features, rownames(counts), "feature", call), rownames(counts))
     counts <- counts[at, , drop = FALSE]
+    layers <- lapply(layers, function(layer) layer[at, , drop = FALSE])
     if (!is.null(var)) var <- var[at, , drop = FALSE]
   }
   obs <- if (is.null(cells$obs)) bare_frame(colnames(counts)) else cells$obs[, columns, drop = FALSE]
   var <- if (is.null(var)) bare_frame(rownames(counts)) else var
   py <- bridge(call)
+  rows <- function(x) py$counts(as.array(x@i), as.array(x@p), as.array(x@x), ncol(x), nrow(x))
   with_python(py$anndata(
-    py$counts(as.array(counts@i), as.array(counts@p), as.array(counts@x), ncol(counts), nrow(counts)),
+    rows(counts),
     to_pandas(obs, colnames(counts)), to_pandas(var, rownames(counts)),
     if (length(obsm)) setNames(lapply(obsm, unname), paste0("X_", names(obsm))),
-    as_dict(lapply(tables, function(table) reticulate::tuple(unname(table), as.list(colnames(table)))))
+    as_dict(lapply(tables, function(table) reticulate::tuple(unname(table), as.list(colnames(table))))),
+    as_dict(lapply(layers, rows))
   ), call = call)
 }
 

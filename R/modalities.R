@@ -35,6 +35,12 @@ read_modality.SingleCellExperiment <- function(object, assay, layer, call) {
   read_cells(beside, NULL, layer, call)$counts
 }
 
+# The layers of what is read for the genes.
+own_layers <- function(object, assay) {
+  if (inherits(object, "Seurat")) layers_in(object, assay %||% default_modality(object)) else
+    if (inherits(object, "SummarizedExperiment")) SummarizedExperiment::assayNames(object)
+}
+
 # The assay of genes that a recipe names, or that was found where it names none: of objects that have several. (Of a
 # SingleCellExperiment `assay` is another word for the layer.)
 genes_in <- function(recipe) recipe$assay %||% recipe$genes

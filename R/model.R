@@ -23,12 +23,13 @@ read_arguments <- function(class, arguments, call = caller_env(), whole = FALSE)
   recipe <- arguments[c("assay", "layer", "features")]
   recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
   recipe$beside <- beside_of(arguments)
+  recipe$smoothed <- arguments$smoothed_layer
   python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
   recipe$whole <- whole || reticulate::py_to_r(bridge(call)$counts_all(python))
   fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
   data <- read_data(arguments$object, recipe, call)
   data$keys <- c(python_keys(data$recipe$columns), beside_keys(recipe$beside, data$layer), allow_non_counts = arguments$allow_non_counts,
-                 unlabeled_category = unknown_label(arguments))
+                 smoothed_layer = recipe$smoothed, unlabeled_category = unknown_label(arguments))
   data$fields <- fields
   data
 }

@@ -19,6 +19,9 @@
 #' @param batch Column of the batch. Each batch of spots (a slide) has a \eqn{\beta}{beta} of its own.
 #' @param features Names of the genes to read. `NULL`: of cells the variable features of `object`, else all; of spots all
 #'   that the reference has.
+#' @param smoothed_layer Counts of each spot summed (or averaged) over its neighbours, without itself: the name of a layer of the
+#'   object beside `layer`, or of an assay (`altExp`) of its own. Shares are then drawn to those around a spot, as far as the
+#'   spots say that neighbours are alike. `NULL`: each spot is by itself.
 #' @param start Training starts at the cells' mean profiles, at the best amounts of each spot (`"data"`), or at random
 #'   values (`"random"`, as published).
 #' @inherit scvi return
@@ -54,7 +57,7 @@ stereoscope_reference <- function(object, labels = NULL, batch = NULL, assay = N
 #' @export
 stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "counts", features = NULL,
                         allow_non_counts = FALSE, prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8,
-                        start = "data", verbose = TRUE) {
+                        start = "data", smoothed_layer = NULL, verbose = TRUE) {
   check_two(missing(reference), "stereoscope")
   new_of_reference("SpatialStereoscope", as.list(environment()))
 }
@@ -94,6 +97,8 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 #'   and what is asked of its state their mean.
 #' @param variance_penalty Times the variance of \eqn{\log \beta}{log beta} over genes.
 #' @param l1_penalty Times the amounts \eqn{v} over the spot's total: more of it leaves fewer types in a spot.
+#' @param n_latent_amortization Dimensions that the amortising networks pass through in their middle; `NULL`: no such
+#'   bottleneck.
 #' @inherit scvi return
 #' @section Errors: As in [stereoscope()]; `scelbo_setup_error` where the reference came back from a file without its cells.
 #' @references Lopez et al. (2022), DestVI identifies continuums of cell types in spatial transcriptomics data.
@@ -120,7 +125,8 @@ condscvi <- function(object, labels = NULL, fine_labels = NULL, unlabeled = NULL
 destvi <- function(object, reference, batch = NULL, assay = NULL, layer = "counts", features = NULL,
                    allow_non_counts = FALSE, amortization = "latent", dropout_amortization = 0.03, vamp_prior_p = 15,
                    prior_mode = "mog", n_states_per_label = 1, variance_penalty = 5, l1_penalty = 0,
-                   prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8, start = "data", verbose = TRUE) {
+                   prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8, start = "data", n_latent_amortization = NULL,
+                   smoothed_layer = NULL, verbose = TRUE) {
   check_two(missing(reference), "destvi")
   new_of_reference("DestVI", as.list(environment()))
 }

@@ -3,11 +3,11 @@
 # Arguments of every constructor that say what is read; all others are fields of the Python class.
 column_arguments <- c("batch", "labels", "fine_labels", "categorical", "continuous", "size_factor", "panel")
 source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts", "unlabeled", "protein_assay",
-                      "protein_layer", "peak_assay", "peak_layer", "regions")
+                      "protein_layer", "peak_assay", "peak_layer", "regions", "smoothed_layer")
 
 # `recipe` says where: assay, layer, features (those in `absent` need not be there; none and `whole`: all that there
-# are), columns (those in `optional` need not be there), beside (see beside.R). The answer holds the AnnData and the
-# recipe as it was resolved, so that another object can be read likewise.
+# are), columns (those in `optional` need not be there), beside (see beside.R), smoothed (a layer, see read_smoothed()). The
+# answer holds the AnnData and the recipe as it was resolved, so that another object can be read likewise.
 read_data <- function(object, recipe, call = caller_env()) {
   if (is_anndata(object)) return(read_anndata(object, recipe, call))
   if (length(recipe$beside)) recipe$genes <- genes_in(recipe) %||% default_modality(object)
@@ -21,6 +21,7 @@ read_data <- function(object, recipe, call = caller_env()) {
   for (name in category_columns(recipe$columns)) cells$obs[[name]] <- as_category(cells$obs[[name]])
   features <- features_there(recipe, rownames(cells$counts))
   tables <- read_tables(object, recipe, cells, call)
+  layers <- read_smoothed(object, recipe, cells, call)
   if (!is.null(recipe$beside$atac)) {
     recipe <- choose_regions(recipe, cells)
     there <- regions_there(recipe, rownames(cells$regions))
@@ -31,7 +32,7 @@ read_data <- function(object, recipe, call = caller_env()) {
   }
   var <- if (!is.null(recipe$beside$atac)) cells$var
   list(
-    adata = send_cells(cells, features, unique(unlist(recipe$columns)), var = var, tables = tables, call = call),
+    adata = send_cells(cells, features, unique(unlist(recipe$columns)), var = var, tables = tables, layers = layers, call = call),
     recipe = recipe,
     cells = colnames(cells$counts),
     variable = intersect(variable, recipe$features)
@@ -58,6 +59,21 @@ read_like <- function(python, object, recipe, call = caller_env()) {
   tables <- setNames(recipe$beside$protein["assay"], recipe$beside$protein$key)
   data$adata <- with_python(bridge(call)$placed(python, data$adata, data$layer, as_dict(tables)), call = call)
   data
+}
+
+# Counts smoothed over neighbours, if the recipe asks for them: a list with a matrix like that of the counts, under the name of
+# its layer (or of an assay of its own, as Seurat 4 has no further layers).
+read_smoothed <- function(object, recipe, cells, call = caller_env()) {
+  name <- recipe$smoothed
+  if (is.null(name)) return(list())
+  layers <- own_layers(object, genes_in(recipe))
+  others <- modalities_in(object)
+  check_names(name, c(layers, others), "layer (or assay) of smoothed counts", call)
+  values <- if (name %in% layers) read_cells(object, if (inherits(object, "Seurat")) genes_in(recipe), name, call)$counts else
+    read_modality(object, name, layers_in(object, name)[[1]], call)
+  check_names(rownames(cells$counts), rownames(values), paste0("feature of '", name, "'"), call)
+  check_names(colnames(cells$counts), colnames(values), paste0("spot of '", name, "'"), call)
+  setNames(list(values[rownames(cells$counts), colnames(cells$counts), drop = FALSE]), name)
 }
 
 features_there <- function(recipe, known) {

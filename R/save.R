@@ -36,7 +36,7 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", pr
   features <- as.character(unlist(about$features))
   whole <- reticulate::py_to_r(bridge()$counts_all(python))
   recipe <- list(assay = assay, layer = layer, features = if (!whole) features, whole = whole,
-                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys),
+                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys), smoothed = about$keys$smoothed_layer,
                  beside = beside_saved(about, python, list(protein_assay = protein_assay, protein_layer = protein_layer,
                                                            peak_assay = peak_assay, peak_layer = peak_layer)))
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = features, variable = character(),

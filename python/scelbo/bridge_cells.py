@@ -29,9 +29,10 @@ def anndata(
     var: pd.DataFrame,
     obsm: Mapping[str, np.ndarray] | None = None,
     tables: Mapping[str, tuple[np.ndarray, Sequence[str]]] | None = None,
+    layers: Mapping[str, sp.csr_matrix] | None = None,
 ) -> AnnData:
     """An AnnData of what was sent; ``tables`` are further matrices of cells x features with the names of these."""
-    adata = AnnData(matrix, obs=obs, var=var, obsm={k: np.array(v) for k, v in (obsm or {}).items()})
+    adata = AnnData(matrix, obs=obs, var=var, obsm={k: np.array(v) for k, v in (obsm or {}).items()}, layers=dict(layers or {}))
     for key, (values, names) in (tables or {}).items():
         adata.obsm[key] = pd.DataFrame(np.array(values, "float32"), index=adata.obs_names, columns=list(names))
     return adata
@@ -71,13 +72,14 @@ def placed(model: Any, adata: AnnData, layer: str | None = None, tables: Mapping
 
     ``tables``: the key in ``obsm`` that the model reads -> the one that these cells have in its place.
     """
-    wanted = next((key for f in model.Cells.fields().values() if f.kind == "counts" and (key := model.setup.keys.get(f.argument))), None)
+    kept = [f for f in model.Cells.fields().values() if f.kind == "counts" and not f.of]
+    wanted = next((key for f in kept if (key := model.setup.keys.get(f.argument))), None)
     moved = {key: adata.obsm[there] for key, there in (tables or {}).items() if key != there and there in adata.obsm}
     in_place = wanted == layer or (wanted is not None and wanted in adata.layers)
     if in_place and not moved:
         return adata
     x = adata.X if layer is None or in_place else adata.layers[layer]
-    layers = dict(adata.layers) if in_place else None if wanted is None else {wanted: x}
+    layers = dict(adata.layers) if in_place or wanted is None else {**adata.layers, wanted: x}
     return AnnData(x, obs=adata.obs, var=adata.var, layers=layers, obsm={**adata.obsm, **moved})
 
 

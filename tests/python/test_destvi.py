@@ -122,6 +122,61 @@ def test_each_amortisation_learns_and_only_amortised_states_are_known_of_new_spo
         assert (model.get_proportions(refine=False, indices=[5, 2]).index == ["spot5", "spot2"]).all()
 
 
+def test_a_network_may_pass_through_few_dimensions(tissue, reference, tmp_path):
+    model = DestVI.from_rna_model(tissue[1], reference, amortization="both", n_latent_amortization=1, augmentation=False)
+    model.train(20, seed=0)
+    cells = next(model.batches())
+    for net, n in ((model.module.states, 15), (model.module.V, 4)):
+        with torch.no_grad():
+            h = net.latent(net.body(cells.x.map(torch.log1p), cells))
+            assert h.shape[1] == 1
+            order = h[:, 0].argsort()
+            assert net(cells).shape[1] == n
+            line, jumps = net(cells)[order], h[order].diff(dim=0)[:, 0]
+        assert (line.diff(dim=0).norm(dim=1)[jumps < 1e-6] < 1e-3).all()  # all that they know of a spot is one number
+    model.save(tmp_path / "m")
+    pd.testing.assert_frame_equal(DestVI.load(tmp_path / "m").get_proportions(tissue[1]), model.get_proportions(), atol=1e-5)
+    assert not any("wide" in name for name, _ in DestVI.from_rna_model(tissue[1], reference).module.named_parameters())
+
+
+def test_entropy_of_shares_is_told_and_less_of_it_is_left_where_it_is_weighed(tissue, reference):
+    left = {}
+    for weight in (0.0, 50.0):
+        model = DestVI.from_rna_model(tissue[1], reference, augmentation=False)
+        cells = next(model.batches(indices=range(20)))
+        model.module.train()
+        with torch.no_grad(), settings.private_seed(0):
+            shares = model.module.shares(model.module.learnt(cells)).numpy()
+            np.testing.assert_allclose(model.module(cells).penalty["entropy"], -(shares * np.log(shares)).sum(1).mean(), rtol=1e-4)
+        with torch.no_grad(), settings.private_seed(0):
+            model.module.l1_penalty = 3.0
+            expected = 3 * (model.module.learnt(cells) / cells.x.size).sum(1).mean()
+            np.testing.assert_allclose(model.module(cells).penalty["l1"], expected, rtol=1e-5)
+            model.module.l1_penalty = 0.0
+        model.train(20, seed=0, plan_kwargs={"lr": 0.05, "entropy_weight": weight})
+        trained = model.get_proportions(refine=False)
+        left[weight] = -(trained * np.log(trained.clip(1e-12))).sum(axis=1).mean()
+    assert left[50.0] < 0.9 * left[0.0]
+
+
+def test_neighbours_tell_of_shares_here_too(tissue, reference):
+    spots = tissue[1].copy()
+    spots.X = sparse.csr_matrix(np.random.default_rng(0).binomial(spots.X.toarray().astype(int), 0.2))
+    spots.layers["again"] = sparse.csr_matrix(tissue[1].X - spots.X)  # as if there were a neighbour that held the same
+    found = {}
+    for layer in (None, "again"):
+        model = DestVI.from_rna_model(spots, reference, anndata_setup_kwargs={"smoothed_layer": layer}, n_states_per_label=2)
+        model.train(20, seed=0)
+        found[layer] = np.sqrt(((model.get_proportions() - tissue[1].obsm["proportions"]) ** 2).to_numpy().mean())
+    assert found["again"] < 0.9 * found[None]
+    shares = model.get_proportions(indices=range(9))
+    with torch.no_grad():
+        cells = next(model.batches(indices=range(9)))
+        v = model.module.informed(model.module.solved(cells), cells)
+    np.testing.assert_allclose(model.module.shares(v), shares, atol=1e-5)
+    np.testing.assert_allclose(v.sum(1), model.module.solved(cells).detach().sum(1), rtol=1e-4)  # as much as before of all
+
+
 def test_with_a_normal_prior_the_state_of_a_type_that_is_not_there_is_near_0(tissue, reference, model):
     normal = DestVI.from_rna_model(tissue[1], reference, prior_mode="normal", augmentation=False)
     start = normal.module.states.value.bias.detach().clone()

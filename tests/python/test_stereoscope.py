@@ -1,11 +1,15 @@
 """Stereoscope: what of the models' contract is its own."""
 
+import warnings
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mudata import MuData
 from scipy import optimize, sparse
+from sklearn.neighbors import kneighbors_graph
 from torch.distributions import NegativeBinomial
 
 from scelbo import SCVI, RNAStereoscope, SpatialStereoscope, errors
@@ -166,6 +170,13 @@ def test_new_spots_batches_and_the_order_of_genes(tissue, reference, model):
     assert errs["batch"] < errs[None]
 
 
+def test_validation_and_early_stopping(tissue, reference):
+    model = SpatialStereoscope.from_rna_model(tissue[1], reference, augmentation=False)
+    model.train(300, train_size=0.8, early_stopping=True, early_stopping_patience=3, early_stopping_min_delta=0.05, seed=0)
+    assert len(model.validation_indices) == 32 and len(model.history["elbo_validation"]) < 300
+    assert model.get_proportions().shape == (160, 4)  # also of those that did not train
+
+
 def test_noise_is_a_share_of_the_counts(model, tissue):
     noisy = tissue[1].copy()
     noisy.X = sparse.csr_matrix(noisy.X + np.random.default_rng(0).poisson(3, noisy.shape))
@@ -209,6 +220,89 @@ def test_trained_as_scvi_tools_amounts_are_as_training_left_them(tissue, referen
         model.get_proportions(tissue[1].copy(), refine=False)
 
 
+# ------------------------------------------------------------------ neighbours
+def on_a_grid(alike=True, side=13):
+    """Cells and spots; shares are those of a field over the tissue, or each spot's own (told by more counts); neighbours' sums."""
+    cells, _ = spots(10, 300, 150, stored=0.4, seed=1)
+    rng, place = np.random.default_rng(0), np.stack(np.meshgrid(*[np.arange(side)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    kinds = pd.Categorical(cells.obs["cell_type"])
+    profiles = np.stack([np.asarray(cells.X[kinds.codes == z].mean(0)).ravel() for z in range(4)])
+    profiles /= profiles.sum(1, keepdims=True)
+    waves = np.stack([np.sin(place @ w) for w in ((0.4, 0), (0, 0.4), (0.3, 0.3), (0.3, -0.3))], 1)
+    share = np.exp(1.5 * waves)[slice(None) if alike else rng.permutation(side**2)]
+    share /= share.sum(1, keepdims=True)
+    x = sparse.csr_matrix(rng.poisson((60 if alike else 600) * share @ profiles).astype(np.float32))
+    near = kneighbors_graph(place, 8)
+    tissue = anndata.AnnData(x, var=cells.var, layers={"smoothed": sparse.csr_matrix(near @ x)})
+    return cells, tissue, share
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_neighbours_are_believed_as_far_as_they_are_alike(reference, alike, tmp_path):
+    _, tissue, share = on_a_grid(alike)
+    found = {}
+    for layer in (None, "smoothed"):
+        model = SpatialStereoscope.from_rna_model(tissue, reference, anndata_setup_kwargs={"smoothed_layer": layer})
+        model.train(20, seed=0)
+        found[layer] = model.estimate_proportions()
+    off = {layer: np.sqrt(((f.mean.to_numpy() - share) ** 2).mean()) for layer, f in found.items()}
+    believed = float(model.module.nearby)
+    if not alike:
+        assert believed < 0.25 and off["smoothed"] < 1.05 * off[None]
+        return
+    assert 0.6 < believed < 0.95 and off["smoothed"] < 0.75 * off[None]
+    covered = (found["smoothed"].lower <= share) & (share <= found["smoothed"].upper)
+    assert 0.8 < covered.to_numpy().mean() < 0.99
+    model.save(tmp_path / "m")
+    again = SpatialStereoscope.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(again.get_proportions(tissue[7:19].copy()), model.get_proportions(indices=range(7, 19)), atol=1e-5)
+    alone = tissue[7:19].copy()
+    alone.layers["smoothed"] = sparse.csr_matrix(alone.layers["smoothed"].multiply(np.arange(12)[:, None] != 3))  # one without neighbours
+    of_alone = model.get_proportions(alone)
+    pd.testing.assert_frame_equal(of_alone.drop("10"), model.get_proportions(indices=range(7, 19)).drop("10"), atol=1e-5)
+    del alone.layers["smoothed"]
+    with pytest.raises(errors.SetupError, match="smoothed"):
+        model.get_proportions(alone)
+
+
+def test_shares_with_neighbours_are_between_a_spots_own_and_theirs(reference):
+    _, tissue, _ = on_a_grid()
+    model = SpatialStereoscope.from_rna_model(tissue, reference, anndata_setup_kwargs={"smoothed_layer": "smoothed"})
+    model.train(3, seed=0)
+    found = {}
+    for of in (0.0, 0.25, 1.0):
+        model.module.nearby.fill_(of)
+        found[of] = model.estimate_proportions()
+    around = tissue.copy()
+    around.X = around.layers["smoothed"]
+    np.testing.assert_allclose(found[1.0].mean, model.get_proportions(around), atol=1e-5)  # whose neighbours are what they are themselves
+    np.testing.assert_allclose(found[0.25].mean, 0.75 * found[0.0].mean + 0.25 * found[1.0].mean, atol=1e-5)
+    np.testing.assert_allclose(found[0.25].std, np.sqrt(0.75) * found[0.0].std, rtol=1e-4)
+    assert (found[1.0].std == 0).all(axis=None)
+
+
+def test_a_layer_of_means_that_cannot_be(reference):
+    _, tissue, _ = on_a_grid()
+    for wrong, what in ((np.nan, "NaN or infinite"), (-1.0, "negative")):
+        bad = tissue.copy()
+        bad.layers["smoothed"] = bad.layers["smoothed"].copy()
+        bad.layers["smoothed"].data[:2] = wrong
+        with pytest.raises(errors.DataError, match=rf"layers\['smoothed'\]: 2 stored values are {what}.*|Give means"):
+            SpatialStereoscope.setup_anndata(bad, smoothed_layer="smoothed")
+    with pytest.raises(errors.DataError, match="Did you mean 'smoothed'"):
+        SpatialStereoscope.setup_anndata(tissue, smoothed_layer="smoothd")
+    halves = tissue.copy()
+    halves.X, halves.layers["smoothed"] = halves.X / 2, halves.layers["smoothed"] / 2
+    with pytest.raises(errors.DataError, match=r"X: .* not a whole number") as told:  # of the counts, not of their means
+        SpatialStereoscope.setup_anndata(halves, smoothed_layer="smoothed")
+    assert "smoothed" not in str(told.value).partition("Models of counts")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of mudata's own
+        data = MuData({"rna": tissue.copy()})
+    SpatialStereoscope.setup_mudata(data, smoothed_layer="smoothed")
+    assert SpatialStereoscope(data, cell_types=["a"], n_spots=data.n_obs).read()["smoothed"].size.sum() == tissue.layers["smoothed"].sum()
+
+
 # ------------------------------------------------------------------ what cannot be
 def test_genes_that_only_one_side_has_are_named(tissue, reference):
     own = tissue[1][:, 30:].copy()
@@ -244,6 +338,15 @@ def test_what_cannot_be(tissue, reference):
     empty.X = sparse.csr_matrix(empty.X.multiply((np.arange(empty.n_obs) != 4)[:, None]))
     with pytest.raises(errors.DataError, match=r"1 cells have no counts, e.g. spot4"):
         SpatialStereoscope.from_rna_model(empty, reference, anndata_setup_kwargs={})
+    elsewhere = tissue[1].copy()
+    elsewhere.X = sparse.csr_matrix(elsewhere.X.multiply((np.arange(150) < 50) | (np.arange(elsewhere.n_obs) != 4)[:, None]))
+    elsewhere.var_names = [f"other{i}" if i < 50 else gene for i, gene in enumerate(elsewhere.var_names)]
+    with pytest.raises(errors.DataError, match=r"1 cells have no counts in the model's \d+ features, e.g. spot4"):
+        SpatialStereoscope.from_rna_model(elsewhere, reference)
+    absent = tissue[0].copy()
+    absent.obs["cell_type"] = absent.obs["cell_type"].astype("category").cat.add_categories("ghost")
+    RNAStereoscope.setup_anndata(absent, labels_key="cell_type")
+    assert RNAStereoscope(absent).setup.categories["label"] == ["type0", "type1", "type2", "type3"]  # those that there are
     alone = tissue[0].copy()
     alone.obs["cell_type"] = alone.obs["cell_type"].astype(str).mask(np.arange(alone.n_obs) == 0, "rare")
     with pytest.warns(errors.DataWarning, match=r"fewer than 3 cells in rare \(1\)"):

@@ -49,7 +49,8 @@ test_that("constructors of models of spots have the fields of their Python class
     expect_named(ours, names(defaults), info = constructor)
     expect_equal(lapply(ours, eval), defaults, info = constructor)
     declared <- reticulate::iterate(python$Cells$fields()$values(), function(field) reticulate::py_to_r(field$argument))
-    expect_setequal(c("layer", names(python_keys(list(batch = "b")))), unlist(declared))
+    expect_setequal(c("layer", "smoothed_layer", names(python_keys(list(batch = "b")))), unlist(declared))
+    expect_true("smoothed_layer" %in% names(formals(constructor)))
   }
 })
 

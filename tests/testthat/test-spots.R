@@ -165,6 +165,44 @@ test_that("arguments reach the model that they are of", {
   expect_identical(genes["gene70", "used"], TRUE)
 })
 
+test_that("counts smoothed over neighbours are read where the object has them, also of other spots and of a saved model", {
+  object <- spots_object()
+  counts <- SeuratObject::GetAssayData(object, "counts")
+  places <- as.matrix(stats::dist(SeuratObject::Embeddings(object, "spatial")))
+  near <- t(apply(places, 1, rank, ties.method = "first")) %in% 2:9 + 0
+  smoothed <- as_sparse(as.matrix(counts) %*% t(matrix(near, ncol(counts), dimnames = dimnames(places))))
+  object[["smoothed"]] <- SeuratObject::CreateAssayObject(counts = smoothed[nrow(smoothed):1, ])
+  after <- fit_spots(RunStereoscope, object, smoothed_layer = "smoothed")
+  model <- get_model(after)
+  read <- as.matrix(reticulate::py_to_r(model$python$read()[["smoothed"]]$dense()$numpy()))
+  expect_equal(read, unname(t(as.matrix(smoothed)))[, match(model$features, rownames(smoothed))], tolerance = 1e-5)
+  shares <- get_proportions(model)
+  expect_gt(reticulate::py_to_r(model$python$module$nearby$item()), 0)
+  expect_equal(get_proportions(model, object[, 11:20]), shares[11:20, ], tolerance = 1e-5)
+  expect_error(get_proportions(model, spots_object()), "smoothed", class = "scelbo_setup_error")
+  folder <- withr::local_tempdir()
+  save_model(model, folder, overwrite = TRUE)
+  expect_equal(get_proportions(load_model(folder, object)), shares, tolerance = 1e-5)
+  reference <- train(stereoscope_reference(cells_object(), labels = "cell_type"), max_epochs = 1, verbose = FALSE)
+  fit <- function(object, layer) stereoscope(object, reference, smoothed_layer = layer, verbose = FALSE)
+  expect_error(fit(object, "smoothd"), "Did you mean 'smoothed'", class = "scelbo_setup_error")
+  fewer <- object
+  fewer[["smoothed"]] <- SeuratObject::CreateAssayObject(counts = smoothed[-3, ])
+  expect_error(fit(fewer, "smoothed"), "gene2", class = "scelbo_setup_error")
+  below <- object
+  below[["smoothed"]] <- SeuratObject::CreateAssayObject(data = -smoothed)
+  expect_error(fit(below, "smoothed"), "negative", class = "scelbo_data_error")
+  expect_error(fit(counts, "smoothed"), "smoothed", class = "scelbo_setup_error")
+  skip_if_not_installed("SingleCellExperiment")
+  sce <- as_sce(simulated_spots()$spots)
+  SummarizedExperiment::assay(sce, "around") <- smoothed
+  after <- fit_spots(runStereoscope, sce, as_sce(simulated_spots()$cells), smoothed_layer = "around")
+  expect_equal(get_proportions(get_model(after)), shares, tolerance = 1e-5)
+  adata <- as_anndata(spots_object())
+  reticulate::py_set_item(adata$layers, "around", fit(object, "smoothed")$python$adata$layers[["smoothed"]])
+  expect_gt(reticulate::py_to_r(fit(adata, "around")$python$module$nearby$item()), 0)
+})
+
 test_that("fine labels are told of cells, and of what is in spots", {
   cells <- cells_object()
   of <- as.character(cells$cell_type)

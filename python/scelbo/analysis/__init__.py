@@ -34,6 +34,7 @@ from scelbo.analysis.proteins import (
 )
 from scelbo.analysis.report import report
 from scelbo.analysis.states import expression_of_type, scale_of_type, states
+from scelbo.analysis.surroundings import learn_from_surroundings
 from scelbo.analysis.topics import feature_by_topic, perplexity, top_features, topic_proportions
 from scelbo.analysis.zero_inflation import alphas_betas, zero_inflation
 
@@ -63,6 +64,7 @@ __all__ = [
     "latent_library_size",
     "latent_representation",
     "learn_from_mixtures",
+    "learn_from_surroundings",
     "library_size_factors",
     "likelihood_parameters",
     "loadings",

@@ -78,7 +78,8 @@ def proportion_intervals(
     The standard deviation is that of Laplace's approximation: v has the covariance :math:`(I + \mathrm{diag}(t)^{-2})^{-1}`, with the
     information I of the spot's own counts and the spot's total t as a vague prior's scale. It knows of counting noise alone. That the cells
     of a spot are not the mean of their types is learnt from mixtures of the reference's own cells (:func:`learn_from_mixtures`): how many
-    standard deviations away the truth then is, at such a share, is how far the interval reaches.
+    standard deviations away the truth then is, at such a share, is how far the interval reaches. Where shares around a spot are believed by
+    :math:`\lambda`, that leaves :math:`1 - \lambda` of the variance (:func:`learn_from_surroundings`).
 
     Parameters
     ----------
@@ -98,7 +99,8 @@ def proportion_intervals(
     found = []
     for spots in self.batches(adata, indices, batch_size):
         v = module.solved(spots)
-        found.append((module.shares(module.informed(v, spots)), spread(v, module.information(v, spots), module.shares(v))))
+        std = spread(v, module.information(v, spots), module.shares(v)) * (1 - module.believed(spots)).sqrt()
+        found.append((module.shares(module.informed(v, spots)), std))
     mean, std = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
     far = reach(self.calibration, mean, interval) * std
     frame = lambda values: pd.DataFrame(values, self.cell_names(adata, indices), self.cell_types)  # type: ignore[attr-defined]  # noqa: E731

@@ -17,6 +17,7 @@ from scelbo.data.fields import (
     categories,
     category,
     counts,
+    means,
     number,
     numbers,
     table,
@@ -32,6 +33,6 @@ from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 __all__ = [
     "Batch", "Beside", "Cells", "Columns", "Counts", "Data", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells",
     "PlainCells", "Setup", "SizedCells", "Source", "Spots", "TypedCells", "TypedSizedCells", "at_most", "categories", "category", "counts",
-    "counts_from_log", "genes_of_both", "index_of", "join", "joined", "kind_of", "number", "numbers", "pbmc68k", "read_10x_atac",
+    "counts_from_log", "genes_of_both", "index_of", "join", "joined", "kind_of", "means", "number", "numbers", "pbmc68k", "read_10x_atac",
     "read_10x_multiome", "reads_to_fragments", "set_up_spots", "split", "table",
 ]  # fmt: skip

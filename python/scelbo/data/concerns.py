@@ -38,7 +38,8 @@ def examine_closely(adata: Data, cells_type: type[Batch], keys: dict[str, Any], 
     columns, obs = {}, obs_of(adata, keys)
     for name, declared in cells_type.fields().items():
         if declared.of_features:
-            _matrix(adata, declared, keys, found)
+            if not declared.of:
+                _matrix(adata, declared, keys, found)
         else:
             asked = [c for c in columns_asked(keys, declared) if c in obs]
             columns[name] = {f"{declared.argument}: adata.obs[{c!r}]": obs[c] for c in asked}

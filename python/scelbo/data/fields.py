@@ -24,7 +24,8 @@ class Field:
     has another there. ``names``: the argument that names the entry of ``uns`` with a matrix's column names. ``types``: only features that
     ``var["feature_types"]`` calls so. ``may_lack``: cells may have no counts here, if they have some in another matrix. ``unknown``: the
     value of cells whose category is not known, where ``missing`` names none. ``within``: the argument that names a column in whose
-    categories these are nested.
+    categories these are nested. ``of``: the field whose values these are means of, with the same features: they need not be whole, a
+    cell may have none, and without the argument there are no such.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class Field:
     may_lack: bool = False
     unknown: str | None = None
     within: str | None = None
+    of: str | None = None
 
     @property
     def arguments(self) -> list[str]:
@@ -53,6 +55,11 @@ class Field:
 def counts(argument: str, *, part: bool = False, mudata: str | None = None, types: Sequence[str] = (), may_lack: bool = False) -> Any:
     """A count matrix: a layer, or ``X`` where the key is None -> :class:`~scelbo.data.Counts`."""
     return Field("counts", argument, part=part, mudata=mudata, types=tuple(types), may_lack=may_lack)
+
+
+def means(argument: str, *, of: str) -> Any:
+    """Means (or sums) of the counts of another field over cells nearby, a layer -> :class:`~scelbo.data.Counts`, or None."""
+    return Field("counts", argument, of=of)
 
 
 def table(argument: str, *, names: str | None = None, mudata: str | None = None, required: bool = False, may_lack: bool = False) -> Any:
@@ -193,6 +200,11 @@ class Spots(Batch):
 
     x: Counts = counts("layer")
     batch: Tensor = category("batch_key")
+    smoothed: Counts | None = means("smoothed_layer", of="x")
+
+    def seeing(self, x: Counts) -> Self:
+        """The same spots with other counts."""
+        return type(self)(**{**self.__dict__, "x": x})
 
 
 class SizedCells(Cells):

@@ -52,6 +52,8 @@ def held(data: Data, declared: Field, keys: Mapping[str, Any]) -> Held | None:
         What the keys name is not there.
     """
     key = keys.get(declared.argument)
+    if declared.of is not None and key is None:
+        return None
     if isinstance(data, MuData):
         name = keys.get(MODALITIES, {}).get(declared.argument)
         return None if name is None else _of_modality(data, name, key)
@@ -136,9 +138,11 @@ def keys_of(data: Any, cells_type: type[Batch], modalities: Mapping[str, str] | 
     """
     if not isinstance(data, MuData):
         raise SetupError(f"setup_mudata() needs a MuData, not {type(data).__name__}.", "For one AnnData call setup_anndata().")
-    names = {declared.mudata or declared.argument: declared.argument for declared in cells_type.fields().values()}
-    names |= {declared.missing: declared.missing for declared in cells_type.fields().values() if declared.missing}
-    layers = [a for a in names if a.rpartition("_")[2] == "layer"]
+    fields = cells_type.fields()
+    names = {declared.mudata or declared.argument: declared.argument for declared in fields.values()}
+    names |= {declared.missing: declared.missing for declared in fields.values() if declared.missing}
+    means = {declared.argument: fields[declared.of].mudata or fields[declared.of].argument for declared in fields.values() if declared.of}
+    layers = [a for a in names if a.rpartition("_")[2] == "layer" and a not in means]
     if modalities is None:
         modalities = {a: name for a in layers for name in data.mod if name == a.partition("_")[0] or len(data.mod) == len(layers) == 1}
     if not any(a in modalities for a in layers):
@@ -154,4 +158,5 @@ def keys_of(data: Any, cells_type: type[Batch], modalities: Mapping[str, str] | 
     for argument in given:
         if argument not in names:
             raise ArgumentError(unknown("setup_mudata() argument", argument, names))
+    modalities = {**{a: modalities[of] for a, of in means.items() if of in modalities}, **modalities}  # they are where what they are of is
     return {names[a]: key for a, key in given.items()} | {MODALITIES: {names[a]: name for a, name in modalities.items()}}

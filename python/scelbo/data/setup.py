@@ -182,11 +182,12 @@ class Setup:
     # ------------------------------------------------------------------ reading
     def bind(self, adata: Data, cells_type: type[Batch], chosen: Iterable[object] | None = None) -> Self:
         """The same setup, for a model of the features that ``adata`` has; of the first matrix the ``chosen`` ones."""
-        there = {name: held(adata, f, self.keys) for name, f in cells_type.fields().items() if f.of_features}
+        declared = cells_type.fields()
+        there = {name: held(adata, f, self.keys) for name, f in declared.items() if f.of_features}
         features = {name: tuple(matrix.names) for name, matrix in there.items() if matrix is not None}
         if chosen is not None:
             features["x"] = tuple(map(str, chosen))
-        return dataclasses.replace(self, features=features)
+        return dataclasses.replace(self, features={name: features[declared[name].of or name] for name in features})
 
     def read(self, adata: Data, cells_type: type[Batch]) -> Columns:
         """All cells, as the model reads them: features aligned by name, categories as codes."""
@@ -221,7 +222,7 @@ class Setup:
             return Counts.of(sparse.csr_matrix((adata.n_obs, len(self.features[field])), dtype=np.float32))
         columns = self.places(field, there)
         x = counts_of(there.matrix, columns, declared.part)
-        if columns is None or declared.may_lack:
+        if columns is None or declared.may_lack or declared.of:
             return x  # set-up has looked
         empty = np.flatnonzero(x.size[:, 0].numpy() == 0)
         if len(empty):

@@ -21,6 +21,7 @@ from scelbo.errors import ArgumentError, DataError, DataWarning, ScelboError, Se
 
 FEW = 3
 """A category with fewer cells than this cannot tell its effect from noise."""
+MEANS = "Give means of counts over cells nearby, not of normalised or centred values."
 
 
 class Finding(NamedTuple):
@@ -115,9 +116,9 @@ def matrices(adata: Data, cells_type: type[Batch], keys: dict[str, Any], found: 
             twice = there.names[there.names.duplicated()].unique()
             fix = "Call adata.var_names_make_unique()." if declared.kind == "counts" else "Give each column a name of its own."
             found.problem(f"{len(twice)} feature names occur more than once, e.g. {some(twice)}", fix)
-        empty = _values(adata, there, found, allow_non_counts and declared.kind == "counts")
+        empty = _values(adata, there, found, allow_non_counts and declared.kind == "counts", declared.of)
         lacking &= empty
-        if empty.any() and declared.kind == "counts" and not declared.may_lack:
+        if empty.any() and declared.kind == "counts" and not (declared.may_lack or declared.of):
             what = f"{there.where}: {empty.sum():,} cells have no counts, e.g. {some(adata.obs_names[empty])}"
             found.problem(what, "Remove empty cells: scanpy.pp.filter_cells(adata, min_counts=1).")
     if declared_so and lacking.any() and not found.problems:
@@ -125,8 +126,8 @@ def matrices(adata: Data, cells_type: type[Batch], keys: dict[str, Any], found: 
         found.problem(what, "Remove them: no model can say anything about them.")
 
 
-def _values(adata: Data, there: Held, found: Findings, allow_non_counts: bool) -> np.ndarray:
-    """Look at the values; returns which cells have none."""
+def _values(adata: Data, there: Held, found: Findings, allow_non_counts: bool, of: str | None = None) -> np.ndarray:
+    """Look at the values (means ``of`` others need not be whole); returns which cells have none."""
     where, bad = there.where, {"NaN or infinite": 0, "negative": 0, "not a whole number": 0}
     empty = np.zeros(adata.n_obs, bool)
     try:
@@ -140,12 +141,12 @@ def _values(adata: Data, there: Held, found: Findings, allow_non_counts: bool) -
         finite = np.isfinite(values)
         bad["NaN or infinite"] += int((~finite).sum())
         bad["negative"] += int((values < 0).sum())
-        bad["not a whole number"] += int((values[finite] != np.floor(values[finite])).sum())
+        bad["not a whole number"] += 0 if of else int((values[finite] != np.floor(values[finite])).sum())
         empty[start : start + block.shape[0]] = np.asarray(abs(block).sum(1)).ravel() == 0
     found.whole = found.whole and not any(bad.values())
     for what, n in bad.items():
         if n and not (allow_non_counts and what != "NaN or infinite"):
-            found.problem(f"{where}: {n:,} stored values are {what}", _advice(adata, where))
+            found.problem(f"{where}: {n:,} stored values are {what}", MEANS if of else _advice(adata, where))
     return empty
 
 

@@ -52,7 +52,7 @@ class DestVIModule(SpatialModule):
     def __init__(self, model: DestVI, setup: Setup):
         super().__init__(model, setup, model.n_states_per_label)
         types, genes = self.w.shape
-        net: dict[str, Any] = {"n_hidden": model.n_hidden, "dropout": model.dropout_amortization}
+        net: dict[str, Any] = {"n_hidden": model.n_hidden, "dropout": model.dropout_amortization, "n_latent": model.n_latent_amortization}
         self.n_latent, self.variance_penalty, self.l1_penalty = model.n_latent, model.variance_penalty, model.l1_penalty
         self.prior_mode = model.prior_mode
         self.decoder = MLP(model.n_latent, model.n_hidden, model.n_layers, batch_norm=False, layer_norm=True, categories={"label": types})
@@ -128,17 +128,19 @@ class DestVIModule(SpatialModule):
 
     def forward(self, spots: Spots) -> Loss:  # type: ignore[override]
         gamma = self.gamma(spots)
-        whole, beta = self.cost(spots, self.of_states(gamma, spots)), F.softplus(self.beta.rows())
-        penalty = {"variance": self.variance_penalty * beta.log().var(-1).mean()}
+        w, beta = self.of_states(gamma, spots), F.softplus(self.beta.rows())
+        v = self.taken(spots, w)
+        whole = self.cost(spots, w, v)
+        penalty = {**whole.penalty, "variance": self.variance_penalty * beta.log().var(-1).mean()}
         if self.l1_penalty:
-            penalty["l1"] = self.l1_penalty * (self.learnt(spots) / spots.x.size).sum(-1).mean()
+            penalty["l1"] = self.l1_penalty * (v / spots.x.size).sum(-1).mean()
         return replace(whole, kl={"gamma": -self.log_prior(gamma).sum(0)}, penalty=penalty)
 
 
 class DestVI(SpatialModel):
     """Shares of cell types in spots, and the states of their cells there: made of a trained CondSCVI by :meth:`from_rna_model`.
 
-    ``DestVI.setup_anndata(spots, ...)`` takes ``layer, batch_key``: each batch (a slide) has a beta of its own.
+    ``DestVI.setup_anndata(spots, ...)`` takes ``layer, batch_key, smoothed_layer``, as :class:`~scelbo.SpatialStereoscope`'s.
 
     Parameters
     ----------
@@ -157,6 +159,8 @@ class DestVI(SpatialModel):
         Lambda and kappa above.
     prior_weight, augmentation, start, cells_per_spot
         As of :class:`~scelbo.SpatialStereoscope`.
+    n_latent_amortization
+        Numbers that a network passes on in its middle of what it reads; None: no such bottleneck.
     n_hidden, n_latent, n_layers, fine_types
         The reference's (fine label -> its type).
 
@@ -176,6 +180,7 @@ class DestVI(SpatialModel):
     augmentation: bool = True
     cells_per_spot: int = 8
     start: Literal["data", "random"] = "data"
+    n_latent_amortization: int | None = None
     n_hidden: int = 128
     n_latent: int = 5
     n_layers: int = 2

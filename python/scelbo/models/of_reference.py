@@ -7,12 +7,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from anndata import AnnData
+from jaxtyping import Float
+from torch import Tensor
 
 from scelbo import analysis
-from scelbo.data import Columns, Spots, genes_of_both, set_up_spots
+from scelbo.data import Columns, Counts, Spots, genes_of_both, set_up_spots
 from scelbo.errors import ArgumentError, SetupError
 from scelbo.model import Model
 from scelbo.module import Module
+from scelbo.nn import SharesOfCounts, of_types, shares_of, with_shares
 from scelbo.train import preflight
 
 
@@ -29,6 +32,45 @@ class FromData(Module):
     def start_at(self, data: Columns) -> None:
         """Write what the data say."""
         raise TypeError(f"{type(self).__name__} must say its start_at(data)")
+
+
+class OfSpots(FromData):
+    """A module of spots. What it finds of a spot it may bring nearer to what networks read, and to what is around the spot."""
+
+    reader: SharesOfCounts | None
+    n_states: int
+    nearby: Tensor  # how far shares around a spot are believed beside its own
+
+    def profiles(self, spots: Spots) -> Float[Tensor, "*spots states genes"]:
+        """What a unit of each type is expected to show."""
+        raise TypeError(f"{type(self).__name__} must say its profiles(spots)")
+
+    def best(self, spots: Spots, w: Tensor) -> Float[Tensor, "spots states_1"]:
+        """The best amounts with these profiles."""
+        raise TypeError(f"{type(self).__name__} must say its best(spots, w)")
+
+    def shares(self, v: Float[Tensor, "spots states_1"]) -> Float[Tensor, "spots types"]:
+        """Of each type, whatever its states."""
+        return shares_of(of_types(v, self.n_states))
+
+    def read(self, v: Float[Tensor, "spots states_1"], x: Counts) -> Float[Tensor, "spots types"]:
+        """The shares, nearer to what the networks read off the counts, as far as these are trusted."""
+        own = self.shares(v)
+        return own if self.reader is None else self.reader.beside(own, x)
+
+    def believed(self, spots: Spots) -> Float[Tensor, "*spots 1"]:
+        """How far the shares around each spot are."""
+        return self.nearby if spots.smoothed is None else self.nearby * (spots.smoothed.size > 0)
+
+    def informed(self, v: Float[Tensor, "spots states_1"], spots: Spots) -> Float[Tensor, "spots states_1"]:
+        """As much of all types together; their shares as read, and nearer to those around the spot, as far as these are believed."""
+        if spots.smoothed is None and not (self.reader and self.reader.trusted):
+            return v
+        shares = self.read(v, spots.x)
+        if spots.smoothed is not None:
+            around = self.read(self.best(spots.seeing(spots.smoothed), self.profiles(spots)), spots.smoothed)
+            shares = torch.lerp(shares, around, self.believed(spots))
+        return with_shares(v, shares, self.n_states)
 
 
 class SpatialModel(Model):
@@ -89,6 +131,7 @@ class SpatialModel(Model):
         model.take(sc_model, taken)
         model.calibration = analysis.learn_from_mixtures(model, sc_model, taken)
         model.module.observe(model.read())
+        analysis.learn_from_surroundings(model)
         return model
 
     @classmethod
@@ -96,7 +139,7 @@ class SpatialModel(Model):
         """Arguments that are the reference's."""
         return {}
 
-    def take(self, reference: Any, genes: torch.Tensor) -> None:
+    def take(self, reference: Any, genes: Tensor) -> None:
         """Copy into the module what the reference has learnt of these genes."""
         raise TypeError(f"{type(self).__name__} must say what it takes")
 

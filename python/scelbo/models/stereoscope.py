@@ -31,19 +31,15 @@ from scelbo import analysis
 from scelbo.data import Columns, Counts, Loader, Setup, Spots, TypedCells
 from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
-from scelbo.models.of_reference import FromData, SpatialModel
+from scelbo.models.of_reference import FromData, OfSpots, SpatialModel
 from scelbo.module import Loss
 from scelbo.nn import (
     OfCounts,
     PerCategory,
     PerSpot,
     SharesOfCounts,
-    amount_of_types,
     inverse_softplus,
     mean_profiles,
-    of_types,
-    shares_of,
-    within_types,
 )
 from scelbo.train.options import PlanOptions, TrainOptions
 
@@ -81,7 +77,7 @@ class RNAModule(FromData):
         return Loss({"x": -self.explained(cells).log_prob(cells.x)})
 
 
-class SpatialModule(FromData):
+class SpatialModule(OfSpots):
     """Amounts v of each spot, beta of each batch of spots, and noise; the reference's w and o do not learn.
 
     A type may be there in several states, each with an amount, those of a type side by side.
@@ -97,6 +93,7 @@ class SpatialModule(FromData):
         self.by_total, self.per_minibatch = float(model.start == "data"), float(model.prior_weight == "minibatch")
         self.register_buffer("w", torch.zeros(types, setup.n_vars))
         self.register_buffer("o", torch.zeros(setup.n_vars))
+        self.register_buffer("nearby", torch.zeros(1), persistent="smoothed" in setup.features)
         self.beta = PerCategory("batch", batches, setup.n_vars, bound=0.01)
         self.noise = nn.ParameterDict({"eta": torch.randn(setup.n_vars)})
         self.V: PerSpot | OfCounts = PerSpot(self.n_spots, types * n_states + 1)
@@ -132,18 +129,6 @@ class SpatialModule(FromData):
         """The best v."""
         return self.best(spots, self.profiles(spots))
 
-    def shares(self, v: Float[Tensor, "spots states_1"]) -> Float[Tensor, "spots types"]:
-        """Of each type, whatever its states."""
-        return shares_of(of_types(v, self.n_states))
-
-    def informed(self, v: Float[Tensor, "spots states_1"], spots: Spots) -> Float[Tensor, "spots states_1"]:
-        """As much of all types together; their shares nearer to what the networks read, as far as these are trusted."""
-        if self.reader is None or bool(self.reader.trust == 0):
-            return v
-        shares = torch.lerp(self.shares(v), self.reader(spots.x), self.reader.trust)
-        of_states = (shares[..., None] * within_types(v, self.n_states)).flatten(1)
-        return torch.cat([of_states * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
-
     def information(self, v: Tensor, spots: Spots) -> Float[Tensor, "spots types_1 types_1"]:
         """Minus the second derivative of log p(x | v)."""
         return Amounts(spots.x, self.basis(spots, self.profiles(spots)), self.o).information(v.double())
@@ -164,15 +149,20 @@ class SpatialModule(FromData):
         noise = v[:, -1:] * F.softplus(self.noise["eta"])
         return AdditiveNB(mixed(v[:, :-1], w) * F.softplus(self.beta(spots)) + noise, self.o, torch.ones_like(v[:, :1]))
 
-    def cost(self, spots: Spots, w: Tensor) -> Loss:
-        """With these profiles. Spots that do not train have no v of their own to learn: theirs is the best."""
-        v = self.learnt(spots) if self.training else self.best(spots, w)
+    def taken(self, spots: Spots, w: Tensor) -> Float[Tensor, "spots types_1"]:
+        """v, with these profiles, as the loss takes it. Spots that do not train have none of their own to learn: theirs is the best."""
+        return self.learnt(spots) if self.training else self.best(spots, w)
+
+    def cost(self, spots: Spots, w: Tensor, v: Tensor) -> Loss:
+        """With these profiles and amounts. A training may weigh the entropy of shares: the less there is, the fewer types are in a spot."""
         times = (self.n_spots / len(spots)) ** self.per_minibatch
         prior = -Normal(0.0, 1.0).log_prob(self.noise["eta"]).sum() * times
-        return Loss({"x": -self.explained(v, spots, w).log_prob(spots.x)}, kl_global={"eta": prior})
+        entropy = torch.special.entr(self.shares(v)).sum(-1).mean()
+        return Loss({"x": -self.explained(v, spots, w).log_prob(spots.x)}, kl_global={"eta": prior}, penalty={"entropy": entropy})
 
     def forward(self, spots: Spots) -> Loss:  # type: ignore[override]
-        return self.cost(spots, self.profiles(spots))
+        w = self.profiles(spots)
+        return self.cost(spots, w, self.taken(spots, w))
 
 
 class RNAStereoscope(Model):
@@ -226,7 +216,9 @@ class RNAStereoscope(Model):
 class SpatialStereoscope(SpatialModel):
     """Shares of cell types in spots: made of a trained :class:`RNAStereoscope` by :meth:`from_rna_model`.
 
-    ``SpatialStereoscope.setup_anndata(spots, ...)`` takes ``layer, batch_key``: each batch (a slide) has a beta of its own.
+    ``SpatialStereoscope.setup_anndata(spots, ...)`` takes ``layer, batch_key``: each batch (a slide) has a beta of its own; and
+    ``smoothed_layer``: each spot's counts summed (or averaged) over its neighbours, without itself. Its shares are then drawn to those
+    around it, as far as the spots say that neighbours are alike (:func:`~scelbo.analysis.learn_from_surroundings`).
 
     Parameters
     ----------
@@ -239,6 +231,24 @@ class SpatialStereoscope(SpatialModel):
         How many cells a spot has, about: mixtures of so many of the reference's cells teach that, and say how far intervals reach.
     start
         Where training starts: at each spot's best amounts (``"data"``), or at random (``"random"``, as published).
+
+    Examples
+    --------
+    Beside a reference as that of :class:`~scelbo.RNAStereoscope`, the counts of each spot's eight nearest:
+
+    >>> from scipy.sparse import csr_matrix
+    >>> from sklearn.neighbors import kneighbors_graph
+    >>> from scelbo import RNAStereoscope, SpatialStereoscope
+    >>> from scelbo.data.simulate import spots
+    >>> cells, tissue = spots(n_spots=60, n_cells=200, n_genes=80, stored=0.8)
+    >>> RNAStereoscope.setup_anndata(cells, labels_key="cell_type")
+    >>> reference = RNAStereoscope(cells)
+    >>> reference.train(max_epochs=2, progress=False)
+    >>> tissue.layers["around"] = csr_matrix(kneighbors_graph(tissue.obsm["spatial"], 8) @ tissue.X)
+    >>> model = SpatialStereoscope.from_rna_model(tissue, reference, anndata_setup_kwargs={"smoothed_layer": "around"})
+    80 genes are in reference and spots.
+    >>> 0 <= float(model.module.nearby) <= 1
+    True
     """
 
     prior_weight: Literal["n_obs", "minibatch"] = "n_obs"

@@ -26,7 +26,17 @@ from scelbo.nn.mlp import (
 from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.nested import NestedClassifier
 from scelbo.nn.proteins import ProteinDecoder
-from scelbo.nn.spots import OfCounts, PerSpot, SharesOfCounts, amount_of_types, mean_profiles, of_types, shares_of, within_types
+from scelbo.nn.spots import (
+    OfCounts,
+    PerSpot,
+    SharesOfCounts,
+    amount_of_types,
+    mean_profiles,
+    of_types,
+    shares_of,
+    with_shares,
+    within_types,
+)
 
 __all__ = [
     "MLP",
@@ -69,5 +79,6 @@ __all__ = [
     "of_types",
     "per_feature",
     "shares_of",
+    "with_shares",
     "within_types",
 ]

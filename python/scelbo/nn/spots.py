@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scelbo.data import Counts
-from scelbo.nn.mlp import PointEncoder
+from scelbo.nn.mlp import MLP, PointEncoder
 
 NOTHING = 1e-9
 """Share of the whole that each type has at the least: where noise explains all, the types share evenly what is left."""
@@ -38,6 +38,12 @@ def within_types(v: Float[Tensor, "spots states_1"], states: int) -> Float[Tenso
     return nn.functional.normalize(amount_of_types(v).unflatten(-1, (-1, states)), p=1, dim=-1)
 
 
+def with_shares(v: Float[Tensor, "spots states_1"], shares: Float[Tensor, "spots types"], states: int) -> Float[Tensor, "spots states_1"]:
+    """As much of all types together, in these shares; within a type, and of noise, as it was."""
+    of_states = (shares[..., None] * within_types(v, states)).flatten(1)
+    return torch.cat([of_states * amount_of_types(v).sum(-1, keepdim=True), v[:, -1:]], -1)
+
+
 def mean_profiles(counted: Float[Tensor, "types genes"], total: Float[Tensor, "types 1"]) -> Float[Tensor, "types genes"]:
     """Mean share of each gene in the counts of each type, with a little of what all types have in common."""
     together = counted.sum(0) / total.sum()
@@ -60,13 +66,17 @@ class PerSpot(nn.Embedding):
 
 
 class OfCounts(PointEncoder):
-    """``n`` numbers that a network reads off log(1 + counts): new spots have theirs too."""
+    """``n`` numbers that a network reads off log(1 + counts), by way of ``n_latent`` others if so said: new spots have theirs too."""
 
-    def __init__(self, genes: int, n: int, n_hidden: int, dropout: float):
-        super().__init__(genes, n, n_hidden, 2, batch_norm=False, layer_norm=True, dropout=dropout)
+    def __init__(self, genes: int, n: int, n_hidden: int, dropout: float, n_latent: int | None = None):
+        how: dict[str, Any] = {"batch_norm": False, "layer_norm": True, "dropout": dropout}
+        super().__init__(genes, n, n_hidden, 2, **how)
+        if n_latent is not None:
+            self.latent, self.wide = nn.Linear(n_hidden, n_latent), MLP(n_latent, n_hidden, 2, **how)
 
     def forward(self, spots: Any) -> Float[Tensor, "spots n"]:  # type: ignore[override]
-        return super().forward(spots.x.map(torch.log1p), spots)
+        h = self.body(spots.x.map(torch.log1p), spots)
+        return self.value(self.wide(self.latent(h), spots) if hasattr(self, "wide") else h)
 
     @torch.no_grad()
     def start(self, values: Float[Tensor, "spots n"]) -> None:
@@ -94,6 +104,15 @@ class SharesOfCounts(nn.Module):
     def logits(self, x: Counts, member: int) -> Float[Tensor, "spots types"]:
         """What one of them says."""
         return self.members[member](x.scaled(1000 / x.size).map(torch.sqrt))
+
+    def beside(self, own: Float[Tensor, "spots types"], x: Counts) -> Float[Tensor, "spots types"]:
+        """A model's own shares, nearer to these, as far as they are trusted."""
+        return torch.lerp(own, self(x), self.trust) if self.trusted else own
+
+    @property
+    def trusted(self) -> bool:
+        """Whether they are at all."""
+        return bool(self.trust > 0)
 
     def forward(self, x: Counts) -> Float[Tensor, "spots types"]:
         """The mean of those that were taught: one whose lessons would lack a type is not."""
