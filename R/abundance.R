@@ -43,10 +43,10 @@ differential_abundance.scelbo_model <- function(model, sample, contrast = NULL, 
   columns <- columns[lengths(columns) > 0]
   key <- function(name) if (!is.null(columns[[name]])) group_column(name)
   adata <- with_columns(model, about$adata, setNames(columns, group_column(names(columns))), about$cells)
-  from_pandas(ask(
+  drawable(from_pandas(ask(
     model, "differential_abundance", adata = adata,
     sample_key = key("sample"), contrast = as_groups(c(key("contrast"), contrast$levels)), pair_key = key("pair"),
     n_neighbors = n_neighbors, num_cells_posterior = num_cells_posterior, dof = dof, fdr_target = fdr_target,
     progress = FALSE, ...
-  ))
+  )), "abundance")
 }

@@ -47,7 +47,7 @@ column_to_python <- function(name, x) {
 
 # pandas.DataFrame -> data.frame
 from_pandas <- function(frame) {
-  parts <- reticulate::py_to_r(bridge()$columns(frame))
+  parts <- to_r(bridge()$columns(frame))
   columns <- lapply(parts$columns, column_from_python)
   names(columns) <- vapply(parts$columns, function(column) column[[1]], "")
   index <- as.character(unlist(parts$index))

@@ -62,6 +62,11 @@ get_model <- function(object, name = NULL) {
   models[[name]]
 }
 
+# The model that `x` is, or holds, with its cells where they are there.
+model_in <- function(x, question, name = NULL) {
+  if (inherits(x, "scelbo_model")) x else give_cells(model_for(x, question, name), x)
+}
+
 # The model called `name`, else the last in the object that offers the question.
 model_for <- function(object, question, name = NULL) {
   models <- models_in(object)
