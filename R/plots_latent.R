@@ -91,30 +91,33 @@ colour_of_cells <- function(object, model, colour_by, cells, call = caller_env()
 draw_cells <- function(points, axes, title = NULL, label = NULL, size = NULL) {
   points <- points[scattered(nrow(points)), , drop = FALSE]
   if (!is.null(points$colour)) points <- points[order(!is.na(points$colour)), ]
-  groups <- if (is.factor(points$colour)) levels(droplevels(points$colour))
-  label <- label %||% lie_apart(points)
-  medians <- if (length(groups) && label) {
-    split <- split(points[c("x", "y")], droplevels(points$colour))
-    data.frame(t(vapply(split, function(group) vapply(group, stats::median, 0), c(x = 0, y = 0))), name = names(split))
-  }
-  aes <- if (is.null(points$colour)) ggplot2::aes(.data$x, .data$y) else
-    ggplot2::aes(.data$x, .data$y, colour = .data$colour)
-  dots <- list(size = size %||% max(0.2, min(1.4, 40 / sqrt(nrow(points)))), alpha = 0.8, stroke = 0)
-  if (is.null(points$colour)) dots$colour <- ink[["first"]]
-  dots$size <- dots$size + 0.6 # there is no rim
-  scale <- if (length(groups)) {
-    big <- ggplot2::guide_legend(override.aes = list(size = 3, alpha = 1))
-    ggplot2::scale_colour_manual(values = colours_of(groups), na.value = ink[["faint"]], guide = if (label) "none" else big)
-  } else if (!is.null(points$colour)) scale_numbers(points$colour)
-  ggplot2::ggplot(points, aes) +
-    do.call(ggplot2::geom_point, dots) +
-    (if (!is.null(medians)) name_places(medians)) +
-    scale +
-    ggplot2::labs(x = axes[[1]], y = axes[[2]], title = if (length(groups) && label) title, colour = title) +
+  label <- is.factor(points$colour) && (label %||% lie_apart(points))
+  ggplot2::ggplot(points, ggplot2::aes(.data$x, .data$y)) +
+    dots(points$colour, size %||% max(0.8, min(2, 50 / sqrt(nrow(points))))) +
+    (if (is.factor(points$colour)) scale_groups(levels(droplevels(points$colour)), label)) +
+    (if (is.numeric(points$colour)) scale_numbers(points$colour)) +
+    (if (label) name_places(medians_of(points))) +
+    ggplot2::labs(x = axes[[1]], y = axes[[2]], title = if (label) title, colour = title) +
     theme_scelbo(
       axis.text = ggplot2::element_blank(), axis.title = ggplot2::element_text(hjust = 0, size = 8), aspect.ratio = 1,
       panel.grid = ggplot2::element_blank(), panel.border = ggplot2::element_rect(fill = NA, colour = ink[["faint"]])
     )
+}
+
+dots <- function(colour, size) {
+  if (is.null(colour)) return(ggplot2::geom_point(size = size, alpha = 0.8, stroke = 0, colour = ink[["first"]]))
+  ggplot2::geom_point(ggplot2::aes(colour = .data$colour), size = size, alpha = 0.8, stroke = 0)
+}
+
+scale_groups <- function(groups, named) {
+  big <- ggplot2::guide_legend(override.aes = list(size = 3, alpha = 1))
+  ggplot2::scale_colour_manual(values = colours_of(groups), na.value = ink[["faint"]], guide = if (named) "none" else big)
+}
+
+medians_of <- function(points) {
+  groups <- split(points[c("x", "y")], droplevels(points$colour))
+  at <- vapply(groups, function(group) c(x = stats::median(group$x), y = stats::median(group$y)), c(x = 0, y = 0))
+  data.frame(t(at), name = names(groups))
 }
 
 # Whether groups lie apart: their means explain much of where cells are.
