@@ -43,10 +43,68 @@ differential_abundance.scelbo_model <- function(model, sample, contrast = NULL, 
   columns <- columns[lengths(columns) > 0]
   key <- function(name) if (!is.null(columns[[name]])) group_column(name)
   adata <- with_columns(model, about$adata, setNames(columns, group_column(names(columns))), about$cells)
-  from_pandas(ask(
+  drawable(from_pandas(ask(
     model, "differential_abundance", adata = adata,
     sample_key = key("sample"), contrast = as_groups(c(key("contrast"), contrast$levels)), pair_key = key("pair"),
     n_neighbors = n_neighbors, num_cells_posterior = num_cells_posterior, dof = dof, fdr_target = fdr_target,
     progress = FALSE, ...
-  ))
+  )), "abundance")
+}
+
+#' Where cells lie together in latent space
+#'
+#' The distribution of \eqn{z} in these cells together, an even mixture of all \eqn{q(z \mid x_n)}{q(z | x_n)}: where cells like
+#' them are, and how densely.
+#'
+#' @inheritParams questions
+#' @param dof Degrees of freedom of Student's t with the same location and scale, whose heavier tails bridge gaps between cells;
+#'   `NULL`: normal.
+#' @return A list: `mean` and `variance` of each latent dimension; `location` and `scale` of the mixture's parts, matrices cells x
+#'   `n_latent`; `dof`; and `log_density`, a function of a matrix of places x `n_latent`: the log density there, in nats.
+#' @inheritSection questions Errors
+#' @seealso [differential_abundance()], which compares such densities between samples.
+#' @examples
+#' \dontrun{
+#' b_cells <- get_aggregated_posterior(model, cells = so$cell_type == "B")
+#' like_b <- b_cells$log_density(get_latent_representation(model))
+#' }
+#' @export
+get_aggregated_posterior <- function(model, ...) UseMethod("get_aggregated_posterior")
+
+#' @rdname get_aggregated_posterior
+#' @export
+get_aggregated_posterior.scelbo_model <- function(model, object = NULL, cells = NULL, dof = NULL, ...) {
+  about <- cells_asked(model, object)
+  at <- cell_positions(cells, about$cells)
+  mixture <- ask(model, "get_aggregated_posterior", adata = about$adata, indices = at, dof = dof, ...)
+  numbers <- function(tensor) tensor$detach()$cpu()$numpy()
+  parts <- mixture$component_distribution$base_dist
+  location <- by_latent(model, numbers(parts$loc), chosen(about$cells, at))
+  scale <- by_latent(model, numbers(parts$scale), chosen(about$cells, at))
+  list(mean = name_latents(model, numbers(mixture$mean)), variance = name_latents(model, numbers(mixture$variance)),
+       location = location, scale = scale, dof = dof, log_density = density_of(location, scale, dof))
+}
+
+# Apart, so that the function holds no Python object and is kept by saveRDS().
+density_of <- function(location, scale, dof) {
+  force(location)
+  force(scale)
+  force(dof)
+  function(z) mixture_density(z, location, scale, dof)
+}
+
+# Log density of an even mixture at each row of `z`.
+mixture_density <- function(z, location, scale, dof) {
+  if (is.null(dim(z))) z <- matrix(z, 1)
+  if (ncol(z) != ncol(location)) {
+    abort_scelbo("argument", paste0("These places have ", ncol(z), " dimensions, the latent space has ", ncol(location), "."),
+                 "Give a matrix of places x latent dimensions, as get_latent_representation() does.")
+  }
+  one <- if (is.null(dof)) function(u) stats::dnorm(u, log = TRUE) else function(u) stats::dt(u, dof, log = TRUE)
+  normaliser <- rowSums(log(scale)) + log(nrow(location))
+  place <- function(at) {
+    each <- rowSums(one((rep(at, each = nrow(location)) - location) / scale)) - normaliser
+    max(each) + log(sum(exp(each - max(each))))
+  }
+  setNames(apply(z, 1, place), rownames(z))
 }

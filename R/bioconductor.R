@@ -62,7 +62,7 @@ runMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "
 #' @rdname one_step
 #' @export
 runGIMVI <- function(object, reference, impute = NULL, ..., name = "GIMVI") {
-  write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
+  run_gimvi(object, reference, impute, list(...), name)
 }
 
 #' @rdname one_step
@@ -100,6 +100,13 @@ write_back.SingleCellExperiment <- function(model, object, name = name_of(model)
   }
   S4Vectors::metadata(object)$scelbo[[name]] <- model
   object
+}
+
+# It has no place for a latent representation.
+#' @exportS3Method
+write_back.SummarizedExperiment <- function(model, object, ...) {
+  rlang::check_installed("SingleCellExperiment", reason = "to hold the latent representation.")
+  write_back(model, as(object, "SingleCellExperiment"), ...)
 }
 
 #' @exportS3Method

@@ -85,7 +85,7 @@ compare_groups <- function(handle, question, group_by, group1, group2, cells1, c
   names(answer)[names(answer) == group_column("group_by")] <- group
   permutations <- reticulate::py_to_r(table$attrs)$permutations
   attr(answer, "permutations") <- do.call(rbind, lapply(permutations, as.data.frame))
-  answer
+  drawable(answer, "differential")
 }
 
 # What the user groups by travels under names that no model reads.
@@ -112,18 +112,27 @@ is_column <- function(by, cells) is.character(by) && length(by) == 1 && length(c
 
 # A value for each cell, from a column or a vector; as the argument `what` asks.
 find_values <- function(model, by, object, cells, what, call = caller_env(2)) {
+  values <- raw_values(model, by, object, cells, what, call)
+  if (is.null(values)) NULL else as_category(values)
+}
+
+# The same, with numbers as they are. An assay may have part of an object's cells, as a sketch has: values with names are
+# those of the cells called so.
+raw_values <- function(model, by, object, cells, what, call = caller_env(2)) {
   if (is.null(by)) return(NULL)
   values <- by
   if (is_column(by, cells)) {
     metadata <- metadata_of(object %||% model$python$adata, genes_in(model$recipe))
     check_names(by, names(metadata), "column in the metadata", call)
-    values <- metadata[[by]]
+    values <- plain_vector(metadata[[by]])
+    if (length(values)) names(values) <- rownames(metadata)
   }
+  if (length(values) > length(cells) && all(cells %in% names(values))) values <- values[match(cells, names(values))]
   if (length(values) != length(cells)) {
     abort_scelbo("argument", paste0("`", what, "` has ", length(values), " values for ", length(cells), " cells."),
                  "Give the name of a column, or a vector with one value a cell.", call = call)
   }
-  unname(if (is.factor(values)) values else as_category(as.vector(values)))
+  unname(if (is.factor(values)) values else as.vector(values))
 }
 
 metadata_of <- function(object, assay = NULL) {

@@ -46,7 +46,7 @@ column_to_python <- function(name, x) {
 }
 
 # pandas.DataFrame -> data.frame
-from_pandas <- function(frame) receive_frame(reticulate::py_to_r(bridge()$columns(frame)))
+from_pandas <- function(frame) receive_frame(to_r(bridge()$columns(frame)))
 
 receive_frame <- function(parts) {
   columns <- lapply(parts$columns, column_from_python)

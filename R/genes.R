@@ -64,7 +64,7 @@ get_top_features.scelbo_model <- function(model, n = 10, ...) {
   topics <- unique(table$topic)
   table$topic <- factor(latent_names(model, length(topics))[match(table$topic, topics)], latent_names(model, length(topics)))
   rownames(table) <- NULL
-  table
+  drawable(table, "top_features")
 }
 
 #' @rdname genes

@@ -96,7 +96,8 @@ get_doublets <- function(model, ...) UseMethod("get_doublets")
 #' @rdname labels
 #' @export
 get_doublets.scelbo_model <- function(model, object = NULL, cells = NULL, threshold = 0.5, ...) {
-  ask_table(model, "get_doublets", object, cells, threshold = threshold %||% reticulate::r_to_py(NULL), ...)
+  table <- ask_table(model, "get_doublets", object, cells, threshold = threshold %||% reticulate::r_to_py(NULL), ...)
+  drawable(table, "doublets")
 }
 
 #' @rdname labels

@@ -88,6 +88,7 @@ model_of_cells <- function(reference, class, call = caller_env()) {
 
 # One step from object to object: map onto a model of the class, then write latents, labels and scores.
 map_query <- function(class, object, reference, labels, score, arguments, name, call = caller_env()) {
+  check_writable(object, call)
   known <- as_model(reference, class)
   if (known$class != class) {
     abort_scelbo("argument", paste0("The reference's model is of class ", known$class, ", not ", class, "."),

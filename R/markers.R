@@ -28,6 +28,10 @@
 #'   After them the model's own: `proba_de`, `bayes_factor`, `lfc_median`, `lfc_std`, `scale1`, `scale2`, ... of
 #'   expression; `prob_da`, `is_da_fdr`, `bayes_factor`, `effect_size`, `emp_effect`, `est_prob1`, `est_prob2` of
 #'   accessibility.
+#' @details Models of several kinds may be in one object: the last that answers is asked, or the one called `name`. Expression is
+#'   what [scvi()], [scanvi()], [linearscvi()], [autozi()], [totalvi()], [multivi()], [gimvi()] and [condscvi()] tell apart,
+#'   accessibility [peakvi()] and [multivi()]. Groups are compared among the cells that the model reads, where its assay has part
+#'   of the object's (a sketch).
 #' @section Errors: `scelbo_setup_error` where the object holds no model, or a group is not there;
 #'   `scelbo_argument_error` where its model does not offer the test.
 #' @seealso [plot_volcano()].
@@ -101,9 +105,8 @@ accessibility_markers <- list(
 find_markers <- function(kind, object, ident.1, ident.2, group.by, delta, only.pos, name, ..., call = caller_env()) {
   groups <- groups_of(object, group.by, call)
   check_names(as.character(c(ident.1, ident.2)), levels(groups), "group", call)
-  markers <- ask_markers(
-    kind, object, delta, name, cells1 = groups %in% ident.1, cells2 = if (!is.null(ident.2)) groups %in% ident.2, ...
-  )
+  of <- function(idents) if (!is.null(idents)) setNames(groups %in% idents, names(groups))
+  markers <- ask_markers(kind, object, delta, name, cells1 = of(ident.1), cells2 = of(ident.2), ...)
   markers <- rank_markers(kind, markers, only.pos)
   rownames(markers) <- make.unique(as.character(markers$feature)) # a gene and its protein may have one name
   markers$gene <- if (anyDuplicated(markers$feature)) markers$feature
@@ -118,7 +121,10 @@ find_all_markers <- function(kind, object, group.by, delta, only.pos, name, ...,
 find_condition_markers <- function(kind, object, contrast, group.by, replicates, delta, only.pos, name, ...,
                                    call = caller_env()) {
   # as values: the model's own cells know only the columns that it reads
-  find <- function(by, what) find_values(NULL, by, object, colnames(object), what, call)
+  find <- function(by, what) {
+    values <- find_values(NULL, by, object, colnames(object), what, call)
+    if (!is.null(values)) setNames(values, colnames(object))
+  }
   asked <- as_contrast(contrast, colnames(object))
   markers <- ask_markers(kind, object, delta, name, group_by = groups_of(object, group.by, call),
                          contrast = c(list(find(asked$by, "contrast")), asked$levels),
@@ -128,10 +134,15 @@ find_condition_markers <- function(kind, object, contrast, group.by, replicates,
   ranked
 }
 
+# Named by the cells, of which the model may read part.
 groups_of <- function(object, group.by, call = caller_env()) {
+  if (!inherits(object, "Seurat")) {
+    abort_scelbo("argument", paste0("Markers are found so in a Seurat object, and this is a ", class(object)[[1]], "."),
+                 "Ask its model: differential_expression(get_model(object), group_by, object = object, mode = \"change\").", call = call)
+  }
   if (is.null(group.by)) return(droplevels(factor(SeuratObject::Idents(object))))
   check_names(group.by, names(object[[]]), "column in the metadata", call)
-  factor(object[[group.by, drop = TRUE]])
+  setNames(factor(object[[group.by, drop = TRUE]]), colnames(object))
 }
 
 ask_markers <- function(kind, object, delta, name, ...) {

@@ -90,7 +90,7 @@ python_model <- function(model, call = caller_env()) {
   model$python
 }
 
-cells_held <- function(python) as.character(unlist(reticulate::py_to_r(with_python(bridge()$cells_of(python)))))
+cells_held <- function(python) as.character(unlist(to_r(with_python(bridge()$cells_of(python)))))
 
 keep_state <- function(model, call = caller_env()) {
   model$saved <- reticulate::py_to_r(with_python(bridge(call)$pack(model$python), call = call))
@@ -121,7 +121,10 @@ alike <- list(
 asked_as <- c(annotate_cells = "annotate")
 python_question <- function(question) if (question %in% names(asked_as)) asked_as[[question]] else question
 
-offers <- function(model, question) reticulate::py_has_attr(python_model(model), python_question(question))
+offers <- function(model, question) {
+  python <- python_model(model) # first, as for to_r()
+  reticulate::py_has_attr(python, python_question(question))
+}
 
 check_offered <- function(model, question, call) {
   if (offers(model, question)) return(invisible())
@@ -189,7 +192,7 @@ print_head <- function(about) {
 
 #' @export
 summary.scelbo_model <- function(object, ...) {
-  about <- reticulate::py_to_r(with_python(bridge()$about(python_model(object))))
+  about <- to_r(with_python(bridge()$about(python_model(object))))
   columns <- object$recipe$columns
   history <- as.data.frame(object)
   structure(list(

@@ -1,5 +1,6 @@
 # One step from object to object: construct, train, write back.
 run_model <- function(constructor, object, arguments, name) {
+  check_writable(object)
   write_back(fit_model(constructor, object, arguments), object, name = name)
 }
 
@@ -21,9 +22,21 @@ run_scanvi <- function(object, arguments, from, name) {
 
 named_model <- function(model, object) if (is.character(model)) get_model(object, model) else model
 
+# gimVI, whose object are the spatial cells, made with those of a reference.
+run_gimvi <- function(object, reference, impute, arguments, name) {
+  check_writable(object)
+  write_back(fit_model("gimvi", reference, c(list(spatial = object), arguments)), object, name = name, features = impute)
+}
+
 # Solo, and first the scVI whose batches are the lanes, unless there is one. `arguments` are scVI's and train()'s; `pairs`
-# solo()'s own.
+# solo()'s own, and those whose names begin with "classifier_".
 run_solo <- function(object, arguments, scvi, pairs, solo_epochs, name) {
+  check_writable(object)
+  of_solo <- c("classifier_reads", paste0("classifier_", c("n_hidden", "n_layers", "dropout_rate")))
+  own <- startsWith(names(arguments), "classifier_")
+  check_names(names(arguments)[own], of_solo, "argument of Solo's classifier")
+  pairs <- c(pairs, setNames(arguments[own], sub("^classifier_(?!reads)", "", names(arguments)[own], perl = TRUE)))
+  arguments <- arguments[!own]
   reference <- if (is.null(scvi)) fit_model("scvi", object, arguments) else named_model(scvi, object)
   check_scvi(reference)
   reference <- give_cells(reference, object)
@@ -37,6 +50,7 @@ run_solo <- function(object, arguments, scvi, pairs, solo_epochs, name) {
 # A model of spots, and first that of dissociated cells, unless `reference` is or holds one. Of the arguments those whose
 # names begin with "reference_" are the latter's, and the general ones of training are both's.
 run_spots <- function(constructor, object, reference, labels, arguments, name) {
+  check_writable(object)
   of <- references[[constructors[[constructor]]]]
   own <- startsWith(names(arguments), "reference_")
   theirs <- setNames(arguments[own], sub("^reference_", "", names(arguments)[own]))

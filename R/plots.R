@@ -1,20 +1,29 @@
-#' Plots
+#' Pictures of a model and of what it says
 #'
-#' @param x A trained `scelbo_model`.
+#' Each is a ggplot, to be changed and saved like any other. `plot()` and `autoplot()` draw a model's training curves, and
+#' what [differential_expression()], [differential_accessibility()], [differential_abundance()], [get_doublets()],
+#' [get_top_features()] and [posterior_predictive_check()] return by the function below that is named so.
+#'
+#' @param x,object For `plot()` a trained `scelbo_model`, or one of these tables; further arguments are those of the function
+#'   that draws it.
 #' @param metrics Which columns of `as.data.frame(x)` to draw; names are matched at their beginning, so `"elbo"` draws
 #'   `elbo_train` and `elbo_validation`.
-#' @param ... Not used.
-#' @return A ggplot: `plot()` draws the training curves, `plot_volcano()` the effect of each feature against the
+#' @param ... Further arguments of the function that draws a table.
+#' @return A ggplot: `plot()` of a model draws the training curves, `plot_volcano()` the effect of each feature against the
 #'   probability of a difference.
+#' @seealso [plot_latent()], [plot_abundance()], [plot_calibration()], [plot_topics()], [plot_loadings()], [plot_doublets()],
+#'   [plot_proportions()], [plot_proteins()].
 #' @name plots
 #' @examples
 #' \dontrun{
 #' plot(model)
 #' plot_volcano(FindMarkersSCVI(so, ident.1 = "B cells"))
+#' plot(posterior_predictive_check(model))
+#' ggplot2::autoplot(get_doublets(model)) + ggplot2::ggtitle("Lane 1")
 #' }
 #' @export
 plot.scelbo_model <- function(x, metrics = "elbo", ...) {
-  rlang::check_installed("ggplot2", reason = "to plot.")
+  need_ggplot()
   history <- as.data.frame(x)
   known <- setdiff(names(history), "epoch")
   begun <- lapply(metrics, function(metric) known[startsWith(known, metric)])
@@ -27,12 +36,26 @@ plot.scelbo_model <- function(x, metrics = "elbo", ...) {
   long <- long[!is.na(long$value), ]
   long$cells <- ifelse(endsWith(long$metric, "validation"), "validation", "training")
   long$metric <- sub("_(train|validation)$", "", long$metric)
+  one <- length(unique(long$metric)) == 1
   ggplot2::ggplot(long, ggplot2::aes(.data$epoch, .data$value, colour = .data$cells)) +
     ggplot2::geom_line() +
-    (if (length(unique(long$metric)) > 1) ggplot2::facet_wrap(~metric, scales = "free_y")) +
-    ggplot2::scale_colour_manual(NULL, values = c(training = "#0072B2", validation = "#D55E00")) +
-    ggplot2::labs(x = "epoch", y = if (length(unique(long$metric)) == 1) long$metric[[1]], title = x$class) +
-    ggplot2::theme_minimal()
+    (if (!one) ggplot2::facet_wrap(~metric, scales = "free_y")) +
+    ggplot2::scale_colour_manual(NULL, values = c(training = ink[["first"]], validation = ink[["second"]])) +
+    (if (one && long$metric[[1]] == "elbo") ggplot2::coord_cartesian(ylim = settled(long))) +
+    ggplot2::labs(x = "epoch", y = if (one) name_of_metric(long$metric[[1]]), title = x$class) +
+    theme_scelbo(legend.position = "top", legend.justification = "left")
+}
+
+name_of_metric <- function(metric) {
+  known <- c(elbo = "\u2212 ELBO, nats a cell", reconstruction_loss = "reconstruction loss, nats a cell",
+             kl_local = "KL, nats a cell", kl_weight = "weight of the KL")
+  if (metric %in% names(known)) known[[metric]] else metric
+}
+
+# The first epochs' values would hide the rest: those of a twentieth of the epochs may lie outside.
+settled <- function(long) {
+  later <- long$value[long$epoch > min(long$epoch) + diff(range(long$epoch)) / 20]
+  if (length(later) > 2) range(later) else range(long$value)
 }
 
 #' @rdname plots
@@ -43,24 +66,72 @@ plot.scelbo_model <- function(x, metrics = "elbo", ...) {
 #' @param fdr Features in the list with this expected false discovery rate are coloured.
 #' @export
 plot_volcano <- function(markers, n_labels = 10, fdr = 0.05) {
-  rlang::check_installed("ggplot2", reason = "to plot.")
+  need_ggplot()
   effect <- intersect(c("effect_size", "avg_log2FC", "lfc_mean"), names(markers))
   probability <- intersect(c("prob_da", "proba_de"), names(markers))
   if (!"bayes_factor" %in% names(markers) || !length(probability) || !length(effect)) {
     abort_scelbo("argument", "These are no markers: proba_de, bayes_factor and avg_log2FC or lfc_mean are needed.",
                  "Use FindMarkersSCVI(), or differential_expression() with mode = \"change\".")
   }
-  points <- data.frame(feature = rownames(markers), effect = markers[[effect[[1]]]],
-                       probability = markers[[probability[[1]]]], bayes = markers$bayes_factor)
+  points <- data.frame(feature = as.character(markers[["feature"]] %||% markers[["gene"]] %||% rownames(markers)),
+                       effect = markers[[effect[[1]]]], probability = markers[[probability[[1]]]],
+                       bayes = markers$bayes_factor)
   points <- points[order(points$probability, abs(points$effect), decreasing = TRUE), ]
   points$found <- cumsum(1 - points$probability) / seq_len(nrow(points)) < fdr
   of_side <- stats::ave(seq_len(nrow(points)), points$effect > 0, FUN = seq_along)
   points$label <- ifelse(order(order(!points$found, of_side)) <= n_labels, points$feature, "")
+  named <- data.frame(x = points$effect, y = points$bayes, name = points$label)
   ggplot2::ggplot(points, ggplot2::aes(.data$effect, .data$bayes)) +
+    ggplot2::geom_vline(xintercept = 0, colour = ink[["faint"]]) +
     ggplot2::geom_point(ggplot2::aes(colour = .data$found), size = 0.9, show.legend = FALSE) +
-    ggplot2::geom_text(ggplot2::aes(label = .data$label), size = 3, hjust = "inward", vjust = -0.6, check_overlap = TRUE) +
-    ggplot2::scale_colour_manual(values = c(`FALSE` = "grey70", `TRUE` = "#D55E00")) +
+    name_places(named[nzchar(named$name), ], size = 3, above = TRUE) +
+    ggplot2::scale_colour_manual(values = c(`FALSE` = ink[["muted"]], `TRUE` = ink[["second"]])) +
     ggplot2::labs(x = if (effect[[1]] == "effect_size") "difference of probabilities" else "log2 fold change",
-                  y = "log Bayes factor") +
-    ggplot2::theme_minimal()
+                  y = "log Bayes factor of a difference",
+                  caption = paste0("in colour: ", sum(points$found), " features, ", in_percent(fdr), " of them expected to be false")) +
+    theme_scelbo()
 }
+
+#' @rdname plots
+#' @exportS3Method ggplot2::autoplot
+autoplot.scelbo_model <- function(object, ...) plot(object, ...)
+
+#' @rdname plots
+#' @export
+plot.scelbo_differential <- function(x, ...) plot_volcano(x, ...)
+
+#' @rdname plots
+#' @exportS3Method ggplot2::autoplot
+autoplot.scelbo_differential <- function(object, ...) plot_volcano(object, ...)
+
+#' @rdname plots
+#' @export
+plot.scelbo_abundance <- function(x, ...) plot_abundance(x, ...)
+
+#' @rdname plots
+#' @exportS3Method ggplot2::autoplot
+autoplot.scelbo_abundance <- function(object, ...) plot_abundance(object, ...)
+
+#' @rdname plots
+#' @export
+plot.scelbo_doublets <- function(x, ...) plot_doublets(x, ...)
+
+#' @rdname plots
+#' @exportS3Method ggplot2::autoplot
+autoplot.scelbo_doublets <- function(object, ...) plot_doublets(object, ...)
+
+#' @rdname plots
+#' @export
+plot.scelbo_top_features <- function(x, ...) plot_topics(x, ...)
+
+#' @rdname plots
+#' @exportS3Method ggplot2::autoplot
+autoplot.scelbo_top_features <- function(object, ...) plot_topics(object, ...)
+
+#' @rdname plots
+#' @export
+plot.scelbo_predictive_check <- function(x, ...) plot_calibration(x, ...)
+
+#' @rdname plots
+#' @exportS3Method ggplot2::autoplot
+autoplot.scelbo_predictive_check <- function(object, ...) plot_calibration(object, ...)

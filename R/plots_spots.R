@@ -25,7 +25,7 @@
 #' @export
 plot_proportions <- function(object, types = NULL, kind = c("panels", "pie"), coordinates = NULL, name = NULL,
                              size = 0.9) {
-  rlang::check_installed("ggplot2", reason = "to plot.")
+  need_ggplot()
   if (!kind[[1]] %in% c("panels", "pie")) {
     abort_scelbo("argument", paste0("`kind` cannot be ", deparse1(kind), "."), "It is \"panels\" or \"pie\".")
   }
@@ -57,10 +57,7 @@ shares_in <- function(object, name, call = caller_env()) {
   as.matrix(columns)
 }
 
-obs_in <- function(object) {
-  if (inherits(object, "Seurat")) return(object[[]])
-  as.data.frame(SummarizedExperiment::colData(object), optional = TRUE)
-}
+obs_in <- function(object) as.data.frame(metadata_of(object), optional = TRUE)
 
 # Where these spots are: a data.frame of x, y, in units of the distance between neighbours, and the slide.
 places_for <- function(object, coordinates, spots, call = caller_env()) {
@@ -154,16 +151,14 @@ draw_panels <- function(shares, places, types, size) {
   slides <- length(unique(places$slide)) > 1
   ggplot2::ggplot(long, ggplot2::aes(.data$x, .data$y, fill = .data$share)) +
     ggplot2::geom_tile(width = size, height = size) +
-    ggplot2::scale_fill_gradientn(limits = c(0, NA),
-                                  colours = c("grey93", grDevices::hcl.colors(9, "YlOrRd", rev = TRUE)[-1])) +
-    ggplot2::labs(fill = "share") +
+    scale_shares() +
     (if (slides) ggplot2::facet_grid(slide ~ type) else ggplot2::facet_wrap(~type))
 }
 
 draw_pies <- function(shares, places, types, size) {
   slices <- shares[, types, drop = FALSE]
   if (length(types) < ncol(shares)) slices <- cbind(slices, others = pmax(0, 1 - rowSums(slices)))
-  colours <- c(setNames(grDevices::hcl.colors(length(types), "Dark 3"), types), others = "grey85")
+  colours <- c(colours_of(types), others = ink[["faint"]])
   ggplot2::ggplot(wedges(slices, places, size / 2), ggplot2::aes(.data$x, .data$y, group = .data$wedge, fill = .data$type)) +
     ggplot2::geom_polygon() +
     ggplot2::scale_fill_manual(values = colours[colnames(slices)], drop = FALSE) +

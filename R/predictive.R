@@ -129,7 +129,7 @@ predictive_of <- function(check) {
   features <- from_pandas(check$genes)
   rownames(features) <- make.unique(names_of(check$genes$index)) # a protein may be called like its gene
   structure(
-    features, calibration = from_pandas(check$calibration$reset_index()),
+    drawable(features, "predictive_check"), calibration = from_pandas(check$calibration$reset_index()),
     ranks = from_pandas(check$ranks$reset_index()), outside = unlist(plain("outside")),
     expected_outside = plain("expected_outside"), n_cells = plain("n_cells"), n_samples = plain("n_samples"),
     held_out = plain("held_out")

@@ -116,7 +116,7 @@ ask_proteins <- function(handle, question, object, proteins, cells, transform_ba
 features_beside <- function(model, field) field_features(python_model(model), field)
 
 field_features <- function(python, field) {
-  as.character(unlist(reticulate::py_to_r(with_python(bridge()$features_of(python, field)))))
+  as.character(unlist(to_r(with_python(bridge()$features_of(python, field)))))
 }
 
 chosen_proteins <- function(model, proteins, call = caller_env()) {
@@ -142,7 +142,7 @@ differential_expression.scelbo_totalvi <- function(model, ..., mode = "change") 
 #' @param n_cells At most so many cells, chosen at random.
 #' @export
 plot_proteins <- function(model, object = NULL, proteins = NULL, cells = NULL, n_cells = 2000) {
-  rlang::check_installed("ggplot2", reason = "to plot.")
+  need_ggplot()
   about <- cells_asked(model, object)
   check_offered(model, "get_protein_foreground_probability", environment())
   at <- cell_positions(cells, about$cells) %||% (seq_along(about$cells) - 1L)
@@ -157,12 +157,12 @@ plot_proteins <- function(model, object = NULL, proteins = NULL, cells = NULL, n
   points <- data.frame(protein = factor(rep(proteins, each = length(at)), proteins), measured = as.vector(measured),
                        denoised = as.vector(t(values)), probability = as.vector(t(probability)))
   ggplot2::ggplot(points, ggplot2::aes(.data$measured, .data$denoised, colour = .data$probability)) +
-    ggplot2::geom_abline(colour = "grey70", linetype = "dashed") +
+    diagonal() +
     ggplot2::geom_point(size = 0.4, alpha = 0.6) +
     ggplot2::facet_wrap(~protein, scales = "free") +
     ggplot2::scale_x_continuous(trans = "log1p", breaks = c(0, 10, 100, 1000, 10000)) +
     ggplot2::scale_y_continuous(trans = "log1p", breaks = c(0, 10, 100, 1000, 10000)) +
-    ggplot2::scale_colour_gradient("has it", low = "grey75", high = "#B2182B", limits = c(0, 1)) +
+    scale_probability("probability\nthat it is there") +
     ggplot2::labs(x = "measured count", y = "count without background") +
-    ggplot2::theme_minimal()
+    theme_scelbo()
 }

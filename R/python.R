@@ -9,6 +9,13 @@ core <- function(call = caller_env()) {
   session$core
 }
 
+# Python's value in R. reticulate's own would start whichever Python it finds before it looks at `x`, which may be what chooses
+# ours: a model that came back from a file.
+to_r <- function(x) {
+  force(x)
+  reticulate::py_to_r(x)
+}
+
 # The part of the core that only R needs.
 bridge <- function(call = caller_env()) core(call)[["bridge"]]
 

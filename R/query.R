@@ -25,7 +25,8 @@
 #' @return `load_query_data()`: a `scelbo_model` of the new cells. `MapQuerySCVI()`, `mapQuerySCVI()`: the new cells'
 #'   object with that model, trained, and its latent representation, as [RunSCVI()] and [runSCVI()] write theirs; and
 #'   with labels, their probability and the mapping score in its metadata. `MapQueryPEAKVI()`, `mapQueryPEAKVI()`: the
-#'   same for [peakvi()]; the columns begin with `peakvi_`. `MapQueryTOTALVI()`, `mapQueryTOTALVI()`: the
+#'   same for [peakvi()]; the columns begin with `peakvi_`. `MapQueryLinearSCVI()`, `MapQueryAUTOZI()` and their like: for
+#'   [linearscvi()] and [autozi()]. `MapQueryTOTALVI()`, `mapQueryTOTALVI()`: the
 #'   same for [totalvi()], with the new cells' proteins, imputed where they have RNA only.
 #'   `MapQueryMULTIVI()`, `mapQueryMULTIVI()`: the same for [multivi()], of cells with genes or regions or both (a
 #'   SingleCellExperiment of regions alone has them as its experiment or as the `altExp` of their name).
@@ -113,6 +114,30 @@ MapQuerySCVI <- function(object, reference, labels = NULL, score = TRUE, ..., na
 #' @export
 mapQuerySCVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "SCVI") {
   map_query("SCVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+MapQueryLinearSCVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "linearscvi") {
+  map_query("LinearSCVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQueryLinearSCVI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "LinearSCVI") {
+  map_query("LinearSCVI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+MapQueryAUTOZI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "autozi") {
+  map_query("AUTOZI", object, reference, labels, score, list(...), name)
+}
+
+#' @rdname load_query_data
+#' @export
+mapQueryAUTOZI <- function(object, reference, labels = NULL, score = TRUE, ..., name = "AUTOZI") {
+  map_query("AUTOZI", object, reference, labels, score, list(...), name)
 }
 
 #' @rdname load_query_data

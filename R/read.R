@@ -122,9 +122,14 @@ find_columns <- function(columns, obs, call = caller_env()) {
   terms <- columns$batch
   categorical <- !vapply(terms, function(name) is.numeric(obs[[name]]), NA)
   factors <- terms[categorical]
-  columns$batch <- if (length(factors)) factors[[1]]
-  columns$categorical <- c(columns$categorical, factors[-1])
-  columns$continuous <- c(columns$continuous, terms[!categorical])
+  more <- list(categorical = factors[-1], continuous = terms[!categorical])
+  odd <- setdiff(names(more)[lengths(more) > 0], names(columns))
+  if (length(odd)) {
+    abort_scelbo("argument", paste0("The model takes out no more than the batch: '", more[[odd[[1]]]][[1]], "' is beyond it."),
+                 "Name the batch alone; or add a column that combines factors: interaction(batch, donor).", call = call)
+  }
+  columns["batch"] <- list(if (length(factors)) factors[[1]])
+  for (kind in intersect(names(more), names(columns))) columns[[kind]] <- c(columns[[kind]], more[[kind]])
   columns
 }
 
@@ -141,6 +146,7 @@ formula_columns <- function(formula, call) {
 # Cells as names, positions or logicals -> positions from zero, for Python. NULL stays NULL: all.
 cell_positions <- function(cells, names, call = caller_env()) {
   if (is.null(cells)) return(NULL)
+  if (is.logical(cells) && length(cells) > length(names) && all(names %in% names(cells))) cells <- cells[names] # of a sketch
   if (is.character(cells)) {
     check_names(cells, names, "cell", call)
     cells <- match(cells, names)

@@ -16,7 +16,7 @@
 #' }
 #' @export
 save_model <- function(model, folder, overwrite = FALSE) {
-  small <- reticulate::py_to_r(with_python(bridge()$is_minified(python_model(model))))
+  small <- to_r(with_python(bridge()$is_minified(python_model(model))))
   ask(model, "save", folder = path.expand(folder), overwrite = overwrite, save_anndata = small)
   invisible(folder)
 }

@@ -4,8 +4,9 @@
 #' Seurat's words, `runSCVI()` in Bioconductor's, of [scvi()]; and so on, each named after its model. Nothing else in the
 #' object changes.
 #'
-#' @param object A Seurat object of any version (split layers are joined for reading and stay split), or a
-#'   SingleCellExperiment.
+#' @param object A Seurat object of any version (split layers are joined for reading and stay split); a
+#'   SingleCellExperiment, or what extends it. A SummarizedExperiment, which has no place for a latent representation, comes back
+#'   as a SingleCellExperiment.
 #' @param batch Column of the batch, or a formula such as `~ batch + donor + percent.mt`: see [scvi()].
 #' @param ... Further arguments of the model's constructor (`assay`, `features`, `n_latent`, ...) and of [train()]
 #'   (`max_epochs`, `seed`, `device`, `verbose`, `batch_size`, ...).
@@ -117,7 +118,8 @@ RunCellAssign <- function(object, markers, batch = NULL, ..., name = "cellassign
 #' @rdname one_step
 #' @param expected_doublet_rate,doublet_ratio Share of doublets, for all lanes or for each; sums for each cell: see
 #'   [solo()]. The lanes are `batch`, of the [scvi()] model that `RunSOLO()` trains first. What else there is in `...` is
-#'   that model's; `seed`, `device`, `threads`, `verbose` and `batch_size` are both trainings'.
+#'   that model's; `seed`, `device`, `threads`, `verbose` and `batch_size` are both trainings', and [solo()]'s own network is set
+#'   by `classifier_reads`, `classifier_n_hidden`, `classifier_n_layers` and `classifier_dropout_rate`.
 #' @param scvi A trained [scvi()] model to use in place of a new one, or the name of one in the object.
 #' @param solo_epochs At most so many epochs of Solo itself (`max_epochs` are scVI's).
 #' @export
@@ -148,7 +150,7 @@ RunMULTIVI <- function(object, batch = NULL, peak_assay = "peaks", ..., name = "
 #' @param impute Names of genes whose imputed expression to add.
 #' @export
 RunGIMVI <- function(object, reference, impute = NULL, ..., name = "gimvi") {
-  write_back(fit_model("gimvi", reference, list(spatial = object, ...)), object, name = name, features = impute)
+  run_gimvi(object, reference, impute, list(...), name)
 }
 
 #' @rdname one_step

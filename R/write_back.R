@@ -36,9 +36,13 @@
 write_back <- function(model, object, ...) UseMethod("write_back", object)
 
 #' @exportS3Method
-write_back.default <- function(model, object, ...) {
+write_back.default <- function(model, object, ...) check_writable(object)
+
+# Asked before training, too, which would be lost.
+check_writable <- function(object, call = caller_env()) {
+  if (inherits(object, c("Seurat", "SummarizedExperiment", "MultiAssayExperiment"))) return(invisible())
   abort_scelbo("argument", paste0("Results cannot be written into an object of class ", class(object)[[1]], "."),
-               "Give a Seurat object or a SingleCellExperiment, or ask the model: get_latent_representation(model).")
+               "Give a Seurat object or a SingleCellExperiment, or ask the model: get_latent_representation(model).", call = call)
 }
 
 #' The model in an object
@@ -60,6 +64,11 @@ get_model <- function(object, name = NULL) {
   name <- name %||% utils::tail(names(models), 1)
   check_names(name, names(models), "model in this object")
   models[[name]]
+}
+
+# The model that `x` is, or holds, with its cells where they are there.
+model_in <- function(x, question, name = NULL) {
+  if (inherits(x, "scelbo_model")) x else give_cells(model_for(x, question, name), x)
 }
 
 # The model called `name`, else the last in the object that offers the question.

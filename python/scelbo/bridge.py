@@ -59,6 +59,7 @@ from scelbo.bridge_objects import (  # noqa: F401 (R asks for them here)
 )
 from scelbo.data.minified import MARK
 from scelbo.errors import ArgumentError, unknown
+from scelbo.pl.fit import label_unseen  # noqa: F401 (R asks for it here)
 
 
 # ---------------------------------------------------------------------- calls

@@ -19,9 +19,9 @@ CONSTRUCTIVE = {"from_scvi_model", "from_rna_model", "prepare_query_anndata", "w
 MAPPED = {"transfer_labels", "get_mapping_score"}
 """Asked of a model of a query."""
 IN_R = {
-    "annotate": "annotate_cells", "get_alphas_betas": "get_zero_inflation", "get_imputed_values": "impute", "get_aggregated_posterior": "",
+    "annotate": "annotate_cells", "get_alphas_betas": "get_zero_inflation", "get_imputed_values": "impute",
 }  # fmt: skip
-"""R's word for a question, where it is another; "" where R has none."""
+"""R's word for a question, where it is another."""
 
 ASKED: dict[str, Callable[[Any], dict[str, Any]]] = {
     "differential_abundance": lambda model: {"sample_key": "donor"},
@@ -102,7 +102,7 @@ def table() -> str:
         ]
         for question in questions(case.model):
             in_r = IN_R.get(question, question)
-            marks = ["x", "x" if several else "", f"`{in_r}()`" if in_r else "", *["x" if in_r else ""] * 2]
+            marks = ["x", "x" if several else "", f"`{in_r}()`", "x", "x"]
             lines.append(f"| `{question}` | " + " | ".join(marks) + " |")
     return "\n".join(lines) + "\n"
 

@@ -43,6 +43,18 @@ seurat_object <- function(counts = simulate_counts()) {
   object
 }
 
+# Cells with genes, proteins and peaks, and every kind of column.
+object_of_all <- function() {
+  object <- seurat_object()
+  object$donor <- rep(c("p", "q", "r"), each = 50)
+  for (assay in c("ADT", "peaks")) {
+    counts <- simulate_counts()[1:12, ]
+    rownames(counts) <- paste0(assay, 1:12)
+    object[[assay]] <- SeuratObject::CreateAssayObject(as_sparse((counts > 0) + 0))
+  }
+  object
+}
+
 sce_object <- function() {
   skip_if_not_installed("SingleCellExperiment")
   counts <- simulate_counts()

@@ -44,3 +44,20 @@ test_that("what cannot be compared is told", {
     said(differential_abundance(trained_model(), "arm", "arm", object = object))
   })
 })
+
+test_that("the aggregated posterior is Python's, and needs no Python to be kept", {
+  model <- trained_model()
+  at <- get_latent_representation(model)[1:7, ]
+  for (dof in list(NULL, 3)) {
+    found <- get_aggregated_posterior(model, cells = 1:40, dof = dof)
+    expect_identical(dim(found$location), c(40L, 4L))
+    python <- ask(model, "get_aggregated_posterior", indices = 0:39, dof = dof)
+    torch <- reticulate::import("torch", convert = FALSE)
+    expected <- reticulate::py_to_r(python$log_prob(torch$tensor(at, dtype = torch$float32))$numpy())
+    expect_equal(unname(found$log_density(at)), as.vector(expected), tolerance = 1e-5)
+    expect_equal(found$mean, colMeans(found$location), tolerance = 1e-5)
+    expect_equal(unserialize(serialize(found, NULL))$log_density(at[1, ]), unname(found$log_density(at)[1]))
+  }
+  expect_equal(found$location, get_latent_representation(model)[1:40, ], tolerance = 1e-5)
+  expect_error(found$log_density(at[, 1:2]), "2 dimensions", class = "scelbo_argument_error")
+})

@@ -21,3 +21,11 @@ test_that("normalised expression comes as an alternative experiment", {
   object <- write_back(get_model(object), object, features = c("gene4", "gene2"))
   expect_equal(dim(SingleCellExperiment::altExp(object, "scvi_normalized")), c(2, 150))
 })
+
+test_that("a SummarizedExperiment comes back as a SingleCellExperiment, which has a place for the latents", {
+  before <- methods::as(sce_object(), "SummarizedExperiment")
+  after <- runSCVI(before, "batch", n_latent = 3, max_epochs = 1, verbose = FALSE)
+  expect_s4_class(after, "SingleCellExperiment")
+  expect_equal(dim(SingleCellExperiment::reducedDim(after, "SCVI")), c(150, 3))
+  expect_identical(SummarizedExperiment::assay(after), SummarizedExperiment::assay(before))
+})

@@ -81,3 +81,15 @@ test_that("mapping writes labels, probabilities and scores into the object", {
   expect_equal(sce$scvi_label, unname(after$scvi_label), ignore_attr = TRUE)
   expect_true(all(c("scvi_probability", "scvi_mapping_score") %in% names(SummarizedExperiment::colData(sce))))
 })
+
+test_that("a query is mapped in one call onto every model that takes one", {
+  for (step in list(list(RunLinearSCVI, MapQueryLinearSCVI, "linearscvi"), list(RunAUTOZI, MapQueryAUTOZI, "autozi"))) {
+    atlas <- step[[1]](seurat_object(), "batch", n_latent = 3, max_epochs = 2, verbose = FALSE)
+    after <- step[[2]](new_cells(), atlas, labels = "type", max_epochs = 1, verbose = FALSE)
+    expect_identical(dim(after[[step[[3]]]]), c(60L, 3L))
+    expect_true(all(paste0(step[[3]], c("_label", "_probability", "_mapping_score")) %in% names(after[[]])))
+    sce <- write_back(get_model(atlas), sce_object())
+    map <- get(sub("^M", "m", c(linearscvi = "MapQueryLinearSCVI", autozi = "MapQueryAUTOZI")[[step[[3]]]]))
+    expect_identical(dim(SingleCellExperiment::reducedDim(map(sce[8:60, 1:60], sce, max_epochs = 1, verbose = FALSE))), c(60L, 3L))
+  }
+})

@@ -68,6 +68,27 @@ test_that("every column argument is one that Python's minibatch declares", {
   }
 })
 
+test_that("every constructor takes a formula for the nuisance factors", {
+  object <- object_of_all()
+  markers <- list(a = paste0("gene", 1:5), b = paste0("gene", 6:9), other = character())
+  for (constructor in setdiff(made_of_cells, "amortizedlda")) { # which takes nothing out
+    takes <- names(formals(constructor))
+    needed <- list(labels = "type", markers = markers, peak_assay = "peaks")
+    make <- function(batch) do.call(constructor, c(list(object, batch = batch), needed[names(needed) %in% takes]))
+    if ("categorical" %in% takes) {
+      columns <- summary(make(~ batch + donor + depth))$columns
+      expect_identical(columns[c("batch", "categorical", "continuous")],
+                       list(batch = "batch", categorical = "donor", continuous = "depth"), info = constructor)
+    } else {
+      expect_error(make(~ batch + donor), "no more than the batch: 'donor'", class = "scelbo_argument_error", info = constructor)
+    }
+    expect_identical(summary(make(~batch))$columns$batch, "batch", info = constructor)
+  }
+  pair <- gimvi(object, seurat_object()[1:20, ], batch = ~donor, spatial_batch = ~batch)
+  expect_identical(c(pair$recipe$columns$batch, pair$second$columns$batch), c("donor", "batch"))
+  expect_error(gimvi(object, object[1:20, ], batch = ~ batch + depth), "'depth'", class = "scelbo_argument_error")
+})
+
 test_that("doubles become integers where Python declares integers", {
   model <- scvi(simulate_counts(), n_latent = 3, n_hidden = 16)
   arguments <- summary(model)$arguments
@@ -137,4 +158,36 @@ test_that("a model prints what it is", {
   expect_snapshot(print(trained_model()))
   expect_output(print(summary(trained_model())), "n_latent +4")
   expect_output(print(scvi(simulate_counts())), "not trained")
+})
+
+# Arguments of RunX() that are not its constructor's: what a step needs beside it.
+of_steps <- list(RunSCANVI = "from", RunSOLO = c("scvi", "solo_epochs", "batch"), RunGIMVI = c("reference", "impute"),
+                 RunStereoscope = "labels", RunDestVI = "labels")
+
+test_that("RunX() and runX() have their constructor's arguments and defaults, each the same", {
+  names <- grep("^Run", getNamespaceExports("scelbo"), value = TRUE)
+  expect_setequal(tolower(sub("^Run", "", names)), setdiff(names(constructors), c("stereoscope_reference", "condscvi")))
+  for (run in names) {
+    seurat <- formals(run)
+    bioconductor <- formals(sub("^R", "r", run))
+    expect_identical(bioconductor[setdiff(names(bioconductor), "name")], seurat[setdiff(names(seurat), "name")], info = run)
+    expect_identical(tolower(bioconductor$name), seurat$name, info = run)
+    constructor <- formals(tolower(sub("^Run", "", run)))
+    ours <- setdiff(names(seurat), c("object", "...", "name", of_steps[[run]]))
+    expect_true(all(ours %in% names(constructor)), info = run)
+    ours <- ours[!vapply(seurat[ours], identical, NA, quote(expr = ))] # those that must be given have no default
+    expect_identical(seurat[ours], constructor[ours], info = run) # all others go through `...`
+  }
+  maps <- grep("^MapQuery", getNamespaceExports("scelbo"), value = TRUE)
+  takes <- Filter(function(class) reticulate::py_has_attr(core()[[class]], "load_query_data"), setdiff(constructors, ""))
+  expect_setequal(sub("^MapQuery", "", maps), takes)
+  for (map in maps) {
+    bioconductor <- formals(sub("^M", "m", map))
+    expect_identical(bioconductor[names(bioconductor) != "name"], formals(map)[names(formals(map)) != "name"], info = map)
+  }
+})
+
+test_that("an object that cannot hold results is refused before training", {
+  expect_error(RunSCVI(simulate_counts(), max_epochs = 1e6), "class dgCMatrix", class = "scelbo_argument_error")
+  expect_error(RunSOLO(simulate_counts()), "class dgCMatrix", class = "scelbo_argument_error")
 })

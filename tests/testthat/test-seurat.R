@@ -81,3 +81,46 @@ test_that("models go by name", {
   expect_error(FindMarkersSCVI(object, "A", group.by = "type"), class = "scelbo_setup_error")
   expect_error(write_back(trained_model(), mtcars), class = "scelbo_argument_error")
 })
+
+test_that("markers come of the last model of expression, or the one that is named", {
+  object <- object_of_all()
+  of <- function(constructor, ...) train(constructor(object, ...), max_epochs = 1, seed = 1, verbose = FALSE)
+  made <- list(of(scvi), of(scanvi, "type"), of(linearscvi), of(autozi), of(totalvi, n_hidden = 16), of(multivi, n_hidden = 16),
+               of(gimvi, object[1:20, ]), of(condscvi, "type"), of(peakvi, assay = "peaks"), of(amortizedlda, n_topics = 2))
+  holds <- object
+  for (model in made) if (model$class != "GIMVI") holds <- write_back(model, holds) # whose cells are those of two objects
+  markers <- lapply(c("scvi", "scanvi", "linearscvi", "autozi", "totalvi", "multivi", "condscvi"), function(name) {
+    FindMarkersSCVI(holds, "a", "b", group.by = "type", name = name, seed = 1)
+  })
+  for (found in markers) {
+    expect_identical(names(found)[1:5], c("p_val", "avg_log2FC", "pct.1", "pct.2", "p_val_adj"))
+    expect_true(all(paste0("gene", 1:60) %in% rownames(found)))
+  }
+  expect_setequal(unique(markers[[5]]$modality), c("rna", "protein"))
+  expect_equal(FindMarkersSCVI(holds, "a", "b", group.by = "type", seed = 1), markers[[7]], tolerance = 1e-5) # not PEAKVI's, nor topics
+  expect_identical(names(FindMarkersPEAKVI(holds, "a", group.by = "type"))[1:5], names(markers[[1]])[1:5])
+  expect_error(FindMarkersSCVI(holds, "a", group.by = "type", name = "amortizedlda"), "no differential_expression",
+               class = "scelbo_argument_error")
+  expect_error(FindMarkersSCVI(sce_object(), "a", group.by = "type"), "get_model", class = "scelbo_argument_error")
+})
+
+test_that("values of all cells are matched by name to those that a model reads, as of a sketch", {
+  groups <- setNames(factor(c("a", "b", "a", "c")), paste0("c", 1:4))
+  some <- c("c4", "c1")
+  expect_identical(as.character(find_values(NULL, groups, NULL, some, "group_by")), c("c", "a"))
+  object <- seurat_object()
+  some <- colnames(object)[c(9, 3)]
+  expect_identical(as.character(find_values(NULL, "type", object, some, "group_by")), unname(object$type[c(9, 3)]))
+  expect_identical(cell_positions(c(c1 = TRUE, c2 = FALSE, c3 = TRUE, c4 = FALSE), c("c3", "c2", "c1")), c(0L, 2L))
+  expect_error(find_values(NULL, unname(groups), NULL, c("c4", "c1"), "group_by"), "4 values for 2 cells", class = "scelbo_argument_error")
+})
+
+test_that("whatever is asked first of a model from a file, in a new session, starts the right Python", {
+  path <- withr::local_tempfile(fileext = ".rds")
+  saveRDS(list(trained_model(), write_back(trained_model(), seurat_object())), path)
+  for (asked in c("print(back[[1]])", "as.data.frame(back[[1]])$epoch", "dim(get_normalized_expression(back[[1]], back[[2]], 'gene1'))")) {
+    script <- child_script(c(paste0("back <- readRDS(", deparse(path), ")"), paste0("cat('answer:', capture.output(", asked, ")[1])")))
+    said <- withr::with_envvar(c(RETICULATE_PYTHON = NA), system2(rscript(), script, stdout = TRUE, stderr = TRUE))
+    expect_match(paste(said, collapse = " "), "answer: .*(SCVI|1|150)", info = asked)
+  }
+})

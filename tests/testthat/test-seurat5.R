@@ -127,6 +127,12 @@ test_that("an assay may have part of the cells, as a sketch has", {
   expect_equal(SeuratObject::Embeddings(after, "scanvi"), SeuratObject::Embeddings(alone, "scanvi"), tolerance = 1e-5)
   expect_equal(after$scanvi_probability[31:130], alone$scanvi_probability, tolerance = 1e-5)
   expect_identical(is.na(after$scanvi_label), setNames(!1:150 %in% 31:130, colnames(object)))
+  found <- FindMarkersSCVI(after, "a", group.by = "type", seed = 1)
+  expect_equal(found, FindMarkersSCVI(alone, "a", group.by = "type", seed = 1), tolerance = 1e-5)
+  every <- FindAllMarkersSCVI(after, group.by = "type", seed = 1)
+  expect_equal(every, FindAllMarkersSCVI(alone, group.by = "type", seed = 1), tolerance = 1e-5)
+  changes <- FindConditionMarkersSCVI(after, c("batch", "y", "x"), group.by = "type", seed = 1)
+  expect_equal(changes, FindConditionMarkersSCVI(alone, c("batch", "y", "x"), group.by = "type", seed = 1), tolerance = 1e-5)
 })
 
 test_that("images of Seurat 5 know places; rows of a VisiumV2 go down", {

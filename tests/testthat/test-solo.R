@@ -107,3 +107,13 @@ test_that("solo() takes lanes, rates, and says what it cannot take", {
     said(write_back(get_model(lane_model()), lane_object(), features = "gene1"))
   })
 })
+
+test_that("RunSOLO sets the classifier, and scVI's arguments stay scVI's", {
+  object <- RunSOLO(lane_object(), "lane", n_hidden = 24, classifier_reads = "latent", classifier_n_hidden = 16, classifier_n_layers = 2,
+                    classifier_dropout_rate = 0.2, max_epochs = 1, solo_epochs = 1, verbose = FALSE)
+  asked <- summary(get_model(object))$arguments
+  expect_identical(asked[c("classifier_reads", "n_hidden", "n_layers", "dropout_rate")],
+                   list(classifier_reads = "latent", n_hidden = 16L, n_layers = 2L, dropout_rate = 0.2))
+  expect_identical(asked$scvi$n_hidden, 24L)
+  expect_error(RunSOLO(lane_object(), "lane", classifier_reeds = "latent"), "Did you mean 'classifier_reads'", class = "scelbo_setup_error")
+})

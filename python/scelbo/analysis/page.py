@@ -13,12 +13,13 @@ import pandas as pd
 
 from scelbo.analysis.predictive_check import BINS
 from scelbo.analysis.verdicts import COLLAPSED
-from scelbo.pl import empty_figure
+from scelbo.pl.cells import draw_cells
+from scelbo.pl.fit import KINDS, draw_coverage, draw_curves
+from scelbo.pl.style import FIRST, MUTED, SECOND, empty_figure
 
 if TYPE_CHECKING:
     from scelbo.analysis.report import Report
 
-BLUE, ORANGE, GREY = "#2b6ca3", "#d9730d", "#999999"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem } th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.6rem }
@@ -71,27 +72,18 @@ def _image(draw: Callable[[Any, Report], None], report: Report, title: str) -> s
 def _history(figure: Any, report: Report) -> None:
     figure.set_size_inches(9, 3.2)
     curves, weight = figure.subplots(1, 2, width_ratios=(2, 1))
-    for name, label, colour in (("elbo_train", "training cells", BLUE), ("elbo_validation", "validation cells", ORANGE)):
-        if name in report.history:
-            values = report.history[name][name]
-            curves.plot(values.index + 1, values, color=colour, label=label, marker="." if len(values) < 40 else None)
-    settled = report.history.get("elbo_train", pd.DataFrame({"elbo_train": []}))["elbo_train"]
-    if len(settled) > 20:  # the first epochs would hide the rest
-        curves.set_ylim(top=settled.iloc[len(settled) // 20 :].max() * 1.05 if settled.max() > 0 else None)
-    if curves.lines:
-        curves.legend(frameon=False)
-    curves.set(xlabel="epoch", ylabel="- ELBO, nats a cell")
+    draw_curves(curves, report.history, "elbo")
     if "kl_weight" in report.history:
         values = report.history["kl_weight"]["kl_weight"]
-        weight.plot(values.index + 1, values, color=GREY)
+        weight.plot(values.index + 1, values, color=MUTED)
     weight.set(xlabel="epoch", ylabel="KL weight", ylim=(-0.02, 1.05))
 
 
 def _latent(figure: Any, report: Report) -> None:
     figure.set_size_inches(9, 2.6)
     axes, kl = figure.subplots(), report.latent_kl
-    axes.bar(np.arange(len(kl)), np.maximum(kl, 1e-4), color=[ORANGE if k < COLLAPSED else BLUE for k in kl])
-    axes.axhline(COLLAPSED, color=GREY, linestyle="--", linewidth=1)
+    axes.bar(np.arange(len(kl)), np.maximum(kl, 1e-4), color=[SECOND if k < COLLAPSED else FIRST for k in kl])
+    axes.axhline(COLLAPSED, color=MUTED, linestyle="--", linewidth=1)
     axes.set(yscale="log", xlabel="latent dimension", ylabel="KL, nats a cell")
     axes.xaxis.get_major_locator().set_params(integer=True)
 
@@ -103,12 +95,12 @@ def _genes(figure: Any, report: Report) -> None:
         both = genes[[f"{name}_observed", f"{name}_drawn"]].to_numpy()
         logged = name in ("mean", "variance") and (both > 0).mean() > 0.5
         shown, off = ((both > 0) if logged else np.isfinite(both)).all(1), genes[f"{name}_outside"].to_numpy()
-        for some, colour in ((~off, BLUE), (off, ORANGE)):
+        for some, colour in ((~off, FIRST), (off, SECOND)):
             axes.scatter(*both[shown & some].T, s=6, alpha=0.6, color=colour, linewidths=0)
         if logged:
             axes.set(xscale="log", yscale="log")
         ends = [both[shown].min(), both[shown].max()] if shown.any() else [1, 2]
-        axes.plot(ends, ends, color=GREY, linewidth=1, zorder=0)
+        axes.plot(ends, ends, color=MUTED, linewidth=1, zorder=0)
         axes.set(xlabel="observed", ylabel="drawn", title={"zeros": "share of zeros", "cv": "coefficient of variation"}.get(name, name))
 
 
@@ -116,37 +108,21 @@ def _calibration(figure: Any, report: Report) -> None:
     figure.set_size_inches(9, 3.2)
     cover, ranks = figure.subplots(1, 2, width_ratios=(1, 1.6))
     check = report.predictive
-    said = {"expressed": ("one count or more expected", BLUE), "all": ("all values", ORANGE)}
-    for name, (label, colour) in said.items():
-        if check.calibration[name].notna().all():
-            cover.plot(check.calibration.index, check.calibration[name], "o-", color=colour, label=label)
+    draw_coverage(cover, check)
+    for name, (_, colour) in KINDS.items():
+        if check.ranks[name].notna().all():
             ranks.step(np.arange(BINS + 1) / BINS, np.r_[check.ranks[name], check.ranks[name].iloc[-1]] * BINS, where="post", color=colour)
-    cover.axline((0.5, 0.5), slope=1, color=GREY, linewidth=1, zorder=0)
-    ranks.axhline(1, color=GREY, linewidth=1, zorder=0)
-    cover.legend(frameon=False)
-    cover.set(xlabel="level of the interval", ylabel="share of values inside")
+    ranks.axhline(1, color=MUTED, linewidth=1, zorder=0)
     ranks.set(xlabel="rank of a value among its draws", ylabel="density", ylim=(0, None))
 
 
 def _embedding(figure: Any, report: Report) -> None:
-    from matplotlib import colormaps
-
     places = report.embedding
     first, second, *keys = places.columns
     panels = keys or [""]
-    figure.set_size_inches(4.6 * len(panels), 4.6)
-    order = np.random.default_rng(0).permutation(len(places))  # so that no group is painted over by the next
+    figure.set_size_inches(5.6 * len(panels), 4.6)
     for axes, key in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
-        names = list(dict.fromkeys(sorted(places[key]))) if key else [""]
-        palette = colormaps["tab10" if len(names) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-        colours = {name: palette[i % len(palette)] for i, name in enumerate(names)}
-        drawn = places.iloc[order]
-        axes.scatter(drawn[first], drawn[second], s=7, linewidths=0, alpha=0.7, color=[colours[n] for n in drawn[key]] if key else BLUE)
-        for name in names[:20] if key else []:
-            axes.scatter([], [], color=colours[name], label=name if len(name) < 25 else name[:24] + "...")
-        if key:
-            axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-        axes.set(xlabel=first, ylabel=second, title=key)
+        draw_cells(figure, axes, places[[first, second]].to_numpy(float), [first, second], places[key] if key else None, key)
 
 
 FIGURES = {

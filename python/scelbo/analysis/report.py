@@ -18,6 +18,7 @@ from scelbo.analysis.predictive_check import PredictiveCheck, cells_to_check, po
 from scelbo.analysis.verdicts import COLLAPSED, Verdict, verdicts_of
 from scelbo.data import at_most
 from scelbo.errors import ArgumentError, BackendError, one_of, unknown
+from scelbo.pl.cells import principal_two
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -177,16 +178,10 @@ def _fit(model: Model, adata: AnnData | None, seed: int) -> pd.DataFrame:
 def _embedding(model: Model, adata: AnnData | None, keys: list[str], kind: str, seed: int) -> pd.DataFrame:
     index = _some(model, adata, seed)
     z = np.asarray(latent_representation(model, adata, index, mc_samples=250, seed=seed), float)
-    at = _umap(z, seed) if kind == "umap" else _pca(z)
+    at = _umap(z, seed) if kind == "umap" else principal_two(z)
     obs = (model.adata if adata is None else adata).obs.iloc[index]  # type: ignore[union-attr]
     places = pd.DataFrame(at, index=obs.index, columns=[f"{'UMAP' if kind == 'umap' else 'PC'}{i}" for i in (1, 2)])
     return places.assign(**{key: obs[key].astype(str) for key in keys})
-
-
-def _pca(z: np.ndarray) -> np.ndarray:
-    u, s, _ = np.linalg.svd(z - z.mean(0), full_matrices=False)
-    at = u[:, :2] * s[:2]
-    return np.pad(at, ((0, 0), (0, 2 - at.shape[1])))
 
 
 def _umap(z: np.ndarray, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures. They need the package matplotlib, keep no state, and are returned as a ``matplotlib.figure.Figure``."""
+"""Cell types on the tissue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pandas as pd
 from anndata import AnnData
 from sklearn.neighbors import NearestNeighbors
 
-from scelbo.errors import ArgumentError, BackendError, SetupError, unknown
+from scelbo.errors import ArgumentError, SetupError, unknown
+from scelbo.pl.style import FAINT, colours_of, empty_figure, of_shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,15 +97,6 @@ def proportions(
     return figure
 
 
-def empty_figure(**how: Any) -> Figure:
-    """Of no global state."""
-    try:
-        from matplotlib.figure import Figure  # and not pyplot, which keeps state
-    except ModuleNotFoundError:
-        raise BackendError("Pictures need the package matplotlib.", "pip install matplotlib") from None
-    return Figure(layout="constrained", dpi=110, **how)
-
-
 def _read(adata: AnnData, table: pd.DataFrame | str, basis: str) -> tuple[pd.DataFrame, np.ndarray]:
     if isinstance(table, str):
         if table not in adata.obsm:
@@ -135,7 +127,7 @@ def _panels(figure: Any, all_axes: np.ndarray, shares: pd.DataFrame, places: np.
     from matplotlib.patches import Circle
 
     for axes, (name, values) in zip(all_axes, shares.items(), strict=False):
-        spots = PatchCollection([Circle((x, y), radius) for x, y in places], cmap="YlOrRd", linewidth=0)
+        spots = PatchCollection([Circle((x, y), radius) for x, y in places], cmap=of_shares(), linewidth=0)
         spots.set_array(values.to_numpy())
         spots.set_clim(0, float(shares.max(axis=None)))
         axes.add_collection(spots)
@@ -144,15 +136,13 @@ def _panels(figure: Any, all_axes: np.ndarray, shares: pd.DataFrame, places: np.
 
 
 def _pies(axes: Any, shares: pd.DataFrame, chosen: list[str], places: np.ndarray, radius: float) -> None:
-    from matplotlib import colormaps
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Patch, Wedge
 
     slices = shares[chosen].copy()
-    colours = dict(zip(chosen, colormaps["hsv"](np.arange(len(chosen)) / len(chosen)), strict=True))
-    colours = {name: (*(0.25 + 0.65 * np.array(colour[:3])), 1.0) for name, colour in colours.items()}
+    colours: dict[str, Any] = colours_of(chosen)
     if len(chosen) < shares.shape[1]:
-        slices["others"], colours["others"] = (1 - slices.sum(axis=1)).clip(lower=0), (0.85, 0.85, 0.85, 1.0)
+        slices["others"], colours["others"] = (1 - slices.sum(axis=1)).clip(lower=0), FAINT
     until = slices.div(slices.sum(axis=1), axis=0).cumsum(axis=1).to_numpy()
     since = np.hstack([np.zeros((len(until), 1)), until[:, :-1]])
     for k, (name, colour) in enumerate(colours.items()):
