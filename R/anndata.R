@@ -23,6 +23,7 @@ as_anndata <- function(object, assay = NULL, layer = "counts", features = NULL, 
                        protein_layer = "counts") {
   if (is_anndata(object)) return(python_anndata(object, features))
   cells <- read_cells(object, assay, layer)
+  cells$counts <- as_sparse(cells$counts)
   beside <- beside_of(list(protein_assay = protein_assay, protein_layer = protein_layer))
   tables <- read_tables(object, list(beside = beside), cells)
   send_cells(cells, features, names(cells$obs), obsm = cells$obsm, var = cells$var, tables = tables)
@@ -44,8 +45,8 @@ is_anndata <- function(object) {
 
 python_anndata <- function(object, features = NULL, call = caller_env()) {
   if (is.character(object)) {
+    check_file(object, call)
     object <- path.expand(object)
-    if (!file.exists(object)) abort_scelbo("setup", paste0("There is no file '", object, "'."), call = call)
   }
   adata <- with_python(bridge(call)$as_anndata(object), call = call)
   if (is.null(features)) return(adata)
@@ -66,11 +67,19 @@ send_cells <- function(cells, features = NULL, columns = character(), obsm = lis
   var <- if (is.null(var)) bare_frame(rownames(counts)) else var
   py <- bridge(call)
   with_python(py$anndata(
-    py$counts(as.array(counts@i), as.array(counts@p), as.array(counts@x), ncol(counts), nrow(counts)),
+    if (stays_on_disk(counts)) disk_matrix(counts, call) else python_counts(counts, call),
     to_pandas(obs, colnames(counts)), to_pandas(var, rownames(counts)),
     if (length(obsm)) setNames(lapply(obsm, unname), paste0("X_", names(obsm))),
     as_dict(lapply(tables, function(table) reticulate::tuple(unname(table), as.list(colnames(table)))))
   ), call = call)
+}
+
+python_counts <- function(counts, call = caller_env()) {
+  bridge(call)$counts(as.array(counts@i), as.array(counts@p), as.array(counts@x), ncol(counts), nrow(counts))
+}
+
+check_file <- function(path, call = caller_env()) {
+  if (!file.exists(path)) abort_scelbo("setup", paste0("There is no file '", path.expand(path), "'."), call = call)
 }
 
 bare_frame <- function(names) data.frame(row.names = make.unique(names %||% character()))

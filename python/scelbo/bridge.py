@@ -25,6 +25,7 @@ import scelbo
 from scelbo import settings
 from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     anndata,
+    append_rows,
     as_anndata,
     counts,
     counts_all,
@@ -36,22 +37,29 @@ from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     optional_columns,
     placed,
     reductions,
+    rows_on_disk,
     slots,
     tables,
     unmeasured,
 )
 from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
+from scelbo.data import Setup
+from scelbo.data.disk import linked, stays_on_disk  # noqa: F401 (R asks for them here)
 from scelbo.data.minified import MARK
 from scelbo.errors import ArgumentError, unknown
 
 
 # ---------------------------------------------------------------------- calls
-def create(model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """Set ``adata`` up and make the model; returns it and the warnings."""
+def create(
+    model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[str, Any], features: Sequence[str] | None = None
+) -> tuple[Any, list[str]]:
+    """Set ``adata`` up and make the model (of some ``features``, where those on disk are more); returns it and the warnings."""
     kind = getattr(scelbo, model)
 
     def make() -> Any:
         kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
+        if features is not None:
+            Setup.stored(adata, model).bind(adata, kind.Cells, features).store(adata, model)
         return kind(adata, **typed(kind, fields))
 
     return _heard(make)

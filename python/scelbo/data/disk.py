@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import h5py
 import numpy as np
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 from anndata.abc import CSCDataset, CSRDataset
-from anndata.io import sparse_dataset
+from anndata.io import read_zarr, sparse_dataset
 from scipy import sparse
 
 from scelbo.errors import DataError
@@ -50,11 +51,35 @@ def read_backed(path: str | Path) -> AnnData:
             return sparse_dataset(element)
         return element if first in ("X", "layers") and iospec.encoding_type == "array" else of(element)
 
-    if Path(path).is_dir():
-        import zarr  # takes half a second to import, and anndata brings it along
+    return read_dispatched(_opened(path), read)
 
-        return read_dispatched(zarr.open_group(path, mode="r"), read)
-    return read_dispatched(h5py.File(path, "r"), read)
+
+def read_or_leave(path: str | Path) -> AnnData:
+    """The same file or store, read whole unless its matrices would take more than a quarter of this machine's memory."""
+    store, reader = _opened(path), read_zarr if Path(path).is_dir() else read_h5ad
+    matrices = [store[name] for name in ("X", "raw/X") if name in store] + list(store["layers"].values() if "layers" in store else ())
+    size = sum(8 * m["data"].shape[0] if "data" in m else 4 * int(np.prod(m.shape)) if hasattr(m, "shape") else 0 for m in matrices)
+    if size > memory() / 4:
+        return read_backed(path)
+    if isinstance(store, h5py.File):
+        store.close()
+    return reader(path)
+
+
+def memory() -> float:
+    """Bytes that this machine has; where nobody says, more than any matrix takes."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows
+        return float("inf")
+
+
+def _opened(path: str | Path) -> Any:
+    if not Path(path).is_dir():
+        return h5py.File(path, "r")
+    import zarr  # takes half a second to import, and anndata brings it along
+
+    return zarr.open_group(path, mode="r")
 
 
 def linked(path: str | Path, group: str, shape: tuple[int, int], into: str | Path) -> Any:
