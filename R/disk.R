@@ -8,16 +8,17 @@
 #' @param path An `.h5ad` file or a `.zarr` store. Its counts should be stored by cell (CSR) or dense.
 #' @return A Python AnnData whose `X` and layers are read as they are needed; all else is read.
 #' @section What else stays on disk:
-#' - The path of a file, as in `scvi("atlas.h5ad")`: where its counts would take more than a quarter of this machine's memory.
-#'   Smaller ones are read, which trains somewhat faster.
+#' - The path of a file, as in `scvi("atlas.h5ad")`: where its counts would take more than a quarter of this machine's
+#'   memory. Smaller ones are read, which trains somewhat faster.
 #' - A SingleCellExperiment, Seurat object or matrix whose counts are on disk. 10x files (`HDF5Array::TENxMatrix`) and h5ad
-#'   files (`HDF5Array::H5ADMatrix`) are read where they are. All others, among them BPCells', arrays that are dense in HDF5, and those with delayed operations
-#'   (such as a choice of cells) are written once to a file in `tempdir()`, block by block, of which a message tells. It is removed at the
-#'   end of the session; the environment variable `TMPDIR`, set before R starts, says on which disk.
+#'   files (`HDF5Array::H5ADMatrix`) are read where they are. All others, among them BPCells' matrices, arrays that are dense
+#'   in HDF5, and those with delayed operations (such as a choice of cells), are written once to a file in `tempdir()`, block
+#'   by block, of which a message tells. It is removed at the end of the session; the environment variable `TMPDIR`, set
+#'   before R starts, says on which disk.
 #'
 #' Read into memory are counts beside those of genes (regions, proteins), spatial data, and what [as_anndata()] is asked for.
-#' @section Errors: `scelbo_setup_error` where there is no such file; `scelbo_data_error`, when a model is made, where counts are stored by
-#'   feature.
+#' @section Errors: `scelbo_setup_error` where there is no such file; `scelbo_data_error`, when a model is made, where counts
+#'   are stored by feature.
 #' @seealso `docs/disk.md` in the repository: how cells are shuffled, and what it costs.
 #' @examples
 #' \dontrun{

@@ -1,3 +1,5 @@
+# Counts on disk: the same answers as in memory.
+
 skip_without_backend()
 skip_if_not_installed("SingleCellExperiment")
 skip_if_not_installed("HDF5Array")
@@ -45,7 +47,7 @@ test_that("a model on disk is asked like any other, also about other cells", {
     model <- train(scvi(object, batch = "batch", n_latent = 3, features = some), max_epochs = 2, seed = 1, verbose = FALSE)
     list(
       get_latent_representation(model, on_disk[, 40:1]), get_normalized_expression(model, features = some[4:6]),
-      differential_expression(model, groupby = "batch", group1 = "x", seed = 1),
+      differential_expression(model, group_by = cell_types(150), group1 = "a", seed = 1),
       SingleCellExperiment::reducedDim(write_back(model, object), "SCVI"), model$features,
       get_latent_representation(minify(model))
     )
@@ -56,7 +58,7 @@ test_that("a model on disk is asked like any other, also about other cells", {
 test_that("what cannot be read where it is is written once, and a message says where", {
   counts <- simulate_counts()
   dense <- HDF5Array::writeHDF5Array(as.matrix(counts), with.dimnames = TRUE)
-  bound <- cbind(tenx_matrix()[, 1:70], tenx_matrix()[, 71:150])
+  bound <- BiocGenerics::cbind(tenx_matrix()[, 1:70], tenx_matrix()[, 71:150])
   for (x in list(dense, bound)) {
     expect_message(here <- latent(sce_on_disk(x)), "were written to a file of .*removed when R ends", class = "scelbo_written")
     expect_equal(here, latent(sce_object()))
