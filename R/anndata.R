@@ -49,6 +49,11 @@ python_anndata <- function(object, features = NULL, call = caller_env()) {
     object <- path.expand(object)
   }
   adata <- with_python(bridge(call)$as_anndata(object), call = call)
+  if (is.character(object) && reticulate::py_to_r(bridge(call)$stays_on_disk(adata))) {
+    rlang::inform(c(paste0("The counts stay in '", object, "': they would take more than a quarter of the memory."),
+                    i = "They are read as they are needed, see ?read_backed."),
+                  class = "scelbo_on_disk", .frequency = "once", .frequency_id = object)
+  }
   if (is.null(features)) return(adata)
   features <- check_names(features, names_of(adata$var_names), "feature", call)
   with_python(bridge(call)$as_anndata(adata, as.list(features)), call = call)

@@ -58,7 +58,7 @@ read_anndata <- function(object, recipe, call) {
   } else {
     adata <- python_anndata(adata, features, call)
   }
-  if (!isTRUE(recipe$whole)) recipe$features <- recipe$features %||% known
+  if (!isTRUE(recipe$whole)) recipe$features <- recipe$features %||% names_of(adata$var_names)
   obs <- from_pandas(adata$obs)
   recipe$columns <- find_columns(columns_needed(recipe, names(obs)), obs, call)
   has_layer <- recipe$layer %in% unlist(reticulate::py_to_r(bridge()$layers(adata)))

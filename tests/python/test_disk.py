@@ -159,6 +159,18 @@ def test_all_but_the_matrices_is_read(cells, tmp_path):
         np.testing.assert_array_equal(backed.obsm["X_pca"], cells.obsm["X_pca"])
 
 
+@pytest.mark.parametrize("name", ["a.h5ad", "a.zarr"])
+def test_a_file_is_read_whole_where_memory_suffices(cells, tmp_path, monkeypatch, name):
+    path = written(cells, tmp_path / name)
+    whole = disk.read_or_leave(path)
+    assert not disk.stays_on_disk(whole) and whole.raw is not None
+    assert disk.memory() > 2**28
+    monkeypatch.setattr(disk, "memory", lambda: 4 * 8 * 3 * cells.X.nnz + 4)  # X, raw and a layer
+    assert not disk.stays_on_disk(disk.read_or_leave(path))
+    monkeypatch.setattr(disk, "memory", lambda: 4 * 8 * 3 * cells.X.nnz - 4)
+    assert disk.stays_on_disk(disk.read_or_leave(path))
+
+
 def test_what_is_wrong_on_disk_is_found_before_training(cells, tmp_path):
     bad = cells[:100].copy()
     bad.X = bad.X.toarray()

@@ -105,6 +105,18 @@ test_that("h5ad files stay on disk where they are asked to", {
   expect_error(read_backed("nowhere.h5ad"), "no file", class = "scelbo_setup_error")
 })
 
+test_that("a file with more counts than memory should hold is left on disk, and a message says so", {
+  path <- withr::local_tempfile(fileext = ".h5ad")
+  write_h5ad(sce_object(), path)
+  disk <- core()$data$disk
+  before <- disk$memory
+  withr::defer(reticulate::py_set_attr(disk, "memory", before))
+  reticulate::py_set_attr(disk, "memory", reticulate::py_eval("lambda: 1.0", convert = FALSE))
+  expect_message(adata <- python_anndata(path), "stay in .*quarter of the memory", class = "scelbo_on_disk")
+  expect_true(reticulate::py_to_r(bridge()$stays_on_disk(adata)))
+  expect_s4_class(as_sce(path), "SingleCellExperiment")
+})
+
 test_that("BPCells' matrices stay on disk", {
   skip_if_not_installed("BPCells")
   counts <- simulate_counts()

@@ -57,9 +57,9 @@ def read_backed(path: str | Path) -> AnnData:
 def read_or_leave(path: str | Path) -> AnnData:
     """The same file or store, read whole unless its matrices would take more than a quarter of this machine's memory."""
     store, reader = _opened(path), read_zarr if Path(path).is_dir() else read_h5ad
-    matrices = [store[name] for name in ("X", "raw/X") if name in store] + list(store["layers"].values() if "layers" in store else ())
-    size = sum(8 * m["data"].shape[0] if "data" in m else 4 * int(np.prod(m.shape)) if hasattr(m, "shape") else 0 for m in matrices)
-    if size > memory() / 4:
+    names = ["X", "raw/X", *(f"layers/{layer}" for layer in store.get("layers", ()))]
+    matrices = [store[name] for name in names if name in store]
+    if sum(4 * int(np.prod(m.shape)) if hasattr(m, "shape") else 8 * m["data"].shape[0] for m in matrices) > memory() / 4:
         return read_backed(path)
     if isinstance(store, h5py.File):
         store.close()
