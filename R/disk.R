@@ -50,7 +50,7 @@ in_memory <- function(seed) {
 place_on_disk <- function(x) {
   if (!inherits(x, "DelayedArray") || !DelayedArray::isPristine(x, ignore.dimnames = TRUE)) return(NULL)
   seed <- DelayedArray::seed(x)
-  if (!inherits(seed, "CSC_H5SparseMatrixSeed") || !is.character(seed@filepath) || !is.null(seed@subdata)) return(NULL)
+  if (!inherits(seed, "CSC_H5SparseMatrixSeed") || !is.character(seed@filepath) || length(seed@subdata)) return(NULL)
   seed
 }
 

@@ -59,7 +59,7 @@ def read_or_leave(path: str | Path) -> AnnData:
     store, reader = _opened(path), read_zarr if Path(path).is_dir() else read_h5ad
     names = ["X", "raw/X", *(f"layers/{layer}" for layer in store.get("layers", ()))]
     matrices = [store[name] for name in names if name in store]
-    if sum(4 * int(np.prod(m.shape)) if hasattr(m, "shape") else 8 * m["data"].shape[0] for m in matrices) > memory() / 4:
+    if sum(4 * int(np.prod(m.shape or 0)) if hasattr(m, "shape") else 8 * m["data"].shape[0] for m in matrices) > memory() / 4:
         return read_backed(path)
     if isinstance(store, h5py.File):
         store.close()
