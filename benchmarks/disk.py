@@ -147,10 +147,10 @@ def main() -> int:
         for name in (name for name in JOBS if re.search(given.only, name)):
             run = seen[name] = child(__file__, name, folder, given.epochs)
             each = run["cpu"] / run["cells"]
-            ratio = each / (seen["memory"]["cpu"] / seen["memory"]["cells"]) if "memory" in seen else float("nan")
+            ratio = f"{each / (seen['memory']['cpu'] / seen['memory']['cells']):.2f}x" if "memory" in seen else ""
             print(
                 f"| {name} | {0.9 * run['cells'] / run['cpu']:,.0f} | {run['cpu']:.2f}{f' ({SLOW:,} cells)' if 'backed' in name else ''} "
-                f"| {ratio:.2f}x | {run['peak']:.2f} | {run['held_out']:.1f} |",
+                f"| {ratio} | {run['peak']:.2f} | {run['held_out']:.1f} |",
                 flush=True,
             )
     print(f"\n({load()})")
