@@ -36,6 +36,7 @@ parity: venv-peer ## the same weights give the same numbers in scvi-tools
 bench: export NUMBA_NUM_THREADS ?= 1
 bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/epoch.py
+	@$(peer) benchmarks/disk.py
 	@$(peer) benchmarks/differential_speed.py
 	@$(python) benchmarks/decode.py
 	@$(peer) benchmarks/integration.py

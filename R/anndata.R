@@ -65,6 +65,7 @@ as_anndata <- function(object, assay = NULL, layer = NULL, features = NULL, prot
     return(send_whole(whole, layer, features))
   }
   cells <- read_cells(object, assay, layer %||% "counts")
+  cells$counts <- as_sparse(cells$counts)
   tables <- read_tables(object, list(beside = beside), cells)
   send_cells(cells, features, names(cells$obs), obsm = cells$obsm, var = cells$var, tables = tables)
 }
@@ -83,7 +84,13 @@ is_anndata <- function(object) {
 }
 
 python_anndata <- function(object, features = NULL, call = caller_env()) {
-  adata <- with_python(bridge(call)$as_anndata(existing_file(object, call)), call = call)
+  object <- existing_file(object, call)
+  adata <- with_python(bridge(call)$as_anndata(object), call = call)
+  if (is.character(object) && to_r(bridge(call)$stays_on_disk(adata))) {
+    rlang::inform(c(paste0("The counts stay in '", object, "': they would take more than a quarter of the memory."),
+                    i = "They are read as they are needed, see ?read_backed."),
+                  class = "scelbo_on_disk", .frequency = "once", .frequency_id = object)
+  }
   if (is.null(features)) return(adata)
   features <- check_names(features, names_of(adata$var_names), "feature", call)
   with_python(bridge(call)$as_anndata(adata, as.list(features)), call = call)
@@ -109,14 +116,17 @@ send_cells <- function(cells, features = NULL, columns = character(), obsm = lis
   obs <- if (is.null(cells$obs)) bare_frame(colnames(counts)) else cells$obs[, columns, drop = FALSE]
   var <- if (is.null(var)) bare_frame(rownames(counts)) else var
   py <- bridge(call)
-  rows <- function(x) py$counts(as.array(x@i), as.array(x@p), as.array(x@x), ncol(x), nrow(x))
   with_python(py$anndata(
-    rows(counts),
+    if (stays_on_disk(counts)) disk_matrix(counts, call) else python_counts(counts, call),
     to_pandas(obs, colnames(counts)), to_pandas(var, rownames(counts)),
     if (length(obsm)) setNames(lapply(obsm, unname), paste0("X_", names(obsm))),
     as_dict(lapply(tables, function(table) reticulate::tuple(unname(table), as.list(colnames(table))))),
-    as_dict(lapply(layers, rows))
+    as_dict(lapply(layers, python_counts, call))
   ), call = call)
+}
+
+python_counts <- function(counts, call = caller_env()) {
+  bridge(call)$counts(as.array(counts@i), as.array(counts@p), as.array(counts@x), ncol(counts), nrow(counts))
 }
 
 bare_frame <- function(names) data.frame(row.names = make.unique(names %||% character()))

@@ -164,7 +164,7 @@ read_together <- function(object, recipe, call = caller_env()) {
   if (is.null(where)) return(read_cells(object, assay, recipe$layer, call))
   if (only_regions(object, where, recipe$features)) {
     cells <- read_cells(object, NULL, where$layer, call)
-    cells$regions <- cells$counts
+    cells$counts <- cells$regions <- as_sparse(cells$counts)
     cells$counts <- cells$counts[0, ]
     return(cells)
   }
@@ -177,6 +177,7 @@ read_together <- function(object, recipe, call = caller_env()) {
   genes_too <- where$needed && !setequal(recipe$absent, recipe$features)
   if (is.null(regions) || genes_too || is.null(assay) || assay %in% there) {
     cells <- read_cells(object, assay, recipe$layer, call)
+    cells$counts <- as_sparse(cells$counts)
   } else { # a query with regions only
     cells <- read_cells_of(regions[0, ])
   }

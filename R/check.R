@@ -30,7 +30,8 @@ check_data <- function(object, batch = NULL, ..., model = "scvi", forecast = TRU
   class <- constructors[[model]]
   given <- c(list(object = object), if (!is.null(batch)) list(batch = batch), list(...))
   arguments <- arguments_of(get(model, mode = "function"), given)
-  data <- noting(read_arguments(class, arguments), found)
+  data <- noting(read_arguments(class, arguments, leave = TRUE), found)
+  if (!is.null(data$chosen)) data$adata <- python_anndata(data$adata, data$chosen)
   python <- core()[[class]]
   answer <- if (!is.null(data)) {
     fields <- with_python(bridge()$typed(python, as_dict(data$fields)))

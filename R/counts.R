@@ -1,5 +1,5 @@
 # Reading what a user holds: read_cells() gives, for every class of object, the same list of
-#   counts    genes x cells dgCMatrix
+#   counts    genes x cells dgCMatrix, or what stays on disk (see disk.R)
 #   obs, var  metadata of cells and genes, as data.frame
 #   variable  names of the variable features, if the object knows them
 #   obsm      reductions, cells x dimensions
@@ -8,18 +8,17 @@ read_cells <- function(object, assay = NULL, layer = "counts", call = caller_env
 
 #' @exportS3Method
 read_cells.default <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
-  counts <- if (inherits(object, c("matrix", "DelayedArray", "IterableMatrix"))) as_sparse(object)
-  if (is.null(counts)) {
+  if (!inherits(object, c("matrix", "DelayedArray", "IterableMatrix"))) {
     abort_scelbo("setup", paste0("Counts cannot be read from an object of class ", class(object)[[1]], "."),
                  paste("Give a Seurat object, a SingleCellExperiment, a matrix of genes x cells, an AnnData,",
                        "or the path of an h5ad file."), call = call)
   }
-  read_cells_of(counts)
+  read_cells_of(object)
 }
 
 #' @exportS3Method
 read_cells.Matrix <- function(object, assay = NULL, layer = "counts", call = caller_env()) {
-  read_cells_of(as_sparse(object))
+  read_cells_of(object)
 }
 
 #' @exportS3Method
@@ -70,10 +69,12 @@ check_layer <- function(layer, known, call) {
 # Assay5 of Seurat 5. A layer may be split ("counts.1", "counts.2"): joined by the order of cells and the union of
 # features.
 layers_v5 <- function(from, layer, call) {
-  parts <- lapply(parts_v5(from, layer, call), function(name) as_sparse(seurat5("LayerData")(from, layer = name, fast = FALSE)))
+  parts <- lapply(parts_v5(from, layer, call), function(name) seurat5("LayerData")(from, layer = name, fast = FALSE))
   features <- Reduce(union, lapply(parts, rownames))
-  joined <- do.call(cbind, lapply(parts, with_rows, features))
-  joined[, colnames(from), drop = FALSE]
+  same <- all(vapply(parts, function(part) identical(rownames(part), features), NA))
+  if (!same || !all(vapply(parts, stays_on_disk, NA))) parts <- lapply(lapply(parts, as_sparse), with_rows, features)
+  joined <- do.call(cbind, parts)
+  if (identical(colnames(joined), colnames(from))) joined else joined[, colnames(from), drop = FALSE]
 }
 
 parts_v5 <- function(from, layer, call) {
@@ -99,7 +100,7 @@ read_cells.SummarizedExperiment <- function(object, assay = NULL, layer = "count
   if (!is.null(assay)) layer <- assay # Bioconductor's assay is Seurat's layer: either word is understood
   check_assay(layer, SummarizedExperiment::assayNames(object), call)
   reductions <- if (inherits(object, "SingleCellExperiment")) as.list(SingleCellExperiment::reducedDims(object))
-  read_cells_of(as_sparse(SummarizedExperiment::assay(object, layer)),
+  read_cells_of(SummarizedExperiment::assay(object, layer),
     obs = SummarizedExperiment::colData(object),
     var = SummarizedExperiment::rowData(object),
     obsm = lapply(reductions, as.matrix)
@@ -107,11 +108,9 @@ read_cells.SummarizedExperiment <- function(object, assay = NULL, layer = "count
 }
 
 read_cells_of <- function(counts, obs = NULL, var = NULL, variable = character(), obsm = list()) {
-  counts <- as_sparse(counts)
-  dimnames(counts) <- list(
-    rownames(counts) %||% sprintf("gene%d", seq_len(nrow(counts))),
-    colnames(counts) %||% sprintf("cell%d", seq_len(ncol(counts)))
-  )
+  if (!stays_on_disk(counts)) counts <- as_sparse(counts)
+  if (is.null(rownames(counts))) rownames(counts) <- sprintf("gene%d", seq_len(nrow(counts)))
+  if (is.null(colnames(counts))) colnames(counts) <- sprintf("cell%d", seq_len(ncol(counts)))
   list(counts = counts, obs = obs, var = var, variable = variable, obsm = obsm)
 }
 

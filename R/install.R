@@ -3,7 +3,7 @@
 # What the core imports, as pyproject.toml says it (a test compares the two). reticulate < 1.38 cannot use NumPy 2.
 python_requirements <- function() {
   numpy <- if (utils::packageVersion("reticulate") < "1.38") "numpy>=1.24,<2" else "numpy>=1.24"
-  c("anndata>=0.10", "h5py>=3.8", "jaxtyping>=0.2.25", "lightning>=2.1", "mudata>=0.2.3", "numba>=0.58", numpy, "pandas>=2.0,<3",
+  c("anndata>=0.11", "h5py>=3.8", "jaxtyping>=0.2.25", "lightning>=2.1", "mudata>=0.2.3", "numba>=0.58", numpy, "pandas>=2.0,<3",
     "safetensors>=0.4", "scikit-learn>=1.3", "scipy>=1.11", "torch>=2.1", "tqdm")
 }
 

@@ -18,7 +18,7 @@ layers_in.Seurat <- function(object, assay) {
 }
 
 #' @exportS3Method
-read_modality.Seurat <- function(object, assay, layer, call) read_cells(object, assay, layer, call)$counts
+read_modality.Seurat <- function(object, assay, layer, call) as_sparse(read_cells(object, assay, layer, call)$counts)
 
 #' @exportS3Method
 modalities_in.SingleCellExperiment <- function(object) SingleCellExperiment::altExpNames(object)
@@ -32,7 +32,7 @@ layers_in.SingleCellExperiment <- function(object, assay) {
 read_modality.SingleCellExperiment <- function(object, assay, layer, call) {
   beside <- SingleCellExperiment::altExp(object, assay)
   colnames(beside) <- colnames(object) # they are the same cells, whether it has their names or not
-  read_cells(beside, NULL, layer, call)$counts
+  as_sparse(read_cells(beside, NULL, layer, call)$counts)
 }
 
 # The layers of what is read for the genes.

@@ -11,15 +11,17 @@
 
 # A constructor's arguments, `as.list(environment())`, -> a model.
 new_model <- function(class, arguments, call = caller_env()) {
-  data <- read_arguments(class, arguments, call)
-  answer <- with_python(bridge(call)$create(class, data$adata, as_dict(data$keys), as_dict(data$fields)), call = call)
+  data <- read_arguments(class, arguments, call, leave = !"peak_assay" %in% names(arguments))
+  chosen <- if (!is.null(data$chosen)) as.list(data$chosen)
+  answer <- with_python(bridge(call)$create(class, data$adata, as_dict(data$keys), as_dict(data$fields), chosen), call = call)
   python <- heard(answer)
   say_unmeasured(python, call)
   handle_of(python, class, data)
 }
 
-# What the arguments name was read: `keys` are setup_anndata()'s, `fields` the Python class's; `whole`: all features are.
-read_arguments <- function(class, arguments, call = caller_env(), whole = FALSE) {
+# What the arguments name was read: `keys` are setup_anndata()'s, `fields` the Python class's; `whole`: all features are;
+# `leave`: see read.R.
+read_arguments <- function(class, arguments, call = caller_env(), whole = FALSE, leave = FALSE) {
   recipe <- arguments[c("assay", "layer", "features")]
   recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
   recipe$beside <- beside_of(arguments)
@@ -27,7 +29,9 @@ read_arguments <- function(class, arguments, call = caller_env(), whole = FALSE)
   python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
   recipe$whole <- whole || reticulate::py_to_r(bridge(call)$counts_all(python))
   fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
+  recipe$leave <- leave
   data <- read_data(arguments$object, recipe, call)
+  data$recipe$leave <- NULL
   data$keys <- c(python_keys(data$recipe$columns), beside_keys(recipe$beside, data$layer), allow_non_counts = arguments$allow_non_counts,
                  smoothed_layer = recipe$smoothed, unlabeled_category = unknown_label(arguments))
   data$fields <- fields

@@ -8,7 +8,7 @@ read_cells.MultiAssayExperiment <- function(object, assay = NULL, layer = "count
     abort_scelbo("setup", paste0("There is no experiment '", assay, "'; there are ", some_of(names(object)), "."),
                  did_you_mean(assay, names(object)), call = call)
   }
-  counts <- read_modality(object, assay, layer, call)
+  counts <- counts_of_experiment(object, assay, layer, call)
   about <- MultiAssayExperiment::colData(object)[primary_of(object, assay), , drop = FALSE]
   from <- object[[assay]]
   if (inherits(from, "SummarizedExperiment")) {
@@ -30,6 +30,10 @@ layers_in.MultiAssayExperiment <- function(object, assay) {
 
 #' @exportS3Method
 read_modality.MultiAssayExperiment <- function(object, assay, layer, call) {
+  as_sparse(counts_of_experiment(object, assay, layer, call))
+}
+
+counts_of_experiment <- function(object, assay, layer, call) {
   counts <- read_cells(object[[assay]], NULL, layer, call)$counts
   colnames(counts) <- cells_in(object, assay)
   counts

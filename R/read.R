@@ -6,8 +6,9 @@ source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts"
                       "protein_layer", "peak_assay", "peak_layer", "regions", "smoothed_layer")
 
 # `recipe` says where: assay, layer, features (those in `absent` need not be there; none and `whole`: all that there
-# are), columns (those in `optional` need not be there), beside (see beside.R), smoothed (a layer, see read_smoothed()). The
-# answer holds the AnnData and the recipe as it was resolved, so that another object can be read likewise.
+# are), columns (those in `optional` need not be there), beside (see beside.R), smoothed (a layer, see read_smoothed()), and
+# `leave`: counts on disk may stay there, with all features: the caller sees to it that of these only the `chosen` ones are
+# read. The answer holds the AnnData and the recipe as it was resolved, so that another object can be read likewise.
 read_data <- function(object, recipe, call = caller_env()) {
   if (is_anndata(object)) return(read_anndata(object, recipe, call))
   if (length(recipe$beside)) recipe$genes <- genes_in(recipe) %||% default_modality(object)
@@ -30,12 +31,20 @@ read_data <- function(object, recipe, call = caller_env()) {
     cells <- side_by_side(cells, features, there)
     features <- NULL
   }
+  chosen <- NULL
+  if (!isTRUE(recipe$leave)) {
+    cells$counts <- as_sparse(cells$counts)
+  } else if (!is.null(place_on_disk(cells$counts))) {
+    if (!setequal(features, rownames(cells$counts))) chosen <- features
+    features <- NULL
+  }
   var <- if (!is.null(recipe$beside$atac)) cells$var
   list(
     adata = send_cells(cells, features, unique(unlist(recipe$columns)), var = var, tables = tables, layers = layers, call = call),
     recipe = recipe,
     cells = colnames(cells$counts),
-    variable = intersect(variable, recipe$features)
+    variable = intersect(variable, recipe$features),
+    chosen = chosen
   )
 }
 
@@ -43,19 +52,27 @@ read_anndata <- function(object, recipe, call) {
   adata <- python_anndata(object, call = call)
   check_obsm(adata, recipe$beside$protein, call)
   known <- names_of(adata$var_names)
-  adata <- python_anndata(adata, c(features_there(recipe, known), regions_there(recipe, known)), call)
+  features <- c(features_there(recipe, known), regions_there(recipe, known))
+  chosen <- NULL
+  if (isTRUE(recipe$leave) && reticulate::py_to_r(bridge(call)$stays_on_disk(adata))) {
+    if (!is.null(features) && !identical(features, known)) chosen <- check_names(features, known, "feature", call)
+  } else {
+    adata <- python_anndata(adata, features, call)
+  }
   if (!isTRUE(recipe$whole)) recipe$features <- recipe$features %||% names_of(adata$var_names)
   obs <- from_pandas(adata$obs)
   recipe$columns <- find_columns(columns_needed(recipe, names(obs)), obs, call)
   has_layer <- recipe$layer %in% unlist(reticulate::py_to_r(bridge()$layers(adata)))
   list(adata = adata, recipe = recipe, cells = names_of(adata$obs_names), variable = character(),
-       layer = if (has_layer) recipe$layer)
+       layer = if (has_layer) recipe$layer, chosen = chosen)
 }
 
 # Other cells for a Python model, read as its own were; their counts are put where it looks for them.
 read_like <- function(python, object, recipe, call = caller_env()) {
   recipe$optional <- as.character(unlist(reticulate::py_to_r(bridge(call)$optional_columns(python))))
+  recipe$leave <- TRUE # Python finds features by name
   data <- read_data(object, recipe, call)
+  data$recipe$leave <- NULL
   tables <- setNames(recipe$beside$protein["assay"], recipe$beside$protein$key)
   data$adata <- with_python(bridge(call)$placed(python, data$adata, data$layer, as_dict(tables)), call = call)
   data

@@ -166,6 +166,7 @@ check_target <- function(name, taken, call = caller_env()) {
 # The one place that knows how is in Python.
 fragments_in <- function(object, assay, layer, call = caller_env()) {
   cells <- read_cells(object, assay, layer, call)
+  cells$counts <- as_sparse(cells$counts)
   adata <- send_cells(cells, var = cells$var, call = call)
   with_python(core(call)$data$reads_to_fragments(adata), call = call)
   from_csr(adata$layers[["fragments"]], rownames(cells$counts), colnames(cells$counts), call)

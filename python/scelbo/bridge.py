@@ -25,6 +25,7 @@ import scelbo
 from scelbo import settings
 from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     anndata,
+    append_rows,
     as_anndata,
     counts,
     counts_all,
@@ -35,6 +36,7 @@ from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     obsm_keys,
     optional_columns,
     placed,
+    rows_on_disk,
     slots,
     unmeasured,
 )
@@ -57,18 +59,24 @@ from scelbo.bridge_objects import (  # noqa: F401 (R asks for them here)
     vector,
     write,
 )
+from scelbo.data import Setup
+from scelbo.data.disk import linked, stays_on_disk  # noqa: F401 (R asks for them here)
 from scelbo.data.minified import MARK
 from scelbo.errors import ArgumentError, unknown
 from scelbo.pl.fit import label_unseen  # noqa: F401 (R asks for it here)
 
 
 # ---------------------------------------------------------------------- calls
-def create(model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """Set ``adata`` up and make the model; returns it and the warnings."""
+def create(
+    model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[str, Any], features: Sequence[str] | None = None
+) -> tuple[Any, list[str]]:
+    """Set ``adata`` up and make the model (of some ``features``, where those on disk are more); returns it and the warnings."""
     kind = getattr(scelbo, model)
 
     def make() -> Any:
         kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
+        if features is not None:
+            Setup.stored(adata, model).bind(adata, kind.Cells, features).store(adata, model)
         return kind(adata, **typed(kind, fields))
 
     return _heard(make)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from anndata import AnnData, read_h5ad
+from anndata import AnnData
+from anndata.io import sparse_dataset, write_elem
 
+from scelbo.data.disk import read_or_leave, read_slice
 from scelbo.errors import ArgumentError, unknown
 
 
@@ -38,16 +41,32 @@ def anndata(
     return adata
 
 
+def append_rows(path: str, rows: sp.csr_matrix) -> None:
+    """Write rows below those that a file holds already (none: a new one)."""
+    rows.indptr = rows.indptr.astype(np.int64)  # more values than 32 bits can count may follow
+    with h5py.File(path, "a") as file:
+        if "X" in file:
+            sparse_dataset(file["X"]).append(rows)
+        else:
+            write_elem(file, "X", rows)
+
+
+def rows_on_disk(path: str) -> Any:
+    """What :func:`append_rows` wrote."""
+    return sparse_dataset(h5py.File(path, "r")["X"])
+
+
 def as_anndata(data: AnnData | str, genes: Sequence[str] | None = None) -> AnnData:
-    """An AnnData or the path of an h5ad file, cut to ``genes`` (by name, in their order)."""
+    """An AnnData or a file, cut to ``genes`` (by name, in their order); a large file's matrices stay in it."""
     if isinstance(data, str):
-        data = read_h5ad(data)
+        data = read_or_leave(data)
     if genes is None or list(genes) == list(data.var_names):
         return data
     for gene in genes:
         if gene not in data.var_names:
             raise ArgumentError(unknown("feature", gene, data.var_names))
-    return data[:, list(genes)].copy()
+    part = data[:, list(genes)]
+    return part.to_memory() if data.isbacked else part.copy()
 
 
 def layers(adata: AnnData) -> list[str]:
@@ -57,7 +76,7 @@ def layers(adata: AnnData) -> list[str]:
 
 def slots(matrix: Any) -> dict[str, np.ndarray]:
     """The inverse of :func:`counts`: the slots of a genes x cells ``dgCMatrix``."""
-    rows = sp.csr_matrix(matrix)
+    rows = read_slice(matrix)
     rows.sum_duplicates()
     return {"i": rows.indices.astype("int32"), "p": rows.indptr.astype("int32"), "x": rows.data.astype("float64")}
 

@@ -123,7 +123,7 @@ class Model:
         Parameters
         ----------
         adata
-            Cells x features. Only ``uns["scelbo"]`` is written.
+            Cells x features, in memory or on disk (:func:`scelbo.data.read_backed`). Only ``uns["scelbo"]`` is written.
         allow_non_counts
             Accept values that are negative or not whole (for ``gene_likelihood="normal"``).
         **keys

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from scelbo import transfer
 from scelbo.data import Setup
+from scelbo.data.disk import shared
 from scelbo.errors import StorageError, unknown
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata
             if model.adata is None:
                 raise StorageError("This model holds no data to save.")
             with mudata.set_options(pull_on_update=False):  # a MuData is written as it is
-                model.adata.write(beside / (DATA if isinstance(model.adata, AnnData) else DATA_OF_SEVERAL))
+                data: Any = model.adata if not model.adata.isbacked else shared(model.adata)  # a backed one would move into the new file
+                data.write(beside / (DATA if isinstance(data, AnnData) else DATA_OF_SEVERAL))
         beside.chmod(0o777 & ~_umask())
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) if folder.exists() else None
         if old is not None:

@@ -145,7 +145,8 @@ def prepare_query_anndata(cls: type[M], adata: AnnData, reference_model: Model |
     reference = _reference(cls, reference_model)
     reference.setup.absent_in(adata, cls.Cells)
     known = pd.Index([name for names in reference.setup.features.values() for name in names])
-    return adata[:, known[known.isin(adata.var_names)].unique()].copy()
+    part = adata[:, known[known.isin(adata.var_names)].unique()]
+    return part.to_memory() if adata.isbacked else part.copy()
 
 
 def _reference(cls: type[M], reference_model: Model | str | Path) -> Any:

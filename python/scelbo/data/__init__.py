@@ -2,6 +2,7 @@
 
 from scelbo.data.columns import Columns
 from scelbo.data.counts import Beside, Counts, Input
+from scelbo.data.disk import read_backed
 from scelbo.data.fields import (
     Batch,
     Cells,
@@ -34,5 +35,5 @@ __all__ = [
     "Batch", "Beside", "Cells", "Columns", "Counts", "Data", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells",
     "PlainCells", "Setup", "SizedCells", "Source", "Spots", "TypedCells", "TypedSizedCells", "at_most", "categories", "category", "counts",
     "counts_from_log", "genes_of_both", "index_of", "join", "joined", "kind_of", "means", "number", "numbers", "pbmc68k", "read_10x_atac",
-    "read_10x_multiome", "reads_to_fragments", "set_up_spots", "split", "table",
+    "read_10x_multiome", "read_backed", "reads_to_fragments", "set_up_spots", "split", "table",
 ]  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from scelbo.data.counts import Counts
+from scelbo.data.disk import together
 from scelbo.data.fields import Batch, _take
+from scelbo.data.matrix import DiskCounts
 from scelbo.data.minified import Gone
 
 
@@ -23,11 +26,18 @@ class Columns:
         Attribute -> the data of all cells.
     n_obs
         Number of cells.
+
+    Attributes
+    ----------
+    at_once, block
+        Of counts on disk how many cells are read at once, and how many neighbours in the file should be among them; 0 in memory.
     """
 
     def __init__(self, cells_type: type[Batch], values: dict[str, Any], n_obs: int):
         self.cells_type, self.values, self.n_obs = cells_type, values, n_obs
         self.sums = self._sums()
+        disk = [v for v in values.values() if isinstance(v, DiskCounts)]
+        self.at_once, self.block = min((v.at_once for v in disk), default=0), max((v.block for v in disk), default=0)
 
     def __len__(self) -> int:
         return self.n_obs
@@ -48,11 +58,20 @@ class Columns:
         rows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
         return self.cells_type(index=rows, **{k: _take(v, rows) for k, v in self.values.items()})
 
+    def each(self, indices: Sequence[np.ndarray]) -> Iterator[Any]:
+        """A minibatch for each of ``indices``; from disk the cells of many are read at once."""
+        if not self.at_once:
+            yield from map(self.take, indices)
+            return
+        for group in together(indices, self.at_once):
+            cells, at = self.take(np.concatenate(group)), 0
+            for index in group:
+                yield cells.take(torch.arange(at, at := at + len(index)))
+
     def sums_by(self, field: str, covariate: str, n: int) -> torch.Tensor:
         """Sum of each feature of a field over the cells of each of ``n`` categories, (n, features)."""
         out = torch.zeros(n, self.values[field].n_vars, dtype=torch.float64)
-        for rows in np.array_split(np.arange(len(self)), -(-len(self) // 4096)):
-            cells: Any = self.take(rows)
+        for cells in self.each(np.array_split(np.arange(len(self)), -(-len(self) // 4096))):
             x = getattr(cells, field)
             out.view(-1).index_add_(0, cells.codes(covariate)[x.row] * x.n_vars + x.col, x.val.double())
         return out.float()
@@ -60,5 +79,5 @@ class Columns:
     def minified(self, index: np.ndarray, posterior: dict[str, np.ndarray]) -> Columns:
         """The cells ``index`` with the parameters of their latents in place of their counts."""
         rows = torch.from_numpy(index)
-        kept = {k: Gone() if isinstance(v, Counts) else _take(v, rows) for k, v in self.values.items()}
+        kept = {k: Gone() if isinstance(v, Counts | DiskCounts) else _take(v, rows) for k, v in self.values.items()}
         return Columns(self.cells_type, kept | {"posterior": {k: torch.from_numpy(v) for k, v in posterior.items()}}, len(index))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 from scipy.stats.contingency import association
 
 from scelbo.data.categories import columns_asked
+from scelbo.data.disk import on_disk, read_slice
 from scelbo.data.fields import Batch, Field
-from scelbo.data.matrix import on_disk, row_blocks
+from scelbo.data.matrix import row_blocks
 from scelbo.data.modalities import Data, held, obs_of
 from scelbo.data.validate import Findings, examine, some
 from scelbo.errors import ScelboError
@@ -102,7 +102,7 @@ def _where_counts_are(adata: AnnData, argument: str, found: Findings) -> None:
 
 
 def _some_values(matrix: Any) -> np.ndarray:
-    return sparse.csr_matrix(matrix[:LOOKED_AT]).data
+    return read_slice(matrix, slice(LOOKED_AT)).data
 
 
 def _whole(values: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scelbo.data.categories import column
+from scelbo.data.disk import read_slice
 from scelbo.data.fields import Batch
 from scelbo.data.matrix import matrix_of
 from scelbo.data.setup import Setup, Source
@@ -97,7 +98,7 @@ def _counts(source: Source, adata: AnnData, features: pd.Index) -> sparse.csr_ma
     at = adata.var_names.astype(str).get_indexer(pd.Index(source.features))
     if (at < 0).any():
         kind_of([source], adata)  # says which
-    x = sparse.csr_matrix(matrix_of(adata, str(layer) if layer else None)[:], dtype=np.float32)
+    x = read_slice(matrix_of(adata, str(layer) if layer else None)).astype(np.float32)
     x = x if (at == np.arange(x.shape[1])).all() and len(at) == x.shape[1] else x[:, at]
     empty = np.flatnonzero(np.asarray(x.sum(1)).ravel() == 0)
     if len(empty):

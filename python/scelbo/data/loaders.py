@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from scelbo.data.columns import Columns
+from scelbo.data.disk import mixed, shuffled_blocks, together
 from scelbo.data.fields import Batch
 from scelbo.errors import ArgumentError
 
@@ -57,19 +57,30 @@ class Loader:
         return max((len(chunks(stream, self.batch_size)) for stream in self.streams), default=0)
 
     def __iter__(self) -> Iterator[Batch]:
-        streams = [chunks(self._order(stream), self.batch_size) for stream in self.streams]
-        along = np.resize(self.beside(self.rng), self.longest) if self.beside and self.rng else np.array([], np.int64)
-        for parts, others in zip_longest(zip(*streams, strict=True), chunks(along, self.batch_size)):
-            cells = self.columns.take(np.concatenate(parts))
-            if others is not None:
-                cells.beside = self.columns.take(others)
+        streams = [self._minibatches(stream) for stream in self.streams]
+        own = [np.concatenate(parts) for parts in zip(*streams, strict=True)]
+        if not (self.beside and self.rng):
+            yield from self.columns.each(own)
+            return
+        along = chunks(np.resize(self.beside(self.rng), self.longest), self.batch_size)
+        both = self.columns.each([index for pair in zip(own, along, strict=True) for index in pair])
+        for cells in both:
+            cells.beside = next(both)
             yield cells
 
-    def _order(self, stream: np.ndarray) -> np.ndarray:
-        """The stream's cells, over and over, as many as the longest has."""
-        rounds = -(-self.longest // max(1, len(stream)))
-        passes = [stream if self.rng is None else self.rng.permutation(stream) for _ in range(rounds)]
-        return np.concatenate(passes)[: self.longest] if passes else stream
+    def _minibatches(self, stream: np.ndarray) -> list[np.ndarray]:
+        """The stream's cells, over and over, as many as the longest has.
+
+        Where not all of them can be read from disk at once, blocks of neighbours are shuffled first, and then the cells of the minibatches
+        that are read together: far faster, and as good as any order (docs/disk.md has the figures).
+        """
+        rounds, rng, data = -(-self.longest // max(1, len(stream))), self.rng, self.columns
+        if rng is None or not self.longest:
+            return chunks(np.resize(stream, self.longest), self.batch_size)
+        if not 0 < data.at_once < len(stream):
+            return chunks(np.concatenate([rng.permutation(stream) for _ in range(rounds)])[: self.longest], self.batch_size)
+        order = np.concatenate([shuffled_blocks(stream, data.block, rng) for _ in range(rounds)])[: self.longest]
+        return [part for group in together(chunks(order, self.batch_size), data.at_once) for part in mixed(group, rng)]
 
 
 def split(

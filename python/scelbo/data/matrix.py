@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from anndata import AnnData
-from anndata.abc import CSCDataset, CSRDataset
-from h5py import Dataset
 from scipy import sparse
 from torch import Tensor
 
 from scelbo.data.counts import Counts
+from scelbo.data.disk import block_of, on_disk, read_rows, read_slice, require_rows, rows_at_once
 from scelbo.errors import DataError, SetupError, unknown
 
 
@@ -29,29 +28,28 @@ def matrix_of(adata: AnnData, layer: str | None) -> Any:
     return adata.layers[layer]
 
 
-def on_disk(matrix: Any) -> bool:
-    """Whether the matrix stays in its file (an h5ad opened with ``backed="r"``)."""
-    return isinstance(matrix, CSRDataset | CSCDataset | Dataset)
-
-
 def row_blocks(matrix: Any, size: int = 4096) -> Iterator[tuple[int, sparse.csr_matrix]]:
     """The matrix from top to bottom in CSR blocks, with the first row's number."""
     whole = matrix if on_disk(matrix) else sparse.csr_matrix(matrix)
+    size = min(size, rows_at_once(matrix)) if on_disk(matrix) else size
     for start in range(0, matrix.shape[0], size):
-        yield start, sparse.csr_matrix(whole[start : start + size])
+        yield start, read_slice(whole, slice(start, start + size))
 
 
 class DiskCounts:
-    """A count matrix that stays on disk; ``take`` reads the rows of one minibatch."""
+    """A count matrix that stays on disk; ``take`` reads rows of it.
+
+    Attributes
+    ----------
+    at_once, block
+        How many cells are best read at once, and how many of the file's neighbours should be among them.
+    """
 
     def __init__(self, matrix: Any, columns: np.ndarray | None, part: bool = False):  # see counts_of
-        if isinstance(matrix, CSCDataset):
-            raise DataError(
-                "the counts on disk are stored by column (CSC), so reading cells would read the whole file each time.",
-                "Write them by row first: adata = adata.to_memory(); adata.X = adata.X.tocsr(); adata.write_h5ad(...).",
-            )
+        require_rows(matrix)
         self.matrix, self.columns, self.part = matrix, columns, part
         self.n_vars = matrix.shape[1] if columns is None else len(columns)
+        self.at_once, self.block = rows_at_once(matrix), block_of(matrix)
 
     def __len__(self) -> int:
         return self.matrix.shape[0]
@@ -59,7 +57,8 @@ class DiskCounts:
     def take(self, rows: Tensor) -> Counts:
         """Files are read in sorted order without repeats; the order asked for is restored after that."""
         wanted, back = np.unique(rows.numpy(), return_inverse=True)
-        return _aligned(self.matrix[wanted], self.columns, self.part).take(torch.from_numpy(back))
+        read, at = read_rows(self.matrix, wanted)
+        return _aligned(read, self.columns, self.part).take(torch.from_numpy(at[back]))
 
     def _blocks(self) -> Iterator[Counts]:
         return (_aligned(block, self.columns, self.part) for _, block in row_blocks(self.matrix))

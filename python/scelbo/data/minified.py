@@ -13,6 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from scelbo.data.counts import Counts
+from scelbo.data.disk import shared, stays_on_disk
 from scelbo.errors import DataError
 
 MARK = "scelbo_minified"
@@ -42,7 +43,7 @@ class Gone(Counts):
 def minified(adata: AnnData, obs: pd.DataFrame, owner: str, posterior: Mapping[str, np.ndarray], keep_counts: bool) -> AnnData:
     """A copy of the cells' annotation ``obs`` with ``posterior`` in ``obsm``, and with the counts or without any."""
     if keep_counts:
-        small = adata.copy()
+        small = shared(adata) if stays_on_disk(adata) else adata.copy()
     else:
         nothing = sparse.csr_matrix(adata.shape, dtype=np.float32)
         small = AnnData(nothing, obs=obs.copy(), var=pd.DataFrame(index=adata.var_names.copy()), uns=dict(adata.uns))

@@ -11,8 +11,9 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
+from scelbo.data.disk import on_disk
 from scelbo.data.fields import Batch, Field
-from scelbo.data.matrix import matrix_of, on_disk
+from scelbo.data.matrix import matrix_of
 from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 
 Data: TypeAlias = AnnData | MuData

@@ -10,7 +10,8 @@ import numpy as np
 from anndata import AnnData, read_h5ad
 from scipy import sparse
 
-from scelbo.data.matrix import matrix_of, on_disk
+from scelbo.data.disk import read_slice
+from scelbo.data.matrix import matrix_of
 from scelbo.data.tenx import PEAKS
 from scelbo.errors import ArgumentError, DataError
 
@@ -97,7 +98,7 @@ def reads_to_fragments(adata: AnnData, layer: str | None = None, fragment_layer:
     if fragment_layer == layer:
         raise ArgumentError(f"fragment_layer={fragment_layer!r} is where the reads stand.", "Name another layer for the fragments.")
     reads = matrix_of(adata, layer)
-    fragments = sparse.csr_matrix(reads[:] if on_disk(reads) else reads).astype(np.float32)
+    fragments = read_slice(reads).astype(np.float32)
     fragments.sum_duplicates()
     of_peaks = _peaks(adata)[fragments.indices]
     values = fragments.data[of_peaks]

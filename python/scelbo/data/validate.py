@@ -14,8 +14,9 @@ from mudata import MuData
 from scipy import sparse
 
 from scelbo.data.categories import columns_asked, known
+from scelbo.data.disk import by_column, on_disk
 from scelbo.data.fields import Batch
-from scelbo.data.matrix import on_disk, row_blocks
+from scelbo.data.matrix import row_blocks
 from scelbo.data.modalities import MODALITIES, Data, Held, held, obs_of
 from scelbo.errors import ArgumentError, DataError, DataWarning, ScelboError, SetupError, nearest, unknown
 
@@ -130,6 +131,10 @@ def _values(adata: Data, there: Held, found: Findings, allow_non_counts: bool, o
     """Look at the values (means ``of`` others need not be whole); returns which cells have none."""
     where, bad = there.where, {"NaN or infinite": 0, "negative": 0, "not a whole number": 0}
     empty = np.zeros(adata.n_obs, bool)
+    fix = by_column(there.matrix)
+    if fix:
+        found.problem(f"{where} is on disk by column (CSC): for each minibatch all of it would be read", fix)
+        return empty
     try:
         matrix = there.matrix if on_disk(there.matrix) else sparse.csr_matrix(there.matrix)
     except (TypeError, ValueError):

@@ -66,7 +66,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                     Loader(
                         data, [s[0] for s in streams], options.batch_size, np.random.default_rng([seed, plan.start]), model.beside(train)
                     ),
-                    Loader(data, validation, options.batch_size) if every else None,
+                    Loader(data, np.sort(validation), options.batch_size) if every else None,
                 )
             except NonFinite as error:
                 work.reason = "not finite"

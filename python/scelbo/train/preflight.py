@@ -14,7 +14,7 @@ from anndata import AnnData
 from scelbo import settings
 from scelbo.data import Loader, Setup, split
 from scelbo.data.concerns import examine_closely
-from scelbo.data.matrix import on_disk
+from scelbo.data.disk import on_disk
 from scelbo.data.modalities import held
 from scelbo.data.validate import Finding
 from scelbo.errors import DataError
