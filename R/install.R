@@ -32,7 +32,7 @@ old_reticulate <- function() utils::packageVersion("reticulate") < "1.38"
 install_backend <- function(envname = environment_name, method = c("virtualenv", "conda"), gpu = NULL,
                             pip_options = character()) {
   method <- check_choice(method[[1]], c("virtualenv", "conda"), "method")
-  if (method == "virtualenv") {
+  outside_r(if (method == "virtualenv") {
     if (!reticulate::virtualenv_exists(envname)) reticulate::virtualenv_create(envname, starter_python(), packages = NULL)
     reticulate::virtualenv_install(envname, python_requirements(), pip_options = pip_options)
     python <- reticulate::virtualenv_python(envname)
@@ -40,20 +40,34 @@ install_backend <- function(envname = environment_name, method = c("virtualenv",
     reticulate::conda_create(envname, python_version = "3.11")
     reticulate::conda_install(envname, python_requirements(), pip = TRUE, pip_options = pip_options)
     python <- reticulate::conda_python(envname)
-  }
+  })
   if (gpu %||% nzchar(Sys.which("nvidia-smi"))) check_gpu(python)
   cli::cli_inform(c(v = "The backend is ready: {.path {python}}", i = "See {.fn scelbo::backend_status}."))
   if (reticulate::py_available()) cli::cli_inform(c("!" = "Another Python is running: restart R to use this one."))
   invisible(python)
 }
 
+# Evaluates `expr` with LD_LIBRARY_PATH as it was before R put its own folders first: with these a Python that is started from
+# here loads the system's libpython or OpenSSL in place of those that it was built with, and pip finds no network.
+outside_r <- function(expr) {
+  before <- Sys.getenv("LD_LIBRARY_PATH", NA)
+  paths <- file.path(R.home("etc"), "ldpaths")
+  if (is.na(before) || !file.exists(paths)) return(expr)
+  script <- paste0(". ", shQuote(paths), "; printf %s \"$LD_LIBRARY_PATH\"")
+  rs <- system2("env", c("-i", paste0("R_HOME=", shQuote(R.home())), "sh", "-c", shQuote(script)), stdout = TRUE)
+  if (!length(rs) || !startsWith(before, rs)) return(expr)
+  on.exit(Sys.setenv(LD_LIBRARY_PATH = before))
+  Sys.setenv(LD_LIBRARY_PATH = sub("^:", "", substring(before, nchar(rs) + 1)))
+  expr
+}
+
 # A Python that an environment can be made of. NumPy below 2, which an older reticulate needs, has no wheels from Python 3.13 on.
 starter_python <- function(call = caller_env()) {
   names <- c("python3.12", "python3.11", if (!old_reticulate()) c("python3.13", "python3.14"), "python3", "python")
   limits <- paste0("(3, 11) <= sys.version_info[:2] < ", if (old_reticulate()) "(3, 13)" else "(4,)")
-  code <- shQuote(paste0("import sys, ensurepip, venv; sys.exit(not (", limits, "))"))
+  code <- shQuote(paste0("import sys, ssl, ensurepip, venv; sys.exit(not (", limits, "))"))
   for (python in Sys.which(names)) {
-    if (nzchar(python) && !suppressWarnings(system2(python, c("-c", code), stdout = FALSE, stderr = FALSE))) return(python)
+    if (nzchar(python) && !outside_r(suppressWarnings(system2(python, c("-c", code), stdout = FALSE, stderr = FALSE)))) return(python)
   }
   abort_scelbo(
     "backend", paste0("No Python ", if (old_reticulate()) "3.11 or 3.12" else "3.11 or newer", " with its venv module was found."),
@@ -63,7 +77,7 @@ starter_python <- function(call = caller_env()) {
 }
 
 check_gpu <- function(python) {
-  seen <- system2(python, c("-c", shQuote("import torch; print(torch.cuda.is_available())")), stdout = TRUE)
+  seen <- outside_r(system2(python, c("-c", shQuote("import torch; print(torch.cuda.is_available())")), stdout = TRUE))
   if (identical(seen, "True")) return(invisible())
   warn_scelbo("backend", c(
     "PyTorch sees no GPU, so training will run on the CPU.",

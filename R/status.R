@@ -46,7 +46,8 @@ backend_facts <- function(runs) {
   list(
     python = python, version = asked["python"], packages = asked[names(asked) != "python"],
     ours = c(virtualenv_python(), conda_python()), asked_for = Sys.getenv("SCELBO_PYTHON"),
-    reticulate_python = Sys.getenv("RETICULATE_PYTHON"), openmp = openmp_runtimes(), mac = on_mac(), core = core_path(), blas = session$blas, found = if (runs) reticulate::py_to_r(bridge()$status())
+    reticulate_python = Sys.getenv("RETICULATE_PYTHON"), openmp = openmp_runtimes(), mac = on_mac(), core = core_path(),
+    blas = session$blas, found = if (runs) reticulate::py_to_r(bridge()$status())
   )
 }
 
@@ -200,7 +201,7 @@ ask_python <- function(python, packages = requirement_names(python_requirements(
     "    except Exception:",
     "        print(name, '-')"
   ), script)
-  said <- tryCatch(suppressWarnings(system2(python, c(shQuote(script), packages), stdout = TRUE, stderr = FALSE)),
+  said <- tryCatch(outside_r(suppressWarnings(system2(python, c(shQuote(script), packages), stdout = TRUE, stderr = FALSE))),
                    error = function(cnd) NULL)
   said <- strsplit(grep("^[A-Za-z0-9_-]+ [0-9-]", said, value = TRUE), " ", fixed = TRUE)
   versions <- setNames(vapply(said, `[[`, "", 2), vapply(said, `[[`, "", 1))

@@ -1,6 +1,7 @@
 # bioccheck.R TARBALL   what Bioconductor advises. Fails on its errors and warnings, but for those named here with the reason.
 accepted <- c(
-  "Avoid 'Sys.setenv'" = "reticulate has no other way to be told a Python that works inside a folder with a pyproject.toml"
+  "Avoid 'Sys.setenv'" = paste("reticulate has no other way to be told a Python that works inside a folder with a pyproject.toml,",
+                               "and children of R none to be rid of its LD_LIBRARY_PATH")
 )
 off <- c(
   "CRAN", "bioc-help", "remotes", "deprecated", "dependencies", # ask the network
