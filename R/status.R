@@ -54,6 +54,7 @@ backend_facts <- function(runs) {
 status_rows <- function(facts) {
   found <- facts$found
   gpu <- if (found$idle_gpu) idle_gpu_cure(found)
+  crowd <- if (found$threads > found$cores) paste0("There are ", found$cores, " cores: train(threads = ", found$cores, ").")
   list(
     c("Python", paste0(found$python, " (", facts$python, ")"), other_python_cure(facts) %||% NA),
     package_row(facts),
@@ -64,9 +65,7 @@ status_rows <- function(facts) {
     c("BLAS", switch(facts$blas, own = "PyTorch's own", system = "the system's", "perhaps R's (slow)"),
       if (facts$blas == "loaded before") "Restart R and call scelbo before anything else imports torch." else NA),
     c("OpenMP", if (length(facts$openmp)) some_of(basename(facts$openmp)) else "not told", openmp_cure(facts) %||% NA),
-    c("threads", found$threads, if (found$threads > found$cores) {
-      paste0("There are ", found$cores, " cores: train(threads = ", found$cores, ").")
-    } else NA)
+    c("threads", found$threads, crowd %||% NA)
   )
 }
 
