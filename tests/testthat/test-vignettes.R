@@ -26,8 +26,8 @@ few_cells <- function(path) {
 
 # What each page is made from, a line that it prints, and how many figures it has at least.
 expected <- list(
-  integration = list(from = "Made from **simulated cells**", says = "^#> scvi +0[.][0-9]+ +0[.][0-9]+$", figures = 5),
-  annotation = list(from = "Made from **simulated cells**", says = "^#> +covered", figures = 5),
+  integration = list(from = "Made from **simulated cells**", says = "^#> scvi +0[.][0-9]+ +0[.][0-9]+$", figures = 4),
+  annotation = list(from = "Made from **simulated cells**", says = "^#> +covered", figures = 4),
   differential = list(from = "Made from **simulated cells**", says = "^#> +group called called_of_nothing$", figures = 7),
   mapping = list(from = "Made from **simulated cells**", says = "^#> +agree ", figures = 4),
   atac = list(from = "Made from the cells in `few.h5ad`", says = "^#> PEAKVI trained for", figures = 5),
