@@ -23,7 +23,6 @@
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
 #' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
-#'
 #' so$sample <- paste(so$donor, so$batch)
 #' found <- differential_abundance(model, "sample", c("batch", "batch1", "batch0"), pair = "donor", object = so)
 #' so <- SeuratObject::AddMetaData(so, found)

@@ -13,7 +13,6 @@
 #' @name labels
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
-#'
 #' so$known <- replace(as.character(so$cell_type), 1:30, NA)
 #' model <- scanvi(so, labels = "known") |> train(max_epochs = 2, train_size = 0.6, verbose = FALSE)
 #' table(predict(model), so$cell_type)

@@ -37,7 +37,6 @@
 #' @seealso [plot_volcano()].
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
-#'
 #' so <- RunSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
 #' markers <- FindMarkersSCVI(so, ident.1 = "type0", group.by = "cell_type")
 #' head(markers[1:5], 3)

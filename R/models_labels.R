@@ -24,7 +24,6 @@
 #'   [labels] for what to ask.
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
-#'
 #' so$known <- replace(as.character(so$cell_type), 1:30, "unknown")
 #' model <- scanvi(so, labels = "known", batch = "batch", unlabeled = "unknown") |> train(max_epochs = 2, verbose = FALSE)
 #' table(predict(model), so$cell_type)
@@ -116,7 +115,6 @@ data_of <- function(model, object, columns = model$recipe$columns, call = caller
 #' @seealso [RunCellAssign()] and [runCellAssign()], which go from object to object in one step; [labels] for what to ask.
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
-#'
 #' markers <- list(A = c("gene1", "gene2"), B = c("gene3", "gene4"), other = character())
 #' model <- cellassign(so, markers, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
 #' table(predict(model))
@@ -177,7 +175,6 @@ as_markers <- function(markers, call = caller_env()) {
 #' @seealso [RunSOLO()] and [runSOLO()], which go from object to object in one step; [get_doublets()].
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
-#'
 #' reference <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
 #' model <- solo(reference, expected_doublet_rate = c(batch0 = 0.08, batch1 = 0.05)) |> train(max_epochs = 2, verbose = FALSE)
 #' subset(get_doublets(model), call)

@@ -40,7 +40,6 @@
 #' reference <- simulate_cells(n_cells = 100, n_genes = 50)
 #' spatial <- simulate_cells(n_cells = 60, n_genes = 50, seed = 1)[paste0("gene", 1:30), ]
 #' model <- gimvi(reference, spatial) |> train(max_epochs = 2, verbose = FALSE)
-#'
 #' spatial <- write_back(model, spatial, features = c("gene40", "gene45"))
 #' spatial[["gimvi_imputed"]]
 #' @export

@@ -33,7 +33,6 @@
 #'   [plot_proportions()]; [destvi()], which also tells states within types.
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
-#'
 #' reference <- stereoscope_reference(simulated$cells, labels = "cell_type") |> train(max_epochs = 2, verbose = FALSE)
 #' model <- stereoscope(simulated$spots, reference, augmentation = FALSE) |> train(max_epochs = 2, verbose = FALSE)
 #' head(get_proportions(model), 3)
@@ -107,7 +106,6 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 #'   [plot_proportions()].
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
-#'
 #' reference <- condscvi(simulated$cells, labels = "cell_type") |> train(max_epochs = 2, verbose = FALSE)
 #' model <- destvi(simulated$spots, reference, augmentation = FALSE) |> train(max_epochs = 2, verbose = FALSE)
 #' head(get_proportions(model), 3)

@@ -33,7 +33,6 @@
 #' @seealso [FindMarkersSCVI()], [FindMarkersPEAKVI()], [write_back()].
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
-#'
 #' so <- RunSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
 #' so[["scvi"]] # for RunUMAP(), FindNeighbors()
 #'

@@ -17,7 +17,6 @@
 #' @name spots
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
-#'
 #' reference <- condscvi(simulated$cells, labels = "cell_type") |> train(max_epochs = 2, verbose = FALSE)
 #' model <- destvi(simulated$spots, reference, augmentation = FALSE) |> train(max_epochs = 2, verbose = FALSE)
 #' head(get_proportions(model), 3)

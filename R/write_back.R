@@ -53,7 +53,6 @@ check_writable <- function(object, call = caller_env()) {
 #' @section Errors: `scelbo_setup_error` where there is none of that name, with the nearest match.
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
-#'
 #' so <- RunSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
 #' get_model(so)
 #' @export
