@@ -95,14 +95,6 @@ in_r_words <- function(text) {
   text
 }
 
-# One of a few words, which an argument must be.
-check_choice <- function(value, known, argument, call = caller_env()) {
-  if (rlang::is_string(value, known)) return(invisible(value))
-  given <- if (rlang::is_string(value)) paste0("'", value, "'") else deparse1(value)
-  abort_scelbo("argument", paste0("`", argument, "` must be one of ", some_of(known), ", not ", given, "."),
-               if (rlang::is_string(value)) did_you_mean(value, known), call = call)
-}
-
 # "Did you mean 'batch'?", or NULL where no allowed name is close.
 did_you_mean <- function(name, allowed) {
   if (!length(allowed)) return(NULL)

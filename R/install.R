@@ -31,7 +31,7 @@ old_reticulate <- function() utils::packageVersion("reticulate") < "1.38"
 #' @export
 install_backend <- function(envname = environment_name, method = c("virtualenv", "conda"), gpu = NULL,
                             pip_options = character()) {
-  method <- check_choice(method[[1]], c("virtualenv", "conda"), "method")
+  method <- one_of(method[[1]], c("virtualenv", "conda"), "method")
   outside_r(if (method == "virtualenv") {
     if (!reticulate::virtualenv_exists(envname)) reticulate::virtualenv_create(envname, starter_python(), packages = NULL)
     reticulate::virtualenv_install(envname, python_requirements(), pip_options = pip_options)

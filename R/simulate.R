@@ -19,7 +19,7 @@
 #' @export
 simulate_cells <- function(what = c("counts", "cite", "multiome", "spots"), as = c("seurat", "sce", "anndata"), n_cells = 500,
                            n_genes = 200, seed = 0, ...) {
-  what <- check_choice(what[[1]], c("counts", "cite", "multiome", "spots"), "what")
+  what <- one_of(what[[1]], c("counts", "cite", "multiome", "spots"), "what")
   as <- as[[1]]
   check_object_kind(as)
   convert <- switch(as, seurat = as_seurat, sce = as_sce, identity)

@@ -1,7 +1,7 @@
 # Facts of a backend where all is well; a test changes what it is about.
 facts <- function(..., found = list()) {
   fine <- list(
-    python = "/env/bin/python", version = "3.11.7", packages = setNames(rep("9.0", 12), requirement_names(python_requirements())),
+    python = "/env/bin/python", version = "3.11.7", packages = sapply(requirement_names(python_requirements()), function(name) "9.0"),
     ours = character(), asked_for = "", reticulate_python = "", openmp = "/lib/libgomp.so.1", mac = FALSE, core = "/core", blas = "own",
     found = list(python = "3.11.7", scelbo = "0.1.0", torch = "2.13.0+cpu", numpy = "1.26.4", device = "CPU", cuda = NULL, idle_gpu = FALSE,
                  threads = 1, cores = 2)
