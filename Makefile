@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 demo vignettes lint parity bench capabilities clean venv venv-peer
+.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint parity bench capabilities clean venv venv-peer
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -26,6 +26,12 @@ test-r: venv ## the tests of the R package
 	@tools/test-r.sh $(also)
 test-seurat5: ## the same in a root of Debian 13: R 4.5, Seurat 5, NumPy 2 (as root, on Debian)
 	@tools/trixie.sh make test-r also=SpatialExperiment
+check-r: venv ## R CMD check and BiocCheck of the built package, with all examples
+	@tools/check-r.sh
+test-install: venv ## the ways to install that a new user would try, each into a library or environment of its own
+	@tools/test-install.sh
+site: venv ## the R package's pages as a web site, in site/ (no network)
+	@tools/site.sh
 
 lint: venv ## style, types, layers; R's style and help pages
 	@tools/lint.sh
@@ -58,7 +64,7 @@ capabilities: venv ## what each model answers of which objects, as docs/capabili
 
 clean: ## remove everything that the other targets made
 	@tools/trixie.sh --remove
-	rm -rf .venv .venv-peer .r-lib articles demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
+	rm -rf .venv .venv-peer .r-lib articles site demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
 	find python tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:

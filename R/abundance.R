@@ -20,13 +20,13 @@
 #'   `t`, `p_value`, `fdr`, `is_da_fdr_<target>`; without, a column a sample: log densities, in nats.
 #' @section Errors: `scelbo_setup_error` where a column, `scelbo_argument_error` where a level is not there, a sample
 #'   lies on both sides, or a side has fewer than two samples.
-#' @examples
-#' \dontrun{
-#' so$sample <- paste(so$donor, so$stim)
-#' found <- differential_abundance(model, "sample", c("stim", "STIM", "CTRL"), pair = "donor", object = so)
-#' so <- Seurat::AddMetaData(so, found)
-#' Seurat::FeaturePlot(so, "log_fold_change", reduction = "umap")
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' so$sample <- paste(so$donor, so$batch)
+#' found <- differential_abundance(model, "sample", c("batch", "batch1", "batch0"), pair = "donor", object = so)
+#' so <- SeuratObject::AddMetaData(so, found)
+#' summary(so$log_fold_change)
 #' @export
 differential_abundance <- function(model, ...) UseMethod("differential_abundance")
 

@@ -13,14 +13,15 @@
 #' @param normalize_cells,normalize_regions Multiply by the cells' factors \eqn{\ell}{l}, and by the regions' factors
 #'   \eqn{r}: with both, the probability of being seen.
 #' @inheritSection questions Errors
+#' @return What each function returns begins its paragraph under Details.
 #' @name accessibility
-#' @examples
-#' \dontrun{
-#' y <- get_normalized_accessibility(model, regions = c("chr11-60222766-60223569", "chr2-232535623-232538141"))
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("multiome", n_cells = 100, n_genes = 50, n_regions = 60)
+#' model <- peakvi(so, batch = "batch", assay = "peaks") |> train(max_epochs = 2, verbose = FALSE)
+#' get_normalized_accessibility(model, regions = c("region3", "region12"), cells = 1:4)
 #' open <- get_normalized_accessibility(model, threshold = 0.1) # all regions, sparse
-#' hist(get_library_size_factors(model))
-#' sort(get_region_factors(model))[1:10]
-#' }
+#' summary(get_library_size_factors(model))
+#' sort(get_region_factors(model))[1:5]
 NULL
 
 #' @rdname accessibility
@@ -107,11 +108,11 @@ regions_of <- function(model) {
 #'   `n_replicates`; `n_permutations` adds the attribute `"permutations"`, see [differential_expression()].
 #' @inheritSection differential_expression Errors
 #' @seealso [FindMarkersPEAKVI()] for Seurat objects; [plot_volcano()].
-#' @examples
-#' \dontrun{
-#' differential_accessibility(model, object = so, group_by = "cell_type", group1 = "B")
-#' differential_accessibility(model, cells1 = so$cell_type == "B", two_sided = FALSE)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("multiome", n_cells = 100, n_genes = 50, n_regions = 60)
+#' model <- peakvi(so, batch = "batch", assay = "peaks") |> train(max_epochs = 2, verbose = FALSE)
+#' head(differential_accessibility(model, object = so, group_by = "cell_type", group1 = "type0"), 3)
+#' head(differential_accessibility(model, cells1 = so$cell_type == "type0", two_sided = FALSE), 3)
 #' @export
 differential_accessibility <- function(model, ..., mode = "change") { # `mode` is named, or it would match `model`
   UseMethod("differential_accessibility", model)

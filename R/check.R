@@ -17,11 +17,10 @@
 #'     it is now, `memory` (a vector, in bytes), `epochs`, `minibatches`, `batch_size`, `device`, `threads`.
 #' @section Errors: Where the call itself is wrong: an argument that the constructor does not have or does not allow.
 #' @seealso [report()], for after training.
-#' @examples
-#' \dontrun{
-#' check_data(so, batch = "donor")
-#' check_data(so, batch = "donor", n_latent = 30)$forecast$seconds
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' check_data(so, batch = "batch")
+#' check_data(so, batch = "batch", n_latent = 30)$forecast$seconds
 #' @export
 check_data <- function(object, batch = NULL, ..., model = "scvi", forecast = TRUE) {
   check_names(model, made_of_cells, "constructor of models of cells")

@@ -36,14 +36,16 @@
 #'   `called`, and how many on average are `called_of_nothing`.
 #' @section Errors: `scelbo_setup_error` where a column, `scelbo_argument_error` where a group is not there.
 #' @seealso [FindMarkersSCVI()], [FindConditionMarkersSCVI()] for Seurat objects; [plot_volcano()].
-#' @examples
-#' \dontrun{
-#' differential_expression(model, object = so, group_by = "cell_type", group1 = "B", mode = "change")
-#' differential_expression(model, group_by = Idents(so), group1 = "0", group2 = "1", mode = "change")
-#' table <- differential_expression(model, object = so, group_by = "cell_type", contrast = c("stim", "STIM", "CTRL"),
-#'                                  replicates = "donor", n_permutations = 5, mode = "change")
-#' attr(table, "permutations")
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' table <- differential_expression(model, object = so, group_by = "cell_type", group1 = "type0", mode = "change")
+#' head(table[c("proba_de", "lfc_mean", "lfc_std")], 3)
+#'
+#' # what differs between two conditions in each type, with the spread over donors, and how often it would by chance
+#' changes <- differential_expression(model, object = so, group_by = "cell_type", contrast = c("batch", "batch1", "batch0"),
+#'                                    replicates = "donor", n_permutations = 2, mode = "change")
+#' attr(changes, "permutations")
 #' @export
 differential_expression <- function(model, ..., mode = "vanilla") { # `mode` is named, or it would match `model`
   UseMethod("differential_expression", model)

@@ -6,18 +6,20 @@
 #' @inheritParams questions
 #' @param ... Further arguments of the Python method, such as `n_samples` or `seed`.
 #' @inheritSection questions Errors
+#' @return What each function returns begins its paragraph under Details.
 #' @name genes
-#' @examples
-#' \dontrun{
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- linearscvi(so, n_latent = 4) |> train(max_epochs = 2, verbose = FALSE)
 #' loadings <- get_loadings(model)
 #' head(sort(loadings[, 1], decreasing = TRUE)) # what goes up along the first dimension
 #'
-#' get_top_features(topics, n = 5)
-#' get_perplexity(topics, cells = held_out)
+#' topics <- amortizedlda(so, n_topics = 4) |> train(max_epochs = 2, verbose = FALSE)
+#' get_top_features(topics, n = 2)
+#' get_perplexity(topics)
 #'
-#' table <- get_zero_inflation(model)
-#' subset(table, zero_inflated & mean > 1)
-#' }
+#' table <- get_zero_inflation(autozi(so) |> train(max_epochs = 2, verbose = FALSE))
+#' head(subset(table, mean > 1), 3)
 NULL
 
 #' @rdname genes

@@ -9,14 +9,15 @@
 #'   metadata that begin with its name, the batch and, of `SCANVIIntegration`, what [annotate_cells()] says.
 #' @section Errors: `scelbo_setup_error` where the counts are not split, `scelbo_argument_error` where `labels` are not one a cell.
 #' @seealso [RunSCVI()] and [RunSCANVI()], whose batches are a column, so that nothing need be split.
-#' @examples
-#' \dontrun{
-#' so[["RNA"]] <- split(so[["RNA"]], f = so$donor)
-#' so <- IntegrateLayers(so, method = SCVIIntegration, orig.reduction = NULL, new.reduction = "scvi", max_epochs = 100)
-#'
-#' so <- IntegrateLayers(so, method = SCANVIIntegration, orig.reduction = NULL, new.reduction = "scanvi", labels = so$cell_type)
+#' @examplesIf backend_available() && rlang::is_installed("Seurat (>= 5.0.0)")
+#' library(Seurat)
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so[["RNA"]] <- split(so[["RNA"]], f = so$batch)
+#' so <- NormalizeData(so) |> FindVariableFeatures()
+#' so <- IntegrateLayers(so, method = SCVIIntegration, orig.reduction = NULL, new.reduction = "scvi", max_epochs = 2)
+#' so <- IntegrateLayers(so, method = SCANVIIntegration, orig.reduction = NULL, new.reduction = "scanvi", labels = so$cell_type,
+#'                       max_epochs = 2)
 #' table(so$scanvi_label, so$cell_type)
-#' }
 #' @export
 SCVIIntegration <- function(object, assay = NULL, layers = NULL, scale.layer = NULL, orig = NULL, groups = NULL,
                             features = NULL, new.reduction = "integrated.scvi", ...) {

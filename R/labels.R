@@ -9,17 +9,20 @@
 #'   `calibrated = FALSE`, with a [solo()] model `include_simulated_doublets = TRUE`.
 #' @inheritSection questions Errors
 #' @seealso [transfer_labels()], which labels cells of any model by their neighbours.
+#' @return What each function returns begins its paragraph under Details.
 #' @name labels
-#' @examples
-#' \dontrun{
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so$known <- replace(as.character(so$cell_type), 1:30, NA)
+#' model <- scanvi(so, labels = "known") |> train(max_epochs = 2, train_size = 0.6, verbose = FALSE)
 #' table(predict(model), so$cell_type)
 #' trust <- annotate_cells(model)
 #' so$label <- ifelse(trust$novelty < 0.95, as.character(trust$label), "unlike any")
 #' sets <- predict_sets(model, coverage = 0.95)
-#' sets[rowSums(sets) > 1, ] # cells of which it cannot be said which of these they are
+#' head(sets[rowSums(sets) > 1, ], 3) # cells of which it cannot be said which of these they are
 #'
-#' subset(get_doublets(model), call)
-#' }
+#' doublets <- scvi(so) |> train(max_epochs = 2, verbose = FALSE) |> solo() |> train(max_epochs = 2, verbose = FALSE)
+#' head(get_doublets(doublets), 3)
 NULL
 
 #' @rdname labels

@@ -13,13 +13,15 @@
 #' @section Errors: `scelbo_setup_error` where the reference comes without its cells, or a column is not there;
 #'   `scelbo_argument_error` where none of its cells were held out, or no cell has a label.
 #' @name mapping
-#' @examples
-#' \dontrun{
-#' model <- load_query_data(reference, query) |> train()
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' atlas <- simulate_cells(n_cells = 100, n_genes = 50)
+#' query <- simulate_cells(n_cells = 60, n_genes = 50)
+#' query$batch <- "new"
+#' reference <- scvi(atlas, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' model <- load_query_data(reference, query) |> train(max_epochs = 2, verbose = FALSE)
 #' scores <- get_mapping_score(model, reference)
 #' labels <- transfer_labels(model, atlas, "cell_type")
 #' table(labels$label[scores$mapping_score > 0.05])
-#' }
 NULL
 
 #' @rdname mapping

@@ -35,15 +35,17 @@
 #' @section Errors: `scelbo_setup_error` where the object holds no model, or a group is not there;
 #'   `scelbo_argument_error` where its model does not offer the test.
 #' @seealso [plot_volcano()].
-#' @examples
-#' \dontrun{
-#' markers <- FindMarkersSCVI(so, ident.1 = "B cells", group.by = "cell_type")
-#' all_markers <- FindAllMarkersSCVI(so)
-#' changes <- FindConditionMarkersSCVI(so, c("stim", "STIM", "CTRL"), group.by = "cell_type", replicates = "donor")
-#' plot_volcano(markers)
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
+#' markers <- FindMarkersSCVI(so, ident.1 = "type0", group.by = "cell_type")
+#' head(markers[1:5], 3)
+#' changes <- FindConditionMarkersSCVI(so, c("batch", "batch1", "batch0"), group.by = "cell_type", replicates = "donor")
+#' head(changes, 3)
 #'
-#' peaks <- FindMarkersPEAKVI(so, ident.1 = "B cells", group.by = "cell_type", two_sided = FALSE)
-#' }
+#' peaks <- simulate_cells("multiome", n_cells = 100, n_genes = 50, n_regions = 60)
+#' peaks <- RunPEAKVI(peaks, assay = "peaks", max_epochs = 2, verbose = FALSE)
+#' head(FindMarkersPEAKVI(peaks, ident.1 = "type0", group.by = "cell_type", two_sided = FALSE)[1:5], 3)
 #' @export
 FindMarkersSCVI <- function(object, ident.1, ident.2 = NULL, group.by = NULL, delta = 0.25, only.pos = FALSE,
                             name = NULL, ...) {

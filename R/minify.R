@@ -10,11 +10,12 @@
 #' @param ... Further arguments of the Python method, such as `batch_size`.
 #' @return A second `scelbo_model`. The first is as it was.
 #' @section Errors: `scelbo_setup_error` where the model came back from a file without its cells.
-#' @examples
-#' \dontrun{
-#' saveRDS(minify(model), "small.rds")
-#' get_normalized_expression(readRDS("small.rds"), features = "CD3D")
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' file <- tempfile(fileext = ".rds")
+#' saveRDS(minify(model), file)
+#' get_normalized_expression(readRDS(file), features = "gene1", cells = 1:3)
 #' @export
 minify <- function(model, ...) UseMethod("minify")
 

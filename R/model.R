@@ -231,6 +231,9 @@ in_short <- function(values) {
 #' @param row.names,optional,... As in [base::as.data.frame()]; not used.
 #' @return A data.frame with one row an epoch and the columns `epoch`, `elbo_train`, `elbo_validation`, ... (`NA` where
 #'   a metric was not computed in that epoch).
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' model <- scvi(simulate_cells(n_cells = 100, n_genes = 50)) |> train(max_epochs = 2, verbose = FALSE)
+#' as.data.frame(model)
 #' @export
 as.data.frame.scelbo_model <- function(x, row.names = NULL, optional = FALSE, ...) {
   history <- from_pandas(with_python(bridge()$history(python_model(x))))

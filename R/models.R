@@ -53,11 +53,12 @@ made_of_cells <- setdiff(names(constructors), c(made_of_model, "gimvi")) # that 
 #' @references Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 #'   \doi{10.1038/s41592-018-0229-2}
 #' @seealso [RunSCVI()] and [runSCVI()], which go from object to object in one step.
-#' @examples
-#' \dontrun{
-#' model <- scvi(seurat_object, batch = "donor", n_latent = 20) |> train()
-#' seurat_object <- write_back(model, seurat_object)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch", n_latent = 5) |> train(max_epochs = 2, verbose = FALSE)
+#' model
+#' so <- write_back(model, so)
+#' so[["scvi"]]
 #' @export
 scvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                  assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
@@ -95,11 +96,10 @@ scvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, contin
 #'   \doi{10.1016/j.crmeth.2022.100182}
 #' @seealso [RunPEAKVI()] and [runPEAKVI()], which go from object to object in one step; [accessibility];
 #'   [read_10x_atac()], [reads_to_fragments()].
-#' @examples
-#' \dontrun{
-#' model <- peakvi(seurat_object, batch = "donor", assay = "peaks") |> train()
-#' seurat_object <- write_back(model, seurat_object)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("multiome", n_cells = 100, n_genes = 50, n_regions = 60)
+#' model <- peakvi(so, batch = "batch", assay = "peaks") |> train(max_epochs = 2, verbose = FALSE)
+#' so <- write_back(model, so)
 #' @export
 peakvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, assay = NULL,
                    layer = "counts", features = NULL, allow_non_counts = FALSE,

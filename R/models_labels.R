@@ -22,14 +22,14 @@
 #'   generative models. \doi{10.15252/msb.20209620}
 #' @seealso [RunSCANVI()] and [runSCANVI()], which go from object to object in one step; [MapQuerySCANVI()] for new cells;
 #'   [labels] for what to ask.
-#' @examples
-#' \dontrun{
-#' model <- scanvi(seurat_object, labels = "cell_type", batch = "donor", unlabeled = "unknown") |> train()
-#' trust <- annotate_cells(model)
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so$known <- replace(as.character(so$cell_type), 1:30, "unknown")
+#' model <- scanvi(so, labels = "known", batch = "batch", unlabeled = "unknown") |> train(max_epochs = 2, verbose = FALSE)
+#' table(predict(model), so$cell_type)
 #'
-#' reference <- scvi(seurat_object, batch = "donor") |> train()
-#' model <- scanvi_from_scvi(reference, seurat_object, labels = "cell_type", unlabeled = "unknown") |> train()
-#' }
+#' reference <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' model <- scanvi_from_scvi(reference, so, labels = "known", unlabeled = "unknown") |> train(max_epochs = 2, verbose = FALSE)
 #' @export
 scanvi <- function(object, labels = NULL, batch = NULL, unlabeled = NULL, categorical = NULL, continuous = NULL,
                    size_factor = NULL, assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
@@ -113,13 +113,12 @@ data_of <- function(model, object, columns = model$recipe$columns, call = caller
 #' @references Zhang et al. (2019), Probabilistic cell-type assignment of single-cell RNA-seq for tumor microenvironment
 #'   profiling. \doi{10.1038/s41592-019-0529-1}
 #' @seealso [RunCellAssign()] and [runCellAssign()], which go from object to object in one step; [labels] for what to ask.
-#' @examples
-#' \dontrun{
-#' markers <- list(B = c("MS4A1", "CD79A"), T = c("CD3D", "CD3E"), NK = c("GNLY", "NKG7"), other = character())
-#' model <- cellassign(seurat_object, markers, batch = "donor") |> train()
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' markers <- list(A = c("gene1", "gene2"), B = c("gene3", "gene4"), other = character())
+#' model <- cellassign(so, markers, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
 #' table(predict(model))
 #' get_marker_effects(model)
-#' }
 #' @export
 cellassign <- function(object, markers = NULL, batch = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                        assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
@@ -174,12 +173,11 @@ as_markers <- function(markers, call = caller_env()) {
 #' @references Bernstein et al. (2020), Solo: Doublet identification in single-cell RNA-seq via semi-supervised deep
 #'   learning. \doi{10.1016/j.cels.2020.05.010}
 #' @seealso [RunSOLO()] and [runSOLO()], which go from object to object in one step; [get_doublets()].
-#' @examples
-#' \dontrun{
-#' reference <- scvi(seurat_object, batch = "lane") |> train()
-#' model <- solo(reference, expected_doublet_rate = c(lane1 = 0.08, lane2 = 0.05)) |> train()
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' reference <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' model <- solo(reference, expected_doublet_rate = c(batch0 = 0.08, batch1 = 0.05)) |> train(max_epochs = 2, verbose = FALSE)
 #' subset(get_doublets(model), call)
-#' }
 #' @export
 solo <- function(scvi_model, object = NULL, restrict_to_batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2,
                  seed = 0, classifier_reads = "neighbours", n_hidden = 128, n_layers = 1, dropout_rate = 0.1) {

@@ -24,8 +24,9 @@
 #' @param protein_layer In which of its layers (Seurat: layer or slot; Bioconductor: assay) their counts are.
 #' @param panel Column that says by which panel of antibodies a cell was stained: the background's prior is each panel's.
 #'   `NULL`: each batch's.
-#' @param assay In a MultiAssayExperiment the experiment of genes (`NULL`: the first); in a Seurat object the assay of genes.
-#' @param n_layers_encoder,n_layers_decoder Numbers of hidden layers.
+#' @param assay,layer Where the counts of genes are. `assay`: in a MultiAssayExperiment the experiment of genes (`NULL`: the first), in
+#'   a Seurat object the assay of genes. `layer`: see [as_anndata()].
+#' @param n_hidden,n_layers_encoder,n_layers_decoder Width and numbers of hidden layers.
 #' @param dropout_rate_encoder,dropout_rate_decoder Share of hidden units dropped at random while training.
 #' @param gene_dispersion,protein_dispersion What the inverse dispersions \eqn{\theta}{theta} and \eqn{\phi}{phi} depend on:
 #'   `"gene"`, `"gene-batch"`, `"gene-label"` or `"gene-cell"`, and `"protein"`, `"protein-batch"` or `"protein-label"`.
@@ -46,12 +47,11 @@
 #'   \doi{10.1038/s41592-020-01050-x}
 #' @seealso [RunTOTALVI()] and [runTOTALVI()], which go from object to object in one step; [proteins] for what to ask;
 #'   [MapQueryTOTALVI()] for cells with RNA only.
-#' @examples
-#' \dontrun{
-#' model <- totalvi(seurat_object, batch = "donor", assay = "RNA", protein_assay = "ADT") |> train()
-#' seurat_object <- write_back(model, seurat_object)
-#' model <- totalvi(sce, batch = "donor", protein_assay = "Antibody Capture") |> train()
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("cite", n_cells = 100, n_genes = 50)
+#' model <- totalvi(so, batch = "batch", protein_assay = "protein_expression", n_latent = 5) |> train(max_epochs = 2, verbose = FALSE)
+#' so <- write_back(model, so)
+#' so[["totalvi_protein"]]
 #' @export
 totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                     panel = NULL, assay = NULL, layer = "counts", protein_assay = "ADT", protein_layer = "counts",
@@ -90,7 +90,8 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
 #'   posteriors), `"MMD"` (the distance of their means) or `"None"`.
 #' @param hide_modalities Share of the cells that training places by one of their modalities alone, and explains in all
 #'   that they have: so modalities learn to speak for each other.
-#' @param n_hidden,n_latent Width of the hidden layers. Dimensions of \eqn{z}; `NULL`: the square root of `n_hidden`.
+#' @param n_hidden,n_layers_encoder,n_layers_decoder Width and numbers of hidden layers.
+#' @param n_latent Dimensions of \eqn{z}; `NULL`: the square root of `n_hidden`.
 #' @param dropout_rate Share of the encoders' hidden units dropped at random while training.
 #' @param region_factors Whether regions have factors \eqn{r} (else 1).
 #' @param dispersion,protein_dispersion As [totalvi()]'s `gene_dispersion` and `protein_dispersion`.
@@ -105,12 +106,11 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
 #'   \doi{10.1038/s41592-023-01909-9}
 #' @seealso [RunMULTIVI()] and [runMULTIVI()], which go from object to object in one step; [accessibility], [proteins] and
 #'   [questions] for what to ask.
-#' @examples
-#' \dontrun{
-#' model <- multivi(seurat_object, batch = "donor", assay = "RNA", peak_assay = "peaks") |> train()
-#' get_latent_representation(model, modality = "expression") # by the RNA alone
-#' get_normalized_accessibility(model, regions = "chr2-232535623-232538141") # also of cells with RNA only
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("multiome", n_cells = 100, n_genes = 50, n_regions = 60, lacking = 0.2)
+#' model <- multivi(so, batch = "batch", n_latent = 5) |> train(max_epochs = 2, verbose = FALSE)
+#' by_rna <- get_latent_representation(model, modality = "expression") # by the RNA alone
+#' get_normalized_accessibility(model, regions = "region3", cells = 1:4) # also of cells with RNA only
 #' @export
 multivi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                     assay = NULL, layer = "counts", peak_assay = "peaks", peak_layer = "counts", protein_assay = NULL,

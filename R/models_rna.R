@@ -13,18 +13,18 @@
 #' @param n_hidden,n_layers Width and number of the encoder's hidden layers.
 #' @param dropout_rate Share of the encoder's hidden units dropped at random while training.
 #' @param deeply_inject_covariates Show the covariates to every hidden layer of the encoder.
-#' @param use_layer_norm `"encoder"` or `"none"`.
+#' @param use_batch_norm,use_layer_norm Norms in the hidden layers: of `use_batch_norm` as in [scvi()], of `use_layer_norm`
+#'   `"encoder"` or `"none"`.
 #' @param bias Give the map a bias beside BN's.
 #' @inherit scvi return
 #' @inheritSection scvi Errors
 #' @references Svensson et al. (2020), Interpretable factor models of single-cell RNA-seq via variational autoencoders.
 #'   \doi{10.1093/bioinformatics/btaa169}
 #' @seealso [RunLinearSCVI()] and [runLinearSCVI()], which go from object to object in one step; [get_loadings()].
-#' @examples
-#' \dontrun{
-#' model <- linearscvi(seurat_object, batch = "donor", n_latent = 10) |> train()
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- linearscvi(so, batch = "batch", n_latent = 4) |> train(max_epochs = 2, verbose = FALSE)
 #' head(sort(get_loadings(model)[, 1], decreasing = TRUE))
-#' }
 #' @export
 linearscvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                        assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
@@ -58,11 +58,10 @@ linearscvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, 
 #' @references Clivio et al. (2019), Detecting zero-inflated genes in single-cell transcriptomics data.
 #'   \doi{10.1101/794875}
 #' @seealso [RunAUTOZI()] and [runAUTOZI()], which go from object to object in one step; [get_zero_inflation()].
-#' @examples
-#' \dontrun{
-#' model <- autozi(seurat_object, batch = "donor") |> train()
-#' subset(get_zero_inflation(model), zero_inflated & mean > 1)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- autozi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' head(subset(get_zero_inflation(model), mean > 1), 3)
 #' @export
 autozi <- function(object, batch = NULL, labels = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                    assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
@@ -99,12 +98,11 @@ autozi <- function(object, batch = NULL, labels = NULL, categorical = NULL, cont
 #'   Autoencoding variational inference for topic models. \doi{10.48550/arXiv.1703.01488}
 #' @seealso [RunAmortizedLDA()] and [runAmortizedLDA()], which go from object to object in one step;
 #'   [get_feature_by_topic()], [get_top_features()], [get_perplexity()].
-#' @examples
-#' \dontrun{
-#' model <- amortizedlda(seurat_object, n_topics = 10) |> train()
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- amortizedlda(so, n_topics = 4) |> train(max_epochs = 2, verbose = FALSE)
 #' get_latent_representation(model)[1:3, ] # each cell's shares of topics
-#' get_top_features(model, n = 5)
-#' }
+#' get_top_features(model, n = 2)
 #' @export
 amortizedlda <- function(object, assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
                          n_topics = 20, n_hidden = 128, cell_topic_prior = NULL, topic_feature_prior = NULL,

@@ -23,6 +23,7 @@
 #' @param spatial_assay,spatial_layer Where the spatial counts are.
 #' @param generative_distributions Of the counts of either, `"zinb"`, `"nb"` or `"poisson"`.
 #' @param model_library_size Of either, whether the library size is latent (else the cell's total).
+#' @param n_hidden Width of the hidden layers.
 #' @param n_layers_encoder,n_layers_shared Hidden layers of each data set's own encoder, and of both.
 #' @param n_layers_decoder Hidden layers of the decoder; `NULL`: \eqn{f} is linear.
 #' @param batch_factors Whether each batch counts each gene with an efficiency of its own.
@@ -35,12 +36,12 @@
 #' @references Lopez et al. (2019), A joint model of unpaired data from scRNA-seq and spatial transcriptomics for imputing
 #'   missing gene expression measurements. \doi{10.48550/arXiv.1905.02269}
 #' @seealso [RunGIMVI()] and [runGIMVI()], which go from object to object in one step; [impute()].
-#' @examples
-#' \dontrun{
-#' model <- gimvi(reference, spatial) |> train()
-#' found <- impute(model, c("Rorb", "Cux2"))
-#' spatial <- write_back(model, spatial, features = c("Rorb", "Cux2"))
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' reference <- simulate_cells(n_cells = 100, n_genes = 50)
+#' spatial <- simulate_cells(n_cells = 60, n_genes = 50, seed = 1)[paste0("gene", 1:30), ]
+#' model <- gimvi(reference, spatial) |> train(max_epochs = 2, verbose = FALSE)
+#' spatial <- write_back(model, spatial, features = c("gene40", "gene45"))
+#' spatial[["gimvi_imputed"]]
 #' @export
 gimvi <- function(object, spatial, batch = NULL, labels = NULL, assay = NULL, layer = "counts", features = NULL,
                   spatial_features = NULL, spatial_batch = NULL, spatial_labels = NULL, spatial_assay = NULL,
@@ -115,11 +116,13 @@ recipe_for <- function(model, object, call = caller_env()) {
 #' @param n_samples Draws of \eqn{z} a cell.
 #' @return A list of matrices, genes x cells: `mean` and `std` of the posterior, `lower` and `upper` bounds of the interval.
 #' @inheritSection questions Errors
-#' @examples
-#' \dontrun{
-#' found <- impute(model, c("Rorb", "Cux2"))
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' reference <- simulate_cells(n_cells = 100, n_genes = 50)
+#' spatial <- simulate_cells(n_cells = 60, n_genes = 50, seed = 1)[paste0("gene", 1:30), ]
+#' model <- gimvi(reference, spatial) |> train(max_epochs = 2, verbose = FALSE)
+#' found <- impute(model, c("gene40", "gene45"))
 #' sure <- found$std < 0.5 * found$mean
-#' }
+#' rowMeans(sure)
 #' @export
 impute <- function(model, ...) UseMethod("impute")
 

@@ -31,13 +31,12 @@
 #'   topography. \doi{10.1038/s42003-020-01247-y}
 #' @seealso [RunStereoscope()] and [runStereoscope()], which go from object to object in one step; [spots] for what to ask,
 #'   [plot_proportions()]; [destvi()], which also tells states within types.
-#' @examples
-#' \dontrun{
-#' reference <- stereoscope_reference(cells, labels = "cell_type") |> train()
-#' model <- stereoscope(spots, reference) |> train()
-#' get_proportions(model)
-#' spots <- write_back(model, spots)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
+#' reference <- stereoscope_reference(simulated$cells, labels = "cell_type") |> train(max_epochs = 2, verbose = FALSE)
+#' model <- stereoscope(simulated$spots, reference, augmentation = FALSE) |> train(max_epochs = 2, verbose = FALSE)
+#' head(get_proportions(model), 3)
+#' spots <- write_back(model, simulated$spots)
 #' @export
 stereoscope_reference <- function(object, labels = NULL, batch = NULL, assay = NULL, layer = "counts", features = NULL,
                                   allow_non_counts = FALSE, start = "data") {
@@ -105,13 +104,12 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 #'   \doi{10.1038/s41587-022-01272-8}
 #' @seealso [RunDestVI()] and [runDestVI()], which go from object to object in one step; [spots] for what to ask,
 #'   [plot_proportions()].
-#' @examples
-#' \dontrun{
-#' reference <- condscvi(cells, labels = "cell_type") |> train()
-#' model <- destvi(spots, reference) |> train()
-#' get_proportions(model)
-#' in_b <- get_scale_for_ct(model, "B cells", features = c("CD83", "MYC"))
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
+#' reference <- condscvi(simulated$cells, labels = "cell_type") |> train(max_epochs = 2, verbose = FALSE)
+#' model <- destvi(simulated$spots, reference, augmentation = FALSE) |> train(max_epochs = 2, verbose = FALSE)
+#' head(get_proportions(model), 3)
+#' get_scale_for_ct(model, "type0", features = c("gene1", "gene2"))[, 1:3]
 #' @export
 condscvi <- function(object, labels = NULL, fine_labels = NULL, unlabeled = NULL, batch = NULL, size_factor = NULL,
                      assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE, n_hidden = 128, n_latent = 5, n_layers = 2,

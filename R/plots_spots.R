@@ -15,13 +15,12 @@
 #'   `"spatial"`, or of the metadata's columns `x` and `y`, whichever is there first. As on a screen, the rows of images go
 #'   down; all others go up.
 #' @section Errors: `scelbo_setup_error` where there are no proportions, no such type (with the nearest match), or no places.
-#' @examples
-#' \dontrun{
-#' spatial <- RunStereoscope(spatial, cells, labels = "cell_type")
-#' plot_proportions(spatial)
-#' plot_proportions(spatial, c("B cell", "T cell"), kind = "pie")
-#' plot_proportions(model, coordinates = spatial)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
+#' spots <- RunStereoscope(simulated$spots, simulated$cells, labels = "cell_type", max_epochs = 2, reference_max_epochs = 2,
+#'                         augmentation = FALSE, verbose = FALSE)
+#' plot_proportions(spots)
+#' plot_proportions(spots, c("type0", "type1"), kind = "pie")
 #' @export
 plot_proportions <- function(object, types = NULL, kind = c("panels", "pie"), coordinates = NULL, name = NULL,
                              size = 0.9) {

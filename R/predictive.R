@@ -10,15 +10,16 @@
 #' @param n_samples Draws of a cell's state. For parameters 1 stands for its mean.
 #' @param ... Further arguments of the Python method of the same name, such as `batch_size` or `seed`.
 #' @inheritSection questions Errors
+#' @return What each function returns begins its paragraph under Details.
 #' @name predictive
-#' @examples
-#' \dontrun{
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
 #' drawn <- posterior_predictive_sample(model, seed = 1)
 #' check <- posterior_predictive_check(model)
 #' plot(check$zeros_observed, check$zeros_drawn)
 #' attr(check, "calibration")
-#' correlations <- get_feature_correlation_matrix(model, features = c("CD3D", "CD3E", "MS4A1"))
-#' }
+#' get_feature_correlation_matrix(model, features = c("gene1", "gene2", "gene3"))
 NULL
 
 #' @rdname predictive

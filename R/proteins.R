@@ -13,15 +13,15 @@
 #' @param sample_protein_mixing Draw whether a cell has the protein (else its probability counts).
 #' @param include_protein_background Add what the background contributes, \eqn{\pi \beta}{pi beta}.
 #' @inheritSection questions Errors
+#' @return What each function returns begins its paragraph under Details.
 #' @name proteins
-#' @examples
-#' \dontrun{
-#' values <- get_normalized_expression(model, features = c("CD4", "MS4A1"), library_size = 1e4)
-#' values$rna
-#' values$protein # counts without background, also where a batch was not measured
-#' has_it <- get_protein_foreground_probability(model, proteins = "CD4") > 0.5
-#' plot_proteins(model)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("cite", n_cells = 100, n_genes = 50)
+#' model <- totalvi(so, batch = "batch", protein_assay = "protein_expression") |> train(max_epochs = 2, verbose = FALSE)
+#' values <- get_normalized_expression(model, features = c("gene1", "gene2"), library_size = 1e4)
+#' values$rna[, 1:3]
+#' values$protein[, 1:3] # counts without background, also where a batch was not measured
+#' has_it <- get_protein_foreground_probability(model, proteins = "protein1") > 0.5
 NULL
 
 #' @rdname proteins

@@ -20,13 +20,30 @@ to_r <- function(x) {
 bridge <- function(call = caller_env()) core(call)[["bridge"]]
 
 start_backend <- function(call = caller_env()) {
-  choose_python(call)
-  with_python({
-    session$blas <- load_torch_first()
-    reticulate::import_from_path("scelbo.bridge", core_path(), convert = FALSE)$modest_threads()
-    session$core <- reticulate::import("scelbo", convert = FALSE)
-  }, call = call)
-  check_numpy(call)
+  tryCatch({
+    choose_python(call)
+    check_python(call)
+    warn_of_openmp()
+    with_python({
+      session$blas <- load_torch_first()
+      reticulate::import_from_path("scelbo.bridge", core_path(), convert = FALSE)$modest_threads()
+      session$core <- reticulate::import("scelbo", convert = FALSE)
+    }, call = call)
+    check_numpy(call)
+  }, error = function(cnd) {
+    if (inherits(cnd, "scelbo_backend_error")) rlang::cnd_signal(cnd)
+    said <- conditionMessage(cnd)
+    abort_scelbo("backend", paste0("The Python backend does not start: ", said),
+                 cause_of(said) %||% "See scelbo::backend_status().", call = call)
+  })
+}
+
+check_python <- function(call = caller_env()) {
+  config <- reticulate::py_config()
+  version <- as.character(config$version)
+  if (too_old(version)) {
+    abort_scelbo("backend", paste0("Python ", version, " (", config$python, ") is too old."), old_python_cure, call = call)
+  }
 }
 
 core_path <- function() system.file("python", package = "scelbo", mustWork = TRUE)
@@ -42,7 +59,7 @@ choose_python <- function(call = caller_env()) {
     Sys.setenv(RETICULATE_PYTHON = chosen)
   }
   if (reticulate::py_available() || nzchar(Sys.getenv("RETICULATE_PYTHON"))) return(invisible())
-  found <- c(source_python(), virtualenv_python(), conda_python())
+  found <- own_pythons()
   if (length(found)) {
     # Not use_python(): with a pyproject.toml in the working directory reticulate would go and ask Poetry first.
     Sys.setenv(RETICULATE_PYTHON = found[[1]])
@@ -53,6 +70,8 @@ choose_python <- function(call = caller_env()) {
   }
   invisible()
 }
+
+own_pythons <- function() c(source_python(), virtualenv_python(), conda_python())
 
 backend_hint <- function() {
   "Run scelbo::install_backend() once, or set SCELBO_PYTHON to a Python that has the requirements."

@@ -38,24 +38,24 @@
 #'   not trained.
 #' @references Lotfollahi et al. (2022), Mapping single-cell data to reference atlases by transfer learning.
 #'   \doi{10.1038/s41587-021-01001-7}
-#' @examples
-#' \dontrun{
-#' model <- load_query_data(reference, query_cells) |> train()
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' atlas <- simulate_cells(n_cells = 100, n_genes = 50)
+#' query <- simulate_cells(n_cells = 60, n_genes = 50)
+#' query$batch <- "new" # a batch of its own is what the query learns
+#' reference <- scvi(atlas, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' model <- load_query_data(reference, query) |> train(max_epochs = 2, verbose = FALSE)
 #' z <- get_latent_representation(model)
 #'
-#' # labels of sorted blood cells for those of a patient; a batch of its own is what the query learns
-#' atlas$study <- "sorted"
-#' query$study <- "patient"
-#' atlas <- RunSCVI(Seurat::FindVariableFeatures(atlas), batch = "study")
-#' query <- MapQuerySCVI(query, atlas, labels = "cell_type") # query[["scvi"]] lies in the space of atlas[["scvi"]]
+#' # from object to object, with labels by the nearest cells of the atlas
+#' atlas <- write_back(reference, atlas)
+#' query <- MapQuerySCVI(query, atlas, labels = "cell_type", max_epochs = 2, verbose = FALSE)
+#' query[["scvi"]] # in the space of atlas[["scvi"]]
 #' tapply(query$scvi_mapping_score, query$scvi_label, median) # near 0: unlike any cell of the atlas
-#' both <- merge(atlas, query, merge.dr = "scvi")
 #'
 #' # or by a classifier
-#' atlas <- RunSCANVI(atlas, labels = "cell_type", batch = "study")
-#' query <- MapQuerySCANVI(query, atlas)
+#' atlas <- RunSCANVI(atlas, labels = "cell_type", batch = "batch", max_epochs = 2, train_size = 0.6, verbose = FALSE)
+#' query <- MapQuerySCANVI(query, atlas, max_epochs = 2, verbose = FALSE)
 #' table(query$scanvi_label[query$scanvi_novelty < 0.95])
-#' }
 #' @export
 load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfrozen = FALSE, freeze_dropout = FALSE,
                             freeze_expression = TRUE, freeze_decoder_first_layer = TRUE,

@@ -7,13 +7,15 @@
 #' @param ... Further arguments of the Python method of the same name, such as `batch_size` or `seed`.
 #' @section Errors: `scelbo_training_error` before training; `scelbo_setup_error` where a cell, a feature or a column is
 #'   not there, with the nearest match.
+#' @return What each function returns begins its paragraph under Details.
 #' @name questions
-#' @examples
-#' \dontrun{
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
 #' z <- get_latent_representation(model)
-#' rho <- get_normalized_expression(model, features = c("CD3D", "MS4A1"), library_size = 1e4)
-#' get_elbo(model, object = other_cells)
-#' }
+#' rho <- get_normalized_expression(model, features = c("gene1", "gene2"), library_size = 1e4)
+#' get_elbo(model)
+#' get_elbo(model, object = simulate_cells(n_cells = 50, n_genes = 50, seed = 1)) # of other cells
 NULL
 
 #' @rdname questions

@@ -21,12 +21,12 @@
 #' @section Errors: `scelbo_setup_error` where the column is not there, `scelbo_backend_error` where Python lacks
 #'   matplotlib.
 #' @seealso [check_data()], for before training.
-#' @examples
-#' \dontrun{
-#' found <- report(model, "report.html", labels = "cell_type", object = so, open = TRUE)
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' found <- report(model, tempfile(fileext = ".html"), labels = "cell_type", object = so)
 #' subset(found$verdicts, !good)
 #' report(model, labels = so$cell_type) # of the model's own cells: those held out from training are asked
-#' }
 #' @export
 report <- function(model, ...) UseMethod("report")
 

@@ -9,11 +9,12 @@
 #' @param overwrite Replace a folder that is there already.
 #' @return `save_model()`: the folder, invisibly. `load_model()`: a `scelbo_model`.
 #' @section Errors: `scelbo_storage_error` where the folder is there already, or is no model.
-#' @examples
-#' \dontrun{
-#' save_model(model, "my_model")
-#' model <- load_model("my_model", object = seurat_object)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' folder <- tempfile()
+#' save_model(model, folder)
+#' load_model(folder, object = so)
 #' @export
 save_model <- function(model, folder, overwrite = FALSE) {
   small <- to_r(with_python(bridge()$is_minified(python_model(model))))

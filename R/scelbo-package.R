@@ -16,7 +16,7 @@
 #' that hold several cells [stereoscope()], [destvi()] and what they say of [spots].
 #'
 #' The models run in Python. [install_backend()] sets it up once,
-#' [backend_status()] says what is there.
+#' [backend_status()] says what is there. [simulate_cells()] makes small objects to try things on.
 #' @keywords internal
 "_PACKAGE"
 

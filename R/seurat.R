@@ -31,42 +31,33 @@
 #'   - `RunSOLO()`: `solo_call` (`"doublet"` or `"singlet"`) and `solo_probability` of a doublet in the metadata; no latent
 #'     representation. See [get_doublets()].
 #' @seealso [FindMarkersSCVI()], [FindMarkersPEAKVI()], [write_back()].
-#' @examples
-#' \dontrun{
-#' so <- RunSCVI(so, batch = "donor")
-#' so <- Seurat::RunUMAP(so, reduction = "scvi", dims = 1:10)
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
+#' so[["scvi"]] # for RunUMAP(), FindNeighbors()
 #'
-#' sce <- runSCVI(sce, batch = "donor")
-#' sce <- scater::runUMAP(sce, dimred = "SCVI")
+#' so <- RunSCANVI(so, labels = "cell_type", from = "scvi", max_epochs = 2, verbose = FALSE) # go on from that model
+#' table(so$scanvi_label, so$cell_type)
 #'
-#' so <- RunPEAKVI(so, batch = "donor", assay = "peaks")
+#' so <- RunLinearSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
+#' SeuratObject::Loadings(so[["linearscvi"]])[1:3, 1:2] # for VizDimLoadings()
 #'
-#' so <- RunLinearSCVI(so, batch = "donor")
-#' Seurat::VizDimLoadings(so, dims = 1:2, reduction = "linearscvi")
+#' so <- RunSOLO(so, scvi = "scvi", solo_epochs = 2, verbose = FALSE)
+#' table(so$solo_call)
 #'
-#' so <- RunSCANVI(so, labels = "cell_type", batch = "donor", unlabeled = "unknown")
-#' so <- RunSCANVI(so, labels = "cell_type", from = "scvi") # go on from the model that RunSCVI() left
-#' Seurat::DimPlot(so, reduction = "scanvi", group.by = "scanvi_label")
+#' cite <- simulate_cells("cite", n_cells = 100, n_genes = 50)
+#' cite <- RunTOTALVI(cite, batch = "batch", protein_assay = "protein_expression", max_epochs = 2, verbose = FALSE)
+#' cite[["totalvi_protein"]]
 #'
-#' so <- RunCellAssign(so, list(B = c("MS4A1", "CD79A"), T = c("CD3D", "CD3E"), other = character()))
+#' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
+#' spots <- RunStereoscope(simulated$spots, simulated$cells, labels = "cell_type", max_epochs = 2, reference_max_epochs = 2,
+#'                         augmentation = FALSE, verbose = FALSE)
+#' spots[["stereoscope_proportions"]]
 #'
-#' so <- RunTOTALVI(so, batch = "donor", assay = "RNA", protein_assay = "ADT")
-#' Seurat::FeaturePlot(so, "totalviprotein_CD4", reduction = "umap")
-#' sce <- runTOTALVI(sce, batch = "donor", protein_assay = "Antibody Capture")
-#' SingleCellExperiment::altExp(sce, "totalvi_protein")
-#'
-#' so <- RunMULTIVI(so, batch = "donor", assay = "RNA", peak_assay = "peaks")
-#'
-#' spatial <- RunGIMVI(spatial, reference, impute = c("Rorb", "Cux2"))
-#'
-#' spatial <- RunStereoscope(spatial, cells, labels = "cell_type") # `cells` a Seurat object
-#' spatial <- RunDestVI(spatial, cells, labels = "cell_type", reference_batch = "donor")
-#' plot_proportions(spatial)
-#' Seurat::DefaultAssay(spatial) <- "destvi_proportions"
-#' Seurat::SpatialFeaturePlot(spatial, "B cell")
-#'
-#' so <- RunSOLO(so, batch = "lane", expected_doublet_rate = 0.08)
-#' so <- subset(so, solo_call == "singlet")
+#' if (rlang::is_installed("SingleCellExperiment")) {
+#'   sce <- simulate_cells(as = "sce", n_cells = 100, n_genes = 50)
+#'   sce <- runSCVI(sce, batch = "batch", max_epochs = 2, verbose = FALSE)
+#'   SingleCellExperiment::reducedDim(sce, "SCVI")[1:3, 1:2] # for scater::runUMAP(sce, dimred = "SCVI")
 #' }
 #' @name one_step
 NULL

@@ -13,18 +13,19 @@
 #' @section Errors: As in [questions]; `scelbo_argument_error` where there is no such cell type, with the nearest match, or
 #'   the model does not know the question.
 #' @seealso [plot_proportions()].
+#' @return What each function returns begins its paragraph under Details.
 #' @name spots
-#' @examples
-#' \dontrun{
-#' shares <- get_proportions(model)
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' simulated <- simulate_cells("spots", n_cells = 100, n_genes = 50, n_spots = 40)
+#' reference <- condscvi(simulated$cells, labels = "cell_type") |> train(max_epochs = 2, verbose = FALSE)
+#' model <- destvi(simulated$spots, reference, augmentation = FALSE) |> train(max_epochs = 2, verbose = FALSE)
+#' head(get_proportions(model), 3)
 #' sure <- subset(estimate_proportions(model, interval = 0.9), lower > 0.1)
-#' get_genes(model) # which are left out, and why
+#' head(get_genes(model), 3) # which are left out, and why
 #'
-#' states <- get_gamma(model)[["B cells"]]
-#' in_b <- get_scale_for_ct(model, "B cells", features = c("CD83", "MYC"))
-#' from_b <- get_expression_for_ct(model, "B cells", features = c("CD83", "MYC"))
-#' naive <- get_fine_celltypes(model)[["B cells"]][, "naive"] # where the reference had fine labels
-#' }
+#' states <- get_gamma(model)[["type0"]]
+#' in_type <- get_scale_for_ct(model, "type0", features = c("gene1", "gene2"))
+#' from_type <- get_expression_for_ct(model, "type0", features = c("gene1", "gene2"))
 NULL
 
 #' @rdname spots

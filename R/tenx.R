@@ -17,12 +17,16 @@
 #' @section Errors: `scelbo_data_error` where a file is not there or cannot be read, lengths do not fit, or a line is no
 #'   peak.
 #' @seealso [reads_to_fragments()].
-#' @examples
-#' \dontrun{
-#' so <- read_10x_atac("outs/filtered_peak_bc_matrix.h5")
-#' sce <- read_10x_multiome("outs/filtered_feature_bc_matrix", as = "sce")
-#' SummarizedExperiment::rowRanges(SingleCellExperiment::altExp(sce, "peaks"))
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' folder <- tempfile() # what Cell Ranger would write
+#' dir.create(folder)
+#' reads <- Matrix::rsparsematrix(30, 20, 0.3, rand.x = function(n) 2 * rpois(n, 1) + 2)
+#' invisible(Matrix::writeMM(reads, file.path(folder, "matrix.mtx")))
+#' writeLines(sprintf("chr1\t%d\t%d", 1:30 * 1000, 1:30 * 1000 + 500), file.path(folder, "peaks.bed"))
+#' writeLines(sprintf("AAAC%02d-1", 1:20), file.path(folder, "barcodes.tsv"))
+#' so <- read_10x_atac(folder)
+#' so[["peaks"]]
+#' head(rownames(so), 3)
 #' @export
 read_10x_atac <- function(path, as = c("seurat", "sce", "anndata"), assay = "peaks") {
   read_10x("read_10x_atac", path, as[[1]], assay)
@@ -35,9 +39,7 @@ read_10x_multiome <- function(path, as = c("seurat", "sce", "anndata"), assay = 
 }
 
 read_10x <- function(reader, path, as, assay, call = caller_env()) {
-  one_of(as, c("seurat", "sce", "anndata"), "as", call)
-  if (as == "seurat") rlang::check_installed("SeuratObject", reason = "to make a Seurat object.", call = call)
-  if (as == "sce") rlang::check_installed("SingleCellExperiment", reason = "to make a SingleCellExperiment.", call = call)
+  check_object_kind(as, call)
   adata <- with_python(core(call)$data[[reader]](path.expand(path)), call = call)
   if (as == "anndata") return(adata)
   cells <- anndata_parts(adata, "counts", call)
@@ -48,6 +50,13 @@ read_10x <- function(reader, path, as, assay, call = caller_env()) {
     list(counts = cells$counts[at, , drop = FALSE], var = droplevels(var))
   })
   if (as == "seurat") seurat_of(parts, cells$obs, assay) else sce_of(parts, cells$obs, assay)
+}
+
+# What readers and simulators make of an AnnData.
+check_object_kind <- function(as, call = caller_env()) {
+  one_of(as, c("seurat", "sce", "anndata"), "as", call)
+  if (as == "seurat") rlang::check_installed("SeuratObject", reason = "to make a Seurat object.", call = call)
+  if (as == "sce") rlang::check_installed("SingleCellExperiment", reason = "to make a SingleCellExperiment.", call = call)
 }
 
 # `parts`: named lists of counts and what is known of their features; those named `peaks` are peaks.
@@ -107,13 +116,12 @@ sce_of <- function(parts, obs, peaks) {
 #' @section Errors: `scelbo_data_error` where the values are no counts, or there are more ones than twos: such counts are
 #'   fragments already, or binary.
 #' @references Martens et al., Nature Methods 21:28 (2023), \doi{10.1038/s41592-023-02112-6}.
-#' @examples
-#' \dontrun{
-#' so <- reads_to_fragments(read_10x_atac("outs/filtered_peak_bc_matrix.h5"))
-#'
-#' sce <- read_10x_multiome("outs/filtered_feature_bc_matrix.h5", as = "sce")
-#' SingleCellExperiment::altExp(sce, "peaks") <- reads_to_fragments(SingleCellExperiment::altExp(sce, "peaks"))
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("multiome", n_cells = 60, n_genes = 50, n_regions = 60)
+#' counts <- methods::slot(so[["peaks"]], "counts")
+#' so[["reads"]] <- SeuratObject::CreateAssayObject(counts * 2) # both ends of each fragment
+#' so <- reads_to_fragments(so, assay = "reads")
+#' range(methods::slot(so[["fragments"]], "counts") - counts)
 #' @export
 reads_to_fragments <- function(object, assay = NULL, layer = "counts", name = "fragments") {
   UseMethod("reads_to_fragments")

@@ -18,11 +18,10 @@
 #' @seealso `plot(model)` and `as.data.frame(model)` show how it went.
 #' @section Errors: `scelbo_training_error` where the loss became infinite: the model is put back to its last good
 #'   state.
-#' @examples
-#' \dontrun{
-#' model <- scvi(seurat_object, batch = "donor") |> train(max_epochs = 100)
-#' plot(model)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 5)
+#' tail(as.data.frame(model), 2)
 #' @export
 train <- function(model, ...) UseMethod("train")
 

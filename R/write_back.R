@@ -27,11 +27,11 @@
 #' @param foreground Add how probable it is that each cell has each protein, see [get_protein_foreground_probability()].
 #' @param ... Not used.
 #' @return The object with the results. [get_model()] takes the model out again, also after `saveRDS()` and `readRDS()`.
-#' @examples
-#' \dontrun{
-#' model <- scvi(seurat_object, batch = "donor") |> train()
-#' seurat_object <- write_back(model, seurat_object)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' so <- write_back(model, so)
+#' so[["scvi"]]
 #' @export
 write_back <- function(model, object, ...) UseMethod("write_back", object)
 
@@ -51,10 +51,10 @@ check_writable <- function(object, call = caller_env()) {
 #' @param name The name it was given; `NULL`: the only one, or the last.
 #' @return The `scelbo_model`.
 #' @section Errors: `scelbo_setup_error` where there is none of that name, with the nearest match.
-#' @examples
-#' \dontrun{
-#' model <- get_model(seurat_object)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
+#' get_model(so)
 #' @export
 get_model <- function(object, name = NULL) {
   models <- models_in(object)

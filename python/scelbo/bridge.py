@@ -7,6 +7,7 @@ import io
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -259,7 +260,8 @@ def status() -> dict[str, Any]:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "device": torch.cuda.get_device_name() if cuda else "Apple GPU (mps)" if mps else "CPU",
-        "idle_gpu": not cuda and sys.platform == "linux" and os.path.exists("/dev/nvidia0"),
+        "cuda": torch.version.cuda,
+        "idle_gpu": not cuda and sys.platform != "darwin" and (os.path.exists("/dev/nvidia0") or bool(shutil.which("nvidia-smi"))),
         "threads": torch.get_num_threads(),
         "cores": cores(),
     }

@@ -9,14 +9,14 @@ test_that("the requirements are those of the Python package", {
   lines <- readLines(toml)
   from <- grep("^dependencies = \\[", lines)
   block <- lines[(from + 1):(from + which(lines[-(1:from)] == "]")[1] - 1)]
-  names <- function(requirements) sub("[^A-Za-z0-9_-].*", "", requirements)
-  expect_setequal(names(python_requirements()), names(gsub('[ ",]', "", block)))
+  expect_setequal(requirement_names(python_requirements()), requirement_names(gsub('[ ",]', "", block)))
 })
 
 test_that("the backend's state is told, with cures", {
   skip_without_backend()
   status <- backend_status()
-  expect_equal(status$what, c("Python", "scelbo", "PyTorch", "NumPy", "device", "BLAS", "threads"))
+  expect_equal(status$what, c("Python", "packages", "scelbo", "PyTorch", "NumPy", "device", "BLAS", "OpenMP", "threads"))
+  expect_equal(status$cure[status$what == "packages"], NA_character_)
   expect_output(print(status), "PyTorch +[0-9]")
 })
 

@@ -26,6 +26,10 @@ few_cells <- function(path) {
 
 # What each page is made from, a line that it prints, and how many figures it has at least.
 expected <- list(
+  integration = list(from = "Made from **simulated cells**", says = "^#> scvi +0[.][0-9]+ +0[.][0-9]+$", figures = 4),
+  annotation = list(from = "Made from **simulated cells**", says = "^#> +covered", figures = 4),
+  differential = list(from = "Made from **simulated cells**", says = "^#> +group called called_of_nothing$", figures = 7),
+  mapping = list(from = "Made from **simulated cells**", says = "^#> +agree ", figures = 4),
   atac = list(from = "Made from the cells in `few.h5ad`", says = "^#> PEAKVI trained for", figures = 5),
   citeseq = list(from = "Made from **simulated cells**", says = "all 10 in batch 'batch1'", figures = 5),
   multiome = list(from = "Made from **simulated cells**", says = "^#> +RNA +0 +[0-9]+$", figures = 2),
@@ -46,7 +50,7 @@ for (page in pages) {
       paste0("setwd(", deparse(folder), ")"),
       "Sys.setenv(SCELBO_ATAC = normalizePath(\"few.h5ad\"), SCELBO_QUICK = \"yes\", SCELBO_CITE = \"\")",
       "Sys.setenv(SCELBO_MULTIOME = \"\", SCELBO_SPATIAL = \"\", SCELBO_REFERENCE = \"\")",
-      "Sys.setenv(SCELBO_SPOTS = \"\", SCELBO_CELLS = \"\")",
+      "Sys.setenv(SCELBO_SPOTS = \"\", SCELBO_CELLS = \"\", SCELBO_RNA = \"\", SCELBO_ATLAS = \"\", SCELBO_QUERY = \"\")",
       paste0("knitr::knit(", deparse(normalizePath(page)), ", \"page.md\", quiet = TRUE)")
     ))
     said <- system2(rscript(), c("--vanilla", script), stdout = TRUE, stderr = TRUE)

@@ -29,7 +29,7 @@ class _Fused(torch.autograd.Function):
         value, *ctx.gradients = work(inputs[0].new_ones(n))
         ctx.work = work
         for part in inputs:
-            if len(part) == n:  # compiled loops do not carry through what is not finite
+            if part.shape == inputs[0].shape:  # compiled loops do not carry through what is not finite
                 value.add_(part.sum(-1), alpha=0)
         return value
 
