@@ -25,7 +25,7 @@ test_that("nothing is to be cured where all is well", {
 })
 
 test_that("an environment that is not used is named, with what stands in its way", {
-  ours <- "/opt/me/.virtualenvs/r-scelbo/bin/python"
+  ours <- "~/.virtualenvs/r-scelbo/bin/python"
   cured("Python", "r-scelbo/bin/python .*not used.*RETICULATE_PYTHON is set", ours = ours, reticulate_python = "/env/bin/python")
   cured("Python", "Something started this one first: restart R", ours = ours)
   cured("Python", "SCELBO_PYTHON is /other/python, but", asked_for = "/other/python")
