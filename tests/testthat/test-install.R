@@ -35,7 +35,7 @@ test_that("an environment that is not used is named, with what stands in its way
 test_that("packages that are missing, too old or too new are all named, with the command that brings them", {
   versions <- facts()$packages
   versions[c("torch", "anndata", "pandas")] <- c("-", "0.8.0rc1", "3.0.1")
-  cured("packages", "-m pip install 'anndata>=0.10' 'pandas>=2.0,<3' 'torch>=2.1'", packages = versions)
+  cured("packages", "-m pip install 'anndata>=0.11' 'pandas>=2.0,<3' 'torch>=2.1'", packages = versions)
   expect_equal(unmet(python_requirements(), versions), c(anndata = "0.8.0rc1", pandas = "3.0.1", torch = "missing"))
   expect_match(package_row(facts(packages = versions, ours = "/env/bin/python"))[[3]], "install_backend")
   local_value("old_reticulate", function() TRUE)
