@@ -63,11 +63,12 @@ differential_abundance.scelbo_model <- function(model, sample, contrast = NULL, 
 #'   `n_latent`; `dof`; and `log_density`, a function of a matrix of places x `n_latent`: the log density there, in nats.
 #' @inheritSection questions Errors
 #' @seealso [differential_abundance()], which compares such densities between samples.
-#' @examples
-#' \dontrun{
-#' b_cells <- get_aggregated_posterior(model, cells = so$cell_type == "B")
-#' like_b <- b_cells$log_density(get_latent_representation(model))
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' of_type <- get_aggregated_posterior(model, cells = so$cell_type == "type0")
+#' like_it <- of_type$log_density(get_latent_representation(model))
+#' tapply(like_it, so$cell_type, median) # in nats
 #' @export
 get_aggregated_posterior <- function(model, ...) UseMethod("get_aggregated_posterior")
 

@@ -38,12 +38,11 @@
 #' @section Errors: `scelbo_setup_error` where the assay, layer or a feature is not there, with the nearest match.
 #' @section Warnings: `scelbo_data_warning` names what is left out, as AnnData cannot hold it.
 #' @seealso [from_anndata] for the way back.
-#' @examples
-#' \dontrun{
-#' adata <- as_anndata(seurat_object)
-#' write_h5ad(seurat_object, "cells.h5ad")
-#' write_h5ad(seurat_object, "for_cellxgene.h5ad", layer = "data") # which wants X to be normalised
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' as_anndata(so)
+#' path <- write_h5ad(so, tempfile(fileext = ".h5ad")) # layer = "data": for cellxgene, which wants X to be normalised
+#' read_h5ad(path)
 #' @export
 as_anndata <- function(object, assay = NULL, layer = NULL, features = NULL, protein_assay = NULL, protein_layer = "counts") {
   if (is_anndata(object)) return(python_anndata(object, features))

@@ -20,10 +20,10 @@
 #' @section Errors: `scelbo_setup_error` where there is no such file; `scelbo_data_error`, when a model is made, where counts
 #'   are stored by feature.
 #' @seealso `docs/disk.md` in the repository: how cells are shuffled, and what it costs.
-#' @examples
-#' \dontrun{
-#' model <- scvi(read_backed("atlas.h5ad"), batch = "donor") |> train()
-#' }
+#' @examplesIf backend_available()
+#' path <- write_h5ad(simulate_cells(n_cells = 100, n_genes = 50, as = "anndata"), tempfile(fileext = ".h5ad"))
+#' model <- scvi(read_backed(path), batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' get_latent_representation(model)[1:3, 1:4]
 #' @export
 read_backed <- function(path) {
   with_python(core()$data$read_backed(existing_file(path, environment())))

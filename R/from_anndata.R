@@ -19,12 +19,11 @@
 #'   - Values are equal; Python's widths are not kept (integers of 64 bits come back with 32).
 #' @section Warnings: `scelbo_data_warning` where there are no counts, and of what R has no word for.
 #' @seealso [as_anndata()], [as_mudata()].
-#' @examples
-#' \dontrun{
-#' so <- read_h5ad("cells.h5ad")
-#' sce <- read_h5ad("cells.h5ad", to = "sce")
-#' sce <- as_sce(backend()$data$readers$pbmc68k())
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' adata <- simulate_cells(n_cells = 100, n_genes = 50, as = "anndata")
+#' as_seurat(adata)
+#' path <- write_h5ad(adata, tempfile(fileext = ".h5ad"))
+#' read_h5ad(path) # to = "sce": a SingleCellExperiment
 #' @name from_anndata
 NULL
 
@@ -64,10 +63,11 @@ read_h5ad <- function(path, to = c("seurat", "sce"), ...) {
 #' `reticulate::import()` would not know of. Nothing is converted: use `reticulate::py_to_r()`.
 #'
 #' @return The Python module `scelbo`.
-#' @examples
-#' \dontrun{
-#' backend()$data$readers$pbmc68k() # 700 blood cells that the Python package scanpy brings along
-#' }
+#' @examplesIf backend_available()
+#' counts <- matrix(rpois(2000, 2), 100, dimnames = list(paste0("gene", 1:100), paste0("cell", 1:20)))
+#' logged <- as_anndata(log1p(1e4 * prop.table(counts, 2)))
+#' adata <- backend()$data$counts_from_log(logged)
+#' adata$uns # the share of values that came back as whole numbers
 #' @export
 backend <- function() core()
 

@@ -8,12 +8,11 @@
 #' @return `as_mudata()`: a Python MuData; its modalities have the names of the assays (`altExps`), the default assay is the first.
 #'   [as_seurat()] and [as_sce()] take it back, or the file.
 #' @seealso [as_anndata()], [from_anndata].
-#' @examples
-#' \dontrun{
-#' mdata <- as_mudata(seurat_object)
-#' write_h5mu(seurat_object, "cells.h5mu")
-#' so <- as_seurat("cells.h5mu")
-#' }
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' so <- simulate_cells("cite", n_cells = 100, n_genes = 50, n_proteins = 5)
+#' as_mudata(so)
+#' path <- write_h5mu(so, tempfile(fileext = ".h5mu"))
+#' as_seurat(path)
 #' @export
 as_mudata <- function(object) {
   if (!inherits(object, c("Seurat", "SummarizedExperiment"))) {

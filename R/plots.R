@@ -14,13 +14,13 @@
 #' @seealso [plot_latent()], [plot_abundance()], [plot_calibration()], [plot_topics()], [plot_loadings()], [plot_doublets()],
 #'   [plot_proportions()], [plot_proteins()].
 #' @name plots
-#' @examples
-#' \dontrun{
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunSCVI(so, batch = "batch", max_epochs = 4, verbose = FALSE)
+#' model <- get_model(so)
 #' plot(model)
-#' plot_volcano(FindMarkersSCVI(so, ident.1 = "B cells"))
-#' plot(posterior_predictive_check(model))
-#' ggplot2::autoplot(get_doublets(model)) + ggplot2::ggtitle("Lane 1")
-#' }
+#' plot_volcano(FindMarkersSCVI(so, ident.1 = "type0", group.by = "cell_type"))
+#' ggplot2::autoplot(posterior_predictive_check(model)) + ggplot2::ggtitle("Draws beside counts")
 #' @export
 plot.scelbo_model <- function(x, metrics = "elbo", ...) {
   need_ggplot()
@@ -47,7 +47,7 @@ plot.scelbo_model <- function(x, metrics = "elbo", ...) {
 }
 
 name_of_metric <- function(metric) {
-  known <- c(elbo = "\u2212 ELBO, nats a cell", reconstruction_loss = "reconstruction loss, nats a cell",
+  known <- c(elbo = "- ELBO, nats a cell", reconstruction_loss = "reconstruction loss, nats a cell",
              kl_local = "KL, nats a cell", kl_weight = "weight of the KL")
   if (metric %in% names(known)) known[[metric]] else metric
 }

@@ -17,11 +17,12 @@
 #' @details Of a model's own cells those are asked whose label training did not see: cells that were held out, and cells that
 #'   had none.
 #' @section Errors: `scelbo_argument_error` where there are no labels, or no cells that training did not see.
-#' @examples
-#' \dontrun{
-#' plot_calibration(scanvi_model, so$true_type)
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so$known <- replace(as.character(so$cell_type), 1:30, NA)
+#' model <- scanvi(so, labels = "known") |> train(max_epochs = 4, train_size = 0.6, verbose = FALSE)
+#' plot_calibration(model, so$cell_type, bins = 5)
 #' plot_calibration(posterior_predictive_check(model))
-#' }
 #' @export
 plot_calibration <- function(x, labels = NULL, object = NULL, bins = 10, name = NULL, ...) {
   need_ggplot()

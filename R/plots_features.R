@@ -10,12 +10,11 @@
 #' @param ... Further arguments of [get_top_features()] or [get_latent_representation()], such as `seed`.
 #' @return A ggplot: a panel of bars for each topic, or a map of groups x topics.
 #' @section Errors: `scelbo_argument_error` where the model has no topics.
-#' @examples
-#' \dontrun{
-#' so <- RunAmortizedLDA(so, n_topics = 8)
-#' plot_topics(so)
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunAmortizedLDA(so, n_topics = 4, max_epochs = 2, verbose = FALSE)
+#' plot_topics(so, n = 5)
 #' plot_topics(so, "cell_type")
-#' }
 #' @export
 plot_topics <- function(model, group_by = NULL, object = NULL, n = 8, topics = NULL, name = NULL, ...) {
   need_ggplot()
@@ -69,10 +68,10 @@ draw_bars <- function(table, value, panel, axis, times = 1) {
 #' @param n How many features of each dimension: those farthest from the average gene.
 #' @return A ggplot, a panel for each dimension. (Signs and order of dimensions have no meaning.)
 #' @section Errors: `scelbo_argument_error` where the model has no loadings.
-#' @examples
-#' \dontrun{
-#' plot_loadings(RunLinearSCVI(so, batch = "donor"), dims = 1:3)
-#' }
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunLinearSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
+#' plot_loadings(so, dims = 1:3)
 #' @export
 plot_loadings <- function(model, dims = NULL, n = 10, name = NULL) {
   need_ggplot()
@@ -98,10 +97,10 @@ plot_loadings <- function(model, dims = NULL, n = 10, name = NULL) {
 #' @param name Name of the model in the object; `NULL`: the last that tells doublets.
 #' @return A ggplot: how many cells have which probability of being doublets, a panel for each lane. The axis of cells is a
 #'   root's, so that few show beside many.
-#' @examples
-#' \dontrun{
-#' plot_doublets(RunSOLO(so, batch = "lane", expected_doublet_rate = 0.08))
-#' }
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunSOLO(so, max_epochs = 2, solo_epochs = 2, expected_doublet_rate = 0.08, verbose = FALSE)
+#' plot_doublets(so)
 #' @export
 plot_doublets <- function(doublets, bins = 40, name = NULL) {
   need_ggplot()

@@ -12,13 +12,12 @@
 #' @return A ggplot. Points are drawn in scattered order, so that no group hides the next.
 #' @section Errors: `scelbo_setup_error` where there is no such column or reduction (with the nearest match).
 #' @seealso [plots], `Seurat::DimPlot()`.
-#' @examples
-#' \dontrun{
-#' so <- Seurat::RunUMAP(RunSCVI(so, batch = "donor"), reduction = "scvi", dims = 1:10)
-#' plot_latent(so, "cell_type")
-#' plot_latent(so, "donor") # a legend, as donors mix
-#' plot_latent(get_model(so, "linearscvi"), so$cell_type, coordinates = c(1, 3))
-#' }
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' so <- RunSCVI(so, batch = "batch", max_epochs = 2, verbose = FALSE)
+#' plot_latent(so, "cell_type") # a UMAP, once there is one: Seurat::RunUMAP(so, reduction = "scvi", dims = 1:10)
+#' plot_latent(so, "batch") # a legend, as batches mix
+#' plot_latent(get_model(so), so$nCount_RNA, coordinates = c(1, 3))
 #' @export
 plot_latent <- function(object, colour_by = NULL, coordinates = NULL, label = NULL, size = NULL, name = NULL) {
   need_ggplot()
@@ -139,12 +138,13 @@ lie_apart <- function(points) {
 #' @return A ggplot: for each group the log2 fold change of its cells' neighbourhoods, those in colour that are found at the
 #'   stated false discovery rate; or [plot_latent()], coloured by the fold change.
 #' @section Errors: `scelbo_argument_error` where there was no contrast.
-#' @examples
-#' \dontrun{
-#' found <- differential_abundance(model, "sample", c("stim", "STIM", "CTRL"), object = so)
+#' @examplesIf backend_available() && rlang::is_installed(c("SeuratObject", "ggplot2"))
+#' so <- simulate_cells(n_cells = 100, n_genes = 50)
+#' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
+#' so$sample <- paste(so$donor, so$batch)
+#' found <- differential_abundance(model, "sample", c("batch", "batch1", "batch0"), pair = "donor", object = so)
 #' plot_abundance(found, "cell_type", so)
-#' plot_abundance(found, object = so)
-#' }
+#' plot_latent(model, found$log_fold_change)
 #' @export
 plot_abundance <- function(found, group_by = NULL, object = NULL, ...) {
   need_ggplot()

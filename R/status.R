@@ -18,9 +18,9 @@ backend_available <- function() {
 
 #' Say what the backend is
 #'
-#' Starts it if need be, and lists Python, its packages, PyTorch, NumPy, the device, whose matrix products PyTorch uses, which
-#' OpenMP is loaded and the number of threads, each with one line of cure where something is amiss: another Python than
-#' the one meant, packages that are missing or too old, a GPU that is not used, libraries that do not go together.
+#' Starts it if need be, and lists Python, its packages, PyTorch, NumPy, the device, whose loops and matrix products training
+#' uses, which OpenMP is loaded and the number of threads, each with one line of cure where something is amiss: another Python
+#' than the one meant, packages that are missing or too old, a GPU that is not used, libraries that do not go together.
 #'
 #' @return A data.frame with the columns `what`, `value` and `cure` (`NA` where all is well), of a class that prints.
 #'   Where the backend does not start, its first row says why; what could be found out about that Python follows.
@@ -62,6 +62,7 @@ status_rows <- function(facts) {
     c("PyTorch", found$torch, NA),
     c("NumPy", found$numpy, NA),
     c("device", found$device, gpu %||% NA),
+    loops_row(facts),
     c("BLAS", switch(facts$blas, own = "PyTorch's own", system = "the system's", "perhaps R's (slow)"),
       if (facts$blas == "loaded before") "Restart R and call scelbo before anything else imports torch." else NA),
     c("OpenMP", if (length(facts$openmp)) some_of(basename(facts$openmp)) else "not told", openmp_cure(facts) %||% NA),
@@ -109,11 +110,21 @@ package_row <- function(facts) {
   bad <- unmet(python_requirements(), facts$packages)
   if (!length(bad)) return(c("packages", paste("all", length(facts$packages), "that are needed"), NA))
   value <- paste0(names(bad), " (", bad, ")", collapse = ", ")
+  c("packages", value, install_cure(facts, names(bad)))
+}
+
+install_cure <- function(facts, packages) {
+  if (facts$python %in% facts$ours) return("Run install_backend() again.")
   wanted <- python_requirements()
-  wanted <- wanted[requirement_names(wanted) %in% names(bad)]
-  cure <- if (facts$python %in% facts$ours) "install_backend() brings them."
-  else paste("In a terminal:", facts$python, "-m pip install", paste(shQuote(wanted), collapse = " "))
-  c("packages", value, cure)
+  wanted <- wanted[requirement_names(wanted) %in% packages]
+  paste("In a terminal:", facts$python, "-m pip install", paste(shQuote(wanted), collapse = " "))
+}
+
+# Who did the loops where training spends its time. Without numba PyTorch does the same, more slowly.
+loops_row <- function(facts) {
+  loops <- facts$found$loops
+  if (is.null(loops$numba)) return(c("loops", "PyTorch's", paste("Training is faster with numba.", install_cure(facts, "numba"))))
+  c("loops", if (loops$compiled) paste("compiled by numba", loops$numba) else "PyTorch's", NA)
 }
 
 requirement_names <- function(requirements) sub("[^A-Za-z0-9_-].*", "", requirements)

@@ -14,6 +14,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from anndata import AnnData
 
 import scelbo
-from scelbo import settings
+from scelbo import kernels, settings
 from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     anndata,
     append_rows,
@@ -252,7 +253,7 @@ def threads(n: int) -> int:
 
 
 def status() -> dict[str, Any]:
-    """Versions, device and threads, for ``backend_status()``."""
+    """Versions, device, threads and who compiled the loops, for ``backend_status()``."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     return {
         "python": platform.python_version(),
@@ -262,6 +263,7 @@ def status() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if cuda else "Apple GPU (mps)" if mps else "CPU",
         "cuda": torch.version.cuda,
         "idle_gpu": not cuda and sys.platform != "darwin" and (os.path.exists("/dev/nvidia0") or bool(shutil.which("nvidia-smi"))),
+        "loops": {"numba": version("numba") if kernels.present() else None, "compiled": settings.compiled},
         "threads": torch.get_num_threads(),
         "cores": cores(),
     }

@@ -1,11 +1,13 @@
 """What only R needs, seen from Python; tests/testthat sees the same from R."""
 
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from scelbo import SCVI, bridge, settings
+from scelbo import SCVI, bridge, kernels, settings
 from scelbo.data.simulate import counts as simulate
 from scelbo.errors import ArgumentError
 
@@ -136,6 +138,15 @@ def test_counts_are_put_where_the_model_reads_them(reads, holds):
     placed = bridge.placed(model, other, holds)
     np.testing.assert_array_equal(model.get_latent_representation(placed), model.get_latent_representation())
     assert bridge.placed(model, adata, reads) is adata
+
+
+def test_status_tells_who_did_the_loops(monkeypatch):
+    pytest.importorskip("numba")
+    assert bridge.status()["loops"] == {"numba": version("numba"), "compiled": settings.compiled}
+    monkeypatch.setattr(settings, "compiled", False)
+    assert not bridge.status()["loops"]["compiled"]
+    monkeypatch.setattr(kernels, "present", lambda: False)
+    assert bridge.status()["loops"]["numba"] is None
 
 
 def test_threads_are_modest_unless_said(monkeypatch):

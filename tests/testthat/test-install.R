@@ -4,7 +4,7 @@ facts <- function(..., found = list()) {
     python = "/env/bin/python", version = "3.11.7", packages = sapply(requirement_names(python_requirements()), function(name) "9.0"),
     ours = character(), asked_for = "", reticulate_python = "", openmp = "/lib/libgomp.so.1", mac = FALSE, core = "/core", blas = "own",
     found = list(python = "3.11.7", scelbo = "0.1.0", torch = "2.13.0+cpu", numpy = "1.26.4", device = "CPU", cuda = NULL, idle_gpu = FALSE,
-                 threads = 1, cores = 2)
+                 loops = list(numba = "0.68.1", compiled = TRUE), threads = 1, cores = 2)
   )
   fine$packages[c("numpy", "pandas")] <- c("1.26.4", "2.3.3")
   fine$found <- utils::modifyList(fine$found, found)
@@ -45,6 +45,15 @@ test_that("packages that are missing, too old or too new are all named, with the
 test_that("a GPU that is not used is explained by the build or by the driver", {
   cured("device", "built without CUDA.*pip_options = \"--index-url", found = list(idle_gpu = TRUE))
   cured("device", "for CUDA 12.6\\) cannot use it: `nvidia-smi`", found = list(idle_gpu = TRUE, cuda = "12.6"))
+})
+
+test_that("it is told who did the loops, and what brings numba", {
+  cured("loops", "faster with numba. In a terminal: /env/bin/python -m pip install 'numba>=0.58'", found = list(loops = list(numba = NULL)))
+  cured("loops", "install_backend", found = list(loops = list(numba = NULL)), ours = "/env/bin/python")
+  value <- function(...) loops_row(facts(found = list(loops = list(...))))[[2]]
+  expect_equal(value(compiled = TRUE), "compiled by numba 0.68.1")
+  expect_equal(value(compiled = FALSE), "PyTorch's")
+  expect_equal(value(numba = NULL), "PyTorch's")
 })
 
 test_that("libraries that do not go together are named", {

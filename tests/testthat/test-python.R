@@ -15,7 +15,7 @@ test_that("the requirements are those of the Python package", {
 test_that("the backend's state is told, with cures", {
   skip_without_backend()
   status <- backend_status()
-  expect_equal(status$what, c("Python", "packages", "scelbo", "PyTorch", "NumPy", "device", "BLAS", "OpenMP", "threads"))
+  expect_equal(status$what, c("Python", "packages", "scelbo", "PyTorch", "NumPy", "device", "loops", "BLAS", "OpenMP", "threads"))
   expect_equal(status$cure[status$what == "packages"], NA_character_)
   expect_output(print(status), "PyTorch +[0-9]")
 })
