@@ -16,6 +16,7 @@ from anndata import AnnData, read_h5ad
 from mudata import MuData, read_h5mu, set_options
 
 from scelbo.bridge_frames import columns, series, series_parts
+from scelbo.data.disk import stays_on_disk
 
 SLOTS = ("layers", "obsm", "varm", "obsp", "varp")
 NOTE = "R"
@@ -177,9 +178,9 @@ def contents(adata: AnnData) -> dict[str, Any]:
 
 
 def opened(data: Any) -> Any:
-    """An AnnData or MuData, or the file of one."""
+    """An AnnData or MuData, or the file of one; what stayed on disk is read, as R will hold all of it."""
     if not isinstance(data, str):
-        return data
+        return data.to_memory() if isinstance(data, AnnData) and stays_on_disk(data) else data
     with _quiet():
         return read_h5mu(data) if data.endswith(".h5mu") else read_h5ad(data)
 

@@ -139,7 +139,6 @@ in_r <- function(questions) {
 
 test_that("every question of Python's can be asked in R", {
   only_python <- c(
-    get_aggregated_posterior = "a distribution of torch, which no object of R stands for",
     with_data = "a model in R takes other cells by `object =`",
     get_imputed_values = "impute() says it, and how sure the model is",
     get_alphas_betas = "scvi-tools' name for what get_zero_inflation() says"
