@@ -1,5 +1,10 @@
 """Compiled loops do what torch does: in float32 they are as near to its float64 as its float32 is."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -106,3 +111,20 @@ def test_the_first_wait_is_explained(kept, monkeypatch, tmp_path):
         (tmp_path / "sparse.gather-11.py311.nbi").touch()
     kernels.loop.__wrapped__("sparse", "gather")
     assert len(told) == (not kept)
+
+
+SAME_BITS = """
+import hashlib, torch
+from test_kernels import _counts, _inputs, MAKE
+given = [q.requires_grad_() for q in _inputs("zinb", 1)]
+MAKE["zinb"]("softmax", *given).log_prob(_counts()).sum().backward()
+print(hashlib.sha256(b"".join(q.grad.numpy().tobytes() for q in given)).hexdigest())
+"""
+
+
+def test_what_was_compiled_now_or_earlier_gives_the_same_bits(tmp_path):
+    path = os.pathsep.join([str(Path(kernels.__file__).parents[2]), str(Path(__file__).parent)])
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+    said = [subprocess.run([sys.executable, "-c", SAME_BITS], env=env, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert "Compiling" in said[0] and "Compiling" not in said[1]
+    assert said[0].splitlines()[-1] == said[1].splitlines()[-1]

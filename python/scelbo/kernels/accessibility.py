@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import ONE, ZERO, exp, f4, log, loop
+from scelbo.kernels.maths import ONE, ZERO, exp, f4, log, loop, part
 
 EPS, TINY = np.finfo(f4).eps, np.finfo(f4).tiny
 
 
-@loop
+@part
 def _unseen(h: np.ndarray, region: np.ndarray, cell: float, weight: float, d_h: np.ndarray, d_region: np.ndarray) -> tuple[float, float]:
     value, slope = ZERO, ZERO
     for g in range(h.shape[0]):
@@ -29,7 +29,7 @@ def _unseen(h: np.ndarray, region: np.ndarray, cell: float, weight: float, d_h: 
     return value, slope
 
 
-@loop
+@part
 def _seen(n: int, work: np.ndarray, cell: float, weight: float) -> tuple[float, float]:
     """work: h, region -> d h, d log region less what an unseen region would have."""
     h, region = work[0], work[1]

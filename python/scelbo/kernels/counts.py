@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import ONE, ZERO, exp, f4, gamma_terms, largest, log, log1p, loop
+from scelbo.kernels.maths import ONE, ZERO, exp, f4, gamma_terms, largest, log, log1p, loop, part
 
 NEVER = f4(70)
 """Logits of a structural zero below minus this are as good as it, and their exponential is finite."""
 
 
-@loop
+@part
 def _scale(h: np.ndarray, mu: np.ndarray, log_l: float, softmax: bool) -> float:
     """Write the mean, and return what its logarithm has beyond h: a softmax's normaliser, and the library size."""
     if not softmax:
@@ -32,7 +32,7 @@ def _scale(h: np.ndarray, mu: np.ndarray, log_l: float, softmax: bool) -> float:
     return log_l - highest - log(total)
 
 
-@loop
+@part
 def _nb_zeros(mu: np.ndarray, theta: np.ndarray, weight: float, d_h: np.ndarray, d_theta: np.ndarray) -> tuple[float, float]:
     value, slope = ZERO, ZERO
     for g in range(mu.shape[0]):
@@ -48,7 +48,7 @@ def _nb_zeros(mu: np.ndarray, theta: np.ndarray, weight: float, d_h: np.ndarray,
     return value, slope
 
 
-@loop
+@part
 def _nb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tuple[float, float]:
     """work: mu, theta, log mu - log theta -> d log mu, d log theta."""
     mu, theta, log_ratio = work[0], work[1], work[2]
@@ -67,7 +67,7 @@ def _nb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tuple[
     return value, slope
 
 
-@loop
+@part
 def _zinb_zeros(
     mu: np.ndarray, theta: np.ndarray, pi: np.ndarray, weight: float, d_h: np.ndarray, d_theta: np.ndarray, d_pi: np.ndarray
 ) -> tuple[float, float]:
@@ -90,7 +90,7 @@ def _zinb_zeros(
     return value, slope
 
 
-@loop
+@part
 def _zinb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tuple[float, float]:
     """work: mu, theta, log mu - log theta, pi -> d log mu, d log theta, -, d pi; all less what zeros would have."""
     mu, theta, log_ratio, pi = work[0], work[1], work[2], work[3]
