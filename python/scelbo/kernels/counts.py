@@ -9,10 +9,19 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import ONE, ZERO, exp, f4, gamma_terms, largest, log, log1p, loop, part
+from scelbo.kernels.maths import ONE, ZERO, exp, f4, gamma_terms, largest, log, log1p, loop, part, step
 
 NEVER = f4(70)
 """Logits of a structural zero below minus this are as good as it, and their exponential is finite."""
+
+
+@step
+def over(mu: float, theta: float) -> tuple[float, float, float]:
+    """L = log(1 + mu / theta), s = mu / (theta + mu), and 1 - s."""
+    ratio = mu / theta
+    total = ONE + ratio
+    inverse = ONE / total
+    return log1p(ratio, total, inverse), ratio * inverse, inverse
 
 
 @part
@@ -37,10 +46,7 @@ def _nb_zeros(mu: np.ndarray, theta: np.ndarray, weight: float, d_h: np.ndarray,
     value, slope = ZERO, ZERO
     for g in range(mu.shape[0]):
         t = theta[g]
-        ratio = mu[g] / t
-        total = ONE + ratio
-        inverse = ONE / total
-        level, share = log1p(ratio, total, inverse), ratio * inverse
+        level, share, _ = over(mu[g], t)
         value -= t * level
         d_h[g] = -t * share
         slope -= t * share
@@ -55,12 +61,10 @@ def _nb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tuple[
     value, slope = ZERO, ZERO
     for k in range(n):
         t = theta[k]
-        ratio = mu[k] / t
-        total = ONE + ratio
-        inverse = ONE / total
+        level, _, inverse = over(mu[k], t)
         lgamma, digamma = gamma_terms(x[k], t)
         rest = x[k] * inverse
-        value += x[k] * (log_ratio[k] - log1p(ratio, total, inverse)) + lgamma
+        value += x[k] * (log_ratio[k] - level) + lgamma
         slope += rest
         mu[k] = rest
         theta[k] = weight * (t * digamma - rest)
@@ -74,10 +78,7 @@ def _zinb_zeros(
     value, slope = ZERO, ZERO
     for g in range(mu.shape[0]):
         t = theta[g]
-        ratio = mu[g] / t
-        total = ONE + ratio
-        inverse = ONE / total
-        level, share = log1p(ratio, total, inverse), ratio * inverse
+        level, share, _ = over(mu[g], t)
         never = exp(min(-pi[g], NEVER))
         zero = never * exp(-t * level)
         of_zero, of_never = ONE / (ONE + zero), ONE / (ONE + never)
@@ -97,10 +98,7 @@ def _zinb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tupl
     value, slope = ZERO, ZERO
     for k in range(n):
         t = theta[k]
-        ratio = mu[k] / t
-        total = ONE + ratio
-        inverse = ONE / total
-        level, share = log1p(ratio, total, inverse), ratio * inverse
+        level, share, inverse = over(mu[k], t)
         below = min(-pi[k], NEVER)
         never = exp(below)
         zero = never * exp(-t * level)
