@@ -219,7 +219,8 @@ test_that("fine labels are told of cells, and of what is in spots", {
   expect_identical(write_back(reference, cells)$condscvi_label, labels)
   folder <- withr::local_tempdir()
   save_model(reference, folder, overwrite = TRUE)
-  expect_identical(load_model(folder, cells)$recipe$columns, reference$recipe$columns) # which of its cells have a fine label too
+  columns <- Filter(length, reference$recipe$columns)
+  expect_identical(load_model(folder, cells)$recipe$columns, columns) # which of its cells have a fine label too
   expect_identical(levels(labels), c("even", "odd", "two"))
   expect_identical(names(labels), colnames(cells))
   expect_identical(is.na(unname(labels)), !of %in% c("type1", "type2"))
