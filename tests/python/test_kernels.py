@@ -128,3 +128,13 @@ def test_what_was_compiled_now_or_earlier_gives_the_same_bits(tmp_path):
     said = [subprocess.run([sys.executable, "-c", SAME_BITS], env=env, capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert "Compiling" in said[0] and "Compiling" not in said[1]
     assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_how_a_matrix_lies_in_memory_changes_nothing(name):
+    results = []
+    for turn in (lambda q: q, lambda q: q.T.contiguous().T):
+        given = [turn(q).requires_grad_() for q in _inputs(name, 1)]
+        MAKE[name]("softmax", *given).log_prob(_counts()).sum().backward()
+        results.append([q.grad for q in given])
+    torch.testing.assert_close(*results, rtol=0, atol=0)

@@ -50,8 +50,8 @@ def negative_binomial(x: Counts, softmax: bool, h: Tensor, log_l: Tensor, log_th
     cells = array(x.crow), array(x.col), array(x.val)
 
     def once(weight: Tensor) -> tuple[Tensor, ...]:
-        value, d_h, d_l, d_theta = torch.empty_like(weight), torch.empty_like(h), torch.empty_like(log_l), torch.zeros_like(log_theta)
-        d_pi = torch.empty_like(h) if pi is not None else h.new_empty(0, 0)
+        value, d_h, d_l, d_theta = (q.new_zeros(q.shape) for q in (weight, h, log_l, log_theta))  # row after row, however q lies
+        d_pi = h.new_empty(h.shape if pi is not None else (0, 0))
         written = array(value), array(d_h), array(d_l[:, 0]), array(d_theta), array(d_pi)
         work(h_, l_, t, log_t, pi_, softmax, *cells, array(weight), *written)
         return value, d_h, d_l, d_theta, *([d_pi] if pi is not None else [])
@@ -66,7 +66,7 @@ def bernoulli(x: Counts, h: Tensor, cell: Tensor, region: Tensor) -> Tensor:
     read = array(h), array(l[:, 0]), array(r), array(x.crow), array(x.col)
 
     def once(weight: Tensor) -> tuple[Tensor, ...]:
-        value, d_h, d_cell, d_region = torch.empty_like(weight), torch.empty_like(h), torch.empty_like(cell), torch.zeros_like(region)
+        value, d_h, d_cell, d_region = (q.new_zeros(q.shape) for q in (weight, h, cell, region))
         work(*read, array(weight), array(value), array(d_h), array(d_cell[:, 0]), array(d_region))
         return value, d_h, d_cell.mul_(1 - l), d_region.mul_(1 - r)
 
