@@ -64,7 +64,7 @@ get_library_size_factors.scelbo_model <- function(model, object = NULL, cells = 
   at <- cell_positions(cells, about$cells)
   factors <- ask(model, "get_library_size_factors", adata = about$adata, indices = at, ...)
   if (reticulate::py_has_attr(factors, "columns")) return(from_pandas(factors))
-  setNames(as.vector(reticulate::py_to_r(factors)), chosen(about$cells, at))
+  setNames(as.vector(to_r(factors)), chosen(about$cells, at))
 }
 
 #' @rdname accessibility
@@ -75,7 +75,7 @@ get_region_factors <- function(model, ...) UseMethod("get_region_factors")
 #' @rdname accessibility
 #' @export
 get_region_factors.scelbo_model <- function(model, ...) {
-  setNames(as.vector(reticulate::py_to_r(ask(model, "get_region_factors", ...))), regions_of(model))
+  setNames(as.vector(to_r(ask(model, "get_region_factors", ...))), regions_of(model))
 }
 
 # The regions of a model: all its features, those beside genes, or none.

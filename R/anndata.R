@@ -13,6 +13,7 @@
 #' | its loadings; standard deviations | attributes `rotation`; `varExplained` | `varm["PCs"]`; `uns["pca"]["variance"]` |
 #' | graphs; neighbours | pairs of cells, of features | `obsp`, `varp` |
 #' | other assays; a layer of some features | `altExps` | `obsm`, under their name |
+#' | their reductions | their reduced dimensions | `obsm`, under both names |
 #' | plain values of `Misc()` | of `metadata()` | `uns` |
 #'
 #' What AnnData has no place for (keys, which layer is which, orders that a file would sort, dates) is noted in `uns["R"]`.

@@ -114,9 +114,9 @@ check_modality <- function(object, assay, call, argument = "protein_assay") {
 
 # Which proteins a model takes for not measured, as nobody was asked. Said once, when it is made.
 say_unmeasured <- function(python, call = caller_env()) {
-  lacks <- reticulate::py_to_r(with_python(bridge(call)$unmeasured(python), call = call))
+  lacks <- to_r(with_python(bridge(call)$unmeasured(python), call = call))
   if (!length(lacks)) return(invisible())
-  n <- reticulate::py_to_r(bridge(call)$about(python))$beside$protein
+  n <- to_r(bridge(call)$about(python))$beside$protein
   told <- vapply(lacks, function(names) if (length(names) == n) paste("all", n) else some_of(unlist(names), 4), "")
   rlang::inform(c(
     paste0("Proteins taken for not measured, as they have no count: ",
@@ -144,7 +144,7 @@ beside_known <- function(beside, python) {
 # asked.
 check_obsm <- function(adata, where, call) {
   if (is.null(where) || !where$needed) return(invisible())
-  keys <- as.character(unlist(reticulate::py_to_r(bridge(call)$obsm_keys(adata))))
+  keys <- as.character(unlist(to_r(bridge(call)$obsm_keys(adata))))
   if (!any(c(where$assay, where$key) %in% keys)) check_names(where$assay, keys, "entry of obsm", call)
 }
 

@@ -45,7 +45,7 @@ check_data <- function(object, batch = NULL, ..., model = "scvi", forecast = TRU
   }
   checked <- list(problems = findings("problems"), concerns = findings("concerns"))
   checked$ok <- !nrow(checked$problems)
-  checked$title <- if (is.null(answer)) class else reticulate::py_to_r(answer$title)
+  checked$title <- if (is.null(answer)) class else to_r(answer$title)
   checked$forecast <- if (checked$ok) forecast_of(answer)
   structure(checked, class = "scelbo_check")
 }
@@ -81,9 +81,9 @@ noting <- function(expr, found) {
 
 forecast_of <- function(answer) {
   forecast <- answer$forecast
-  if (is.null(reticulate::py_to_r(forecast))) return(NULL)
+  if (is.null(to_r(forecast))) return(NULL)
   parts <- c("seconds", "cpu_seconds", "epochs", "minibatches", "batch_size", "device", "threads")
-  values <- lapply(setNames(parts, parts), function(name) reticulate::py_to_r(forecast[[name]]))
+  values <- lapply(setNames(parts, parts), function(name) to_r(forecast[[name]]))
   memory <- from_pandas(bridge()$records(forecast$memory$items(), list("part", "bytes"))) # beyond what an integer holds
   values$memory <- setNames(as.double(memory$bytes), memory$part)
   structure(values, shown = reticulate::py_str(forecast))

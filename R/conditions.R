@@ -45,7 +45,7 @@ abort_python <- function(exception, call) {
     abort_scelbo(kind, paste0(type, ": ", message), hint, call = call)
   }
   texts <- function(name) {
-    value <- as.character(unlist(reticulate::py_to_r(get(exception, name))))
+    value <- as.character(unlist(to_r(get(exception, name))))
     in_r_words(value[nzchar(value)])
   }
   first <- reticulate::py_get_item(get(exception, "args"), 0L) # str() of the exception repeats the hint

@@ -85,7 +85,7 @@ compare_groups <- function(handle, question, group_by, group1, group2, cells1, c
   answer <- data.frame(feature = features, from_pandas(table), row.names = row_names, check.names = FALSE)
   group <- if (is_column(group_by, about$cells)) group_by else "group"
   names(answer)[names(answer) == group_column("group_by")] <- group
-  permutations <- reticulate::py_to_r(table$attrs)$permutations
+  permutations <- to_r(table$attrs)$permutations
   attr(answer, "permutations") <- do.call(rbind, lapply(permutations, as.data.frame))
   drawable(answer, "differential")
 }

@@ -74,14 +74,14 @@ backend <- function() core()
 # Counts of features x cells, and what is known of both.
 anndata_parts <- function(object, layer, call = caller_env()) {
   adata <- python_anndata(object, call = call)
-  has_layer <- layer %in% unlist(reticulate::py_to_r(bridge(call)$layers(adata)))
+  has_layer <- layer %in% unlist(to_r(bridge(call)$layers(adata)))
   counts <- from_csr(if (has_layer) adata$layers[[layer]] else adata$X, names_of(adata$var_names), names_of(adata$obs_names), call)
   list(counts = counts, obs = from_pandas(adata$obs), var = from_pandas(adata$var))
 }
 
 # Python's matrix of cells x features -> dgCMatrix of features x cells: by rows the one is by columns the other.
 from_csr <- function(matrix, features, cells, call = caller_env()) {
-  slots <- lapply(reticulate::py_to_r(with_python(bridge(call)$slots(matrix), call = call)), as.vector)
+  slots <- lapply(to_r(with_python(bridge(call)$slots(matrix), call = call)), as.vector)
   methods::new("dgCMatrix", i = slots$i, p = slots$p, x = slots$x, Dim = c(length(features), length(cells)),
                Dimnames = list(features, cells))
 }

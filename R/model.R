@@ -27,7 +27,7 @@ read_arguments <- function(class, arguments, call = caller_env(), whole = FALSE,
   recipe$beside <- beside_of(arguments)
   recipe$smoothed <- arguments$smoothed_layer
   python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
-  recipe$whole <- whole || reticulate::py_to_r(bridge(call)$counts_all(python))
+  recipe$whole <- whole || to_r(bridge(call)$counts_all(python))
   fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
   recipe$leave <- leave
   data <- read_data(arguments$object, recipe, call)
@@ -44,7 +44,7 @@ unknown_label <- function(arguments) if (!is.null(arguments$unlabeled)) as.chara
 handle_of <- function(python, class, data) {
   model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
   model$python <- python
-  model$features <- as.character(unlist(reticulate::py_to_r(python$setup$var_names)))
+  model$features <- as.character(unlist(to_r(python$setup$var_names)))
   model$recipe$beside <- beside_known(model$recipe$beside, python)
   if (!is.null(model$recipe$beside$atac)) model$recipe$features <- model$features # an AnnData's regions are among its var
   model
@@ -78,7 +78,7 @@ as_dict <- function(x) reticulate::py_dict(as.list(names(x)), unname(as.list(x))
 
 # The bridge answers with (value, warnings).
 heard <- function(answer) {
-  for (text in unlist(reticulate::py_to_r(answer[[1]]))) warn_scelbo("data", in_r_words(text))
+  for (text in unlist(to_r(answer[[1]]))) warn_scelbo("data", in_r_words(text))
   answer[[0]]
 }
 
@@ -97,7 +97,7 @@ python_model <- function(model, call = caller_env()) {
 cells_held <- function(python) as.character(unlist(to_r(with_python(bridge()$cells_of(python)))))
 
 keep_state <- function(model, call = caller_env()) {
-  model$saved <- reticulate::py_to_r(with_python(bridge(call)$pack(model$python), call = call))
+  model$saved <- to_r(with_python(bridge(call)$pack(model$python), call = call))
   model
 }
 

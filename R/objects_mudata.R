@@ -48,7 +48,7 @@ modality_of <- function(whole, name) {
 
 # The inverse: of each modality its assays, of the first all else, and reductions of all.
 receive_modalities <- function(mdata, words, counts, roomy, call) {
-  told <- reticulate::py_to_r(with_python(bridge(call)$modalities(mdata), call = call))
+  told <- to_r(with_python(bridge(call)$modalities(mdata), call = call))
   names <- as.character(unlist(told))
   wholes <- lapply(setNames(names, names), function(name) {
     receive_whole(mdata$mod[[name]], words, counts, main = name, roomy = roomy, call = call)

@@ -30,8 +30,8 @@ receive_whole <- function(adata, words, counts = "counts", main = NULL, roomy = 
 # Everything there is, by place.
 receive_pieces <- function(adata, call) {
   py <- bridge(call)
-  there <- reticulate::py_to_r(with_python(py$contents(adata), call = call))
-  told <- reticulate::py_to_r(with_python(py$told(adata), call = call))
+  there <- to_r(with_python(py$contents(adata), call = call))
+  told <- to_r(with_python(py$told(adata), call = call))
   kinds <- setNames(as.character(unlist(told$kinds$is)), as.character(unlist(told$kinds$of)))
   of_frame <- function(slot) {
     inside <- kinds[startsWith(names(kinds), slot)]
@@ -47,7 +47,7 @@ receive_pieces <- function(adata, call) {
   for (slot in c("X", "raw", "layers", "obsm", "varm", "obsp", "varp")) {
     for (key in as.character(unlist(there[[slot]]))) {
       place <- if (nzchar(key)) paste0(slot, "/", key) else slot
-      got$pieces[[place]] <- reticulate::py_to_r(with_python(py$piece(adata, slot, key), call = call))
+      got$pieces[[place]] <- to_r(with_python(py$piece(adata, slot, key), call = call))
     }
   }
   got$of <- function(slot) grep(paste0("^", slot, "/"), names(got$pieces), value = TRUE)

@@ -14,6 +14,7 @@ whole_of.SummarizedExperiment <- function(object, call = caller_env()) {
     about = noted(list(main = name, unnamed = if (is.null(colnames(object)) && ncol(object)) TRUE))
   )
   if (!is_sce) return(whole)
+  whole$reductions <- lapply(as.list(SingleCellExperiment::reducedDims(object)), reduction_of_sce, cells = cells)
   for (name in SingleCellExperiment::altExpNames(object)) {
     beside <- SingleCellExperiment::altExp(object, name)
     whole$assays[[name]] <- assay_of_sce(beside, cells)
@@ -22,10 +23,20 @@ whole_of.SummarizedExperiment <- function(object, call = caller_env()) {
     whole$assays[[name]]$about <- c(whole$assays[[name]]$about, noted(list(
       sce = if (inherits(beside, "SingleCellExperiment")) TRUE, misc = misc
     )))
+    if (inherits(beside, "SingleCellExperiment")) whole <- with_reductions_of(whole, beside, name)
   }
-  whole$reductions <- lapply(as.list(SingleCellExperiment::reducedDims(object)), reduction_of_sce, cells = cells)
   whole$graphs <- Map(graph_of_pairs, as.list(SingleCellExperiment::colPairs(object)), SingleCellExperiment::colPairNames(object))
   whole$feature_graphs <- Map(graph_of_pairs, as.list(SingleCellExperiment::rowPairs(object)), SingleCellExperiment::rowPairNames(object))
+  whole
+}
+
+# An altExp's own reduced dimensions, among those of the object under the names of both.
+with_reductions_of <- function(whole, beside, assay) {
+  for (name in SingleCellExperiment::reducedDimNames(beside)) {
+    from <- reduction_of_sce(SingleCellExperiment::reducedDim(beside, name, withDimnames = FALSE), whole$cells)
+    from$about <- c(from$about, list(assay = assay, within = name))
+    whole$reductions[[utils::tail(make.unique(c(names(whole$reductions), paste0(assay, "_", name))), 1)]] <- from
+  }
   whole
 }
 
@@ -90,11 +101,14 @@ whole_sce <- function(whole, call = caller_env()) {
   whole <- with_partial_apart(whole)
   main <- experiment_of(whole$assays[[whole$main]], whole, SingleCellExperiment::SingleCellExperiment)
   SummarizedExperiment::colData(main) <- S4Vectors::DataFrame(whole$obs, row.names = whole$cells, check.names = FALSE)
-  SingleCellExperiment::reducedDims(main) <- lapply(whole$reductions, reduction_sce)
+  of <- vapply(whole$reductions, function(from) if (is.null(from$about$within)) whole$main else from$about$assay, "")
+  SingleCellExperiment::reducedDims(main) <- lapply(whole$reductions[of == whole$main], reduction_sce)
   for (name in setdiff(names(whole$assays), whole$main)) {
     from <- whole$assays[[name]]
     make <- if (isTRUE(from$about$sce)) SingleCellExperiment::SingleCellExperiment else SummarizedExperiment::SummarizedExperiment
-    SingleCellExperiment::altExp(main, name) <- experiment_of(from, whole, make)
+    beside <- experiment_of(from, whole, make)
+    for (own in whole$reductions[of == name]) SingleCellExperiment::reducedDim(beside, own$about$within) <- reduction_sce(own)
+    SingleCellExperiment::altExp(main, name) <- beside
   }
   for (name in names(whole$graphs)) SingleCellExperiment::colPair(main, name) <- pairs_of(whole$graphs[[name]])
   for (name in names(whole$feature_graphs)) SingleCellExperiment::rowPair(main, name) <- pairs_of(whole$feature_graphs[[name]])

@@ -32,11 +32,13 @@ send_value <- function(x, path, notes) {
     return(if (inherits(x, "recarray")) bridge()$recarray(frame) else frame)
   }
   if (is.list(x)) return(send_list(x, path, notes))
+  if (length(dim(x)) == 2 && (length(unlist(dimnames(x))) || (is.character(x) && anyNA(x)))) note(sides_of(x), paste0(below, "sides"))
   if (methods::is(x, "Matrix") || (length(dim(x)) > 1 && !is.character(x))) return(send_as_is(x))
   if (length(names(x))) return(send_list(as.list(x), path, notes, "names"))
-  note(unname(column_kinds(list(x = x))))
-  if (length(x) == 1 && is.null(dim(x)) && !anyNA(x) && !is.object(x)) return(reticulate::r_to_py(as.vector(x)))
-  parts <- column_to_python("", if (is.object(x)) x else as.vector(x))
+  bare <- if (is.object(x)) x else as.vector(x)
+  note(unname(column_kinds(list(x = bare))))
+  if (length(x) == 1 && is.null(dim(x)) && !anyNA(x) && !is.object(x)) return(reticulate::r_to_py(bare))
+  parts <- column_to_python("", bare)
   bridge()$vector(parts[[1]], parts[[2]], parts[[3]], as.list(dim(x)))
 }
 
@@ -56,6 +58,7 @@ is_plain <- function(x) {
 receive_plain <- function(told, kinds = character(), path = "uns") {
   below <- paste0(path, "/")
   kind <- if (path %in% names(kinds)) kinds[[path]]
+  sided <- function(x) if (paste0(below, "sides") %in% names(kinds)) with_sides(x, kinds[[paste0(below, "sides")]]) else x
   switch(told$kind,
     null = NULL,
     list = {
@@ -76,13 +79,30 @@ receive_plain <- function(told, kinds = character(), path = "uns") {
     },
     vector = {
       x <- column_from_python(c(list(""), told$parts))
-      if (told$one) told$dim <- 1
+      if (!is.null(kind)) x <- with_kind(x, kind) else if (told$one) told$dim <- 1
       if (length(told$dim)) dim(x) <- as.integer(unlist(told$dim))
-      if (is.null(kind)) x else with_kind(x, kind)
+      sided(x)
     },
-    dense = told$values,
-    sparse = sparse_from(told)
+    dense = sided(told$values),
+    sparse = sided(sparse_from(told))
   )
+}
+
+# A matrix's sides, by lines: how long they are, how many names each has, and these. Python has no matrix of texts of which some
+# are missing, and no matrix with names.
+sides_of <- function(x) {
+  names <- dimnames(x) %||% list(NULL, NULL)
+  if (any(grepl("\n", unlist(names)))) names[] <- list(NULL)
+  paste(c(dim(x), lengths(names), unlist(names)), collapse = "\n")
+}
+
+with_sides <- function(x, noted) {
+  noted <- strsplit(paste0(noted, "\n"), "\n", fixed = TRUE)[[1]] # a name at the end may be empty
+  long <- as.integer(noted[1:4])
+  dim(x) <- long[1:2]
+  names <- split(noted[-(1:4)], rep(factor(1:2), long[3:4]))
+  if (any(long[3:4] > 0)) dimnames(x) <- lapply(unname(names), function(side) if (length(side)) side)
+  x
 }
 
 # The paths of what R has no word for.

@@ -96,7 +96,7 @@ get_feature_correlation_matrix.scelbo_model <- function(model, object = NULL, fe
     gene_list = as.list(features), transform_batch = as_groups(transform_batch), n_samples = n_samples,
     rna_size_factor = rna_size_factor, correlation_type = correlation_type, ...
   )
-  values <- reticulate::py_to_r(table$to_numpy())
+  values <- to_r(table$to_numpy())
   features <- names_of(table$index) # of some models proteins come after genes
   dimnames(values) <- list(features, features)
   values
@@ -126,7 +126,7 @@ posterior_predictive_check.scelbo_model <- function(model, object = NULL, cells 
 }
 
 predictive_of <- function(check) {
-  plain <- function(name) reticulate::py_to_r(check[[name]])
+  plain <- function(name) to_r(check[[name]])
   features <- from_pandas(check$genes)
   rownames(features) <- make.unique(names_of(check$genes$index)) # a protein may be called like its gene
   structure(

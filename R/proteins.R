@@ -149,7 +149,7 @@ plot_proteins <- function(model, object = NULL, proteins = NULL, cells = NULL, n
   at <- at[round(seq(1, length(at), length.out = min(n_cells, length(at))))]
   proteins <- chosen_proteins(model, proteins)
   known <- features_beside(model, "protein")
-  measured <- reticulate::py_to_r(with_python(
+  measured <- to_r(with_python(
     bridge()$observed(model$python, "protein", about$adata, as.array(at))
   ))[, match(proteins, known), drop = FALSE]
   values <- get_normalized_protein(model, object, proteins, cells = at + 1L)

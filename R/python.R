@@ -113,7 +113,7 @@ load_torch_first <- function() {
     "        sys.setdlopenflags(flags)",
     sep = "\n"
   ), local = TRUE, convert = FALSE)
-  blas <- reticulate::py_to_r(scope[["blas"]])
+  blas <- to_r(scope[["blas"]])
   if (blas == "loaded before") {
     warn_scelbo("backend", c(
       "PyTorch was loaded before scelbo, so it may use R's matrix products: training can take five times as long.",

@@ -79,7 +79,7 @@ load_query_data <- function(reference, object, assay = NULL, layer = NULL, unfro
     freeze_batchnorm_decoder = freeze_batchnorm_decoder, freeze_classifier = freeze_classifier
   )
   progress$conclude()
-  about <- reticulate::py_to_r(bridge()$about(python))
+  about <- to_r(bridge()$about(python))
   recipe$absent <- as.character(unlist(about$absent))
   recipe$beside <- beside_in(recipe$beside, lacking = unlist(about$lacking))
   model <- new_handle(reference$class, recipe = recipe, cells = data$cells, features = reference$features,

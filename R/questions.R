@@ -47,7 +47,7 @@ by_latent <- function(model, values, rows, more = NULL) {
 }
 
 as_numbers <- function(values) {
-  reticulate::py_to_r(if (reticulate::py_has_attr(values, "to_numpy")) values$to_numpy() else values)
+  to_r(if (reticulate::py_has_attr(values, "to_numpy")) values$to_numpy() else values)
 }
 
 #' @rdname questions
@@ -62,7 +62,7 @@ get_latent_library_size.scelbo_model <- function(model, object = NULL, cells = N
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
   size <- ask(model, "get_latent_library_size", adata = about$adata, indices = at, give_mean = give_mean, ...)
-  setNames(as.vector(reticulate::py_to_r(size)), chosen(about$cells, at))
+  setNames(as.vector(to_r(size)), chosen(about$cells, at))
 }
 
 #' @rdname questions
@@ -77,7 +77,7 @@ get_batch_representation.scelbo_model <- function(model, object = NULL, cells = 
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
   vectors <- ask(model, "get_batch_representation", adata = about$adata, indices = at, ...)
-  vectors <- reticulate::py_to_r(vectors)
+  vectors <- to_r(vectors)
   dimnames(vectors) <- list(chosen(about$cells, at), paste0("batch_", seq_len(ncol(vectors))))
   vectors
 }
@@ -136,7 +136,7 @@ installed <- function(package) requireNamespace(package, quietly = TRUE)
 
 # (draws x) cells x features, as Python has them -> features x cells (x draws).
 features_by_cells <- function(values, features, cells) {
-  values <- aperm(reticulate::py_to_r(values))
+  values <- aperm(to_r(values))
   dimnames(values) <- list(features, cells, NULL)[seq_along(dim(values))]
   values
 }
@@ -221,7 +221,7 @@ get_latent_kl.scelbo_model <- function(model, object = NULL, cells = NULL, ...) 
 }
 
 name_latents <- function(model, values) {
-  values <- as.vector(reticulate::py_to_r(values))
+  values <- as.vector(to_r(values))
   setNames(values, latent_names(model, length(values)))
 }
 
@@ -240,7 +240,7 @@ get_marginal_ll.scelbo_model <- function(model, object = NULL, cells = NULL, n_m
 ask_number <- function(model, question, object, cells, ..., call = caller_env()) {
   about <- cells_asked(model, object, call)
   at <- cell_positions(cells, about$cells, call)
-  answer <- reticulate::py_to_r(ask(model, question, adata = about$adata, indices = at, ..., call = call))
+  answer <- to_r(ask(model, question, adata = about$adata, indices = at, ..., call = call))
   if (!is.list(answer)) return(as.vector(answer))
   parts <- lapply(answer, as.vector)
   if (length(parts) == 1) parts[[1]] else parts

@@ -54,7 +54,7 @@ read_anndata <- function(object, recipe, call) {
   known <- names_of(adata$var_names)
   features <- c(features_there(recipe, known), regions_there(recipe, known))
   chosen <- NULL
-  if (isTRUE(recipe$leave) && reticulate::py_to_r(bridge(call)$stays_on_disk(adata))) {
+  if (isTRUE(recipe$leave) && to_r(bridge(call)$stays_on_disk(adata))) {
     if (!is.null(features) && !identical(features, known)) chosen <- check_names(features, known, "feature", call)
   } else {
     adata <- python_anndata(adata, features, call)
@@ -62,14 +62,14 @@ read_anndata <- function(object, recipe, call) {
   if (!isTRUE(recipe$whole)) recipe$features <- recipe$features %||% names_of(adata$var_names)
   obs <- from_pandas(adata$obs)
   recipe$columns <- find_columns(columns_needed(recipe, names(obs)), obs, call)
-  has_layer <- recipe$layer %in% unlist(reticulate::py_to_r(bridge()$layers(adata)))
+  has_layer <- recipe$layer %in% unlist(to_r(bridge()$layers(adata)))
   list(adata = adata, recipe = recipe, cells = names_of(adata$obs_names), variable = character(),
        layer = if (has_layer) recipe$layer, chosen = chosen)
 }
 
 # Other cells for a Python model, read as its own were; their counts are put where it looks for them.
 read_like <- function(python, object, recipe, call = caller_env()) {
-  recipe$optional <- as.character(unlist(reticulate::py_to_r(bridge(call)$optional_columns(python))))
+  recipe$optional <- as.character(unlist(to_r(bridge(call)$optional_columns(python))))
   recipe$leave <- TRUE # Python finds features by name
   data <- read_data(object, recipe, call)
   data$recipe$leave <- NULL
@@ -117,7 +117,7 @@ columns_needed <- function(recipe, known) {
   })
 }
 
-names_of <- function(index) as.character(reticulate::py_to_r(index$astype("str")$tolist()))
+names_of <- function(index) as.character(to_r(index$astype("str")$tolist()))
 
 category_columns <- function(columns) unique(unlist(columns[c("batch", "labels", "fine_labels", "categorical", "panel")]))
 

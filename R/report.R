@@ -61,7 +61,7 @@ report_of <- function(model, found, file) {
   verdicts <- from_pandas(bridge()$records(found$verdicts, told))
   rownames(verdicts) <- NULL
   verdicts[] <- lapply(verdicts, function(x) if (is.character(x)) in_r_words(x) else x)
-  collapsed <- names(latent_kl)[as.integer(unlist(reticulate::py_to_r(found$collapsed))) + 1L]
+  collapsed <- names(latent_kl)[as.integer(unlist(to_r(found$collapsed))) + 1L]
   at <- verdicts$name == "Collapsed latent dimensions" # Python counts them from 0
   verdicts$shown[at] <- sub(":.*", paste0(": ", paste(collapsed, collapse = ", ")), verdicts$shown[at])
   verdicts$means[at] <- sub(" (from 0)", "", verdicts$means[at], fixed = TRUE)

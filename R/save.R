@@ -33,9 +33,9 @@ save_model <- function(model, folder, overwrite = FALSE) {
 load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", protein_assay = NULL,
                        protein_layer = "counts", peak_assay = "peaks", peak_layer = "counts") {
   python <- with_python(core()$load(path.expand(folder)))
-  about <- reticulate::py_to_r(with_python(bridge()$about(python)))
+  about <- to_r(with_python(bridge()$about(python)))
   features <- as.character(unlist(about$features))
-  whole <- reticulate::py_to_r(bridge()$counts_all(python))
+  whole <- to_r(bridge()$counts_all(python))
   recipe <- list(assay = assay, layer = layer, features = if (!whole) features, whole = whole,
                  absent = as.character(unlist(about$absent)), columns = r_columns(about$keys), smoothed = about$keys$smoothed_layer,
                  beside = beside_saved(about, python, list(protein_assay = protein_assay, protein_layer = protein_layer,

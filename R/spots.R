@@ -86,8 +86,8 @@ get_gamma <- function(model, ...) UseMethod("get_gamma")
 get_gamma.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
   about <- cells_asked(model, object)
   at <- cell_positions(cells, about$cells)
-  gamma <- reticulate::py_to_r(ask(model, "get_gamma", adata = about$adata, indices = at, return_numpy = TRUE, ...))
-  types <- as.character(unlist(reticulate::py_to_r(model$python$cell_types)))
+  gamma <- to_r(ask(model, "get_gamma", adata = about$adata, indices = at, return_numpy = TRUE, ...))
+  types <- as.character(unlist(to_r(model$python$cell_types)))
   dimnames(gamma) <- list(types, chosen(about$cells, at), paste0("gamma_", seq_len(dim(gamma)[[3]])))
   sapply(types, function(type) array(gamma[type, , ], dim(gamma)[-1], dimnames(gamma)[-1]), simplify = FALSE)
 }
@@ -149,7 +149,7 @@ get_fine_celltypes <- function(model, ...) UseMethod("get_fine_celltypes")
 get_fine_celltypes.scelbo_model <- function(model, object = NULL, cells = NULL, ...) {
   about <- cells_asked(model, object)
   found <- ask(model, "get_fine_celltypes", adata = about$adata, indices = cell_positions(cells, about$cells), ...)
-  types <- reticulate::py_to_r(reticulate::import_builtins(FALSE)$list(found))
+  types <- to_r(reticulate::import_builtins(FALSE)$list(found))
   sapply(as.character(unlist(types)), function(type) as.matrix(from_pandas(found[[type]])), simplify = FALSE)
 }
 

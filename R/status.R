@@ -47,7 +47,7 @@ backend_facts <- function(runs) {
     python = python, version = asked["python"], packages = asked[names(asked) != "python"],
     ours = c(virtualenv_python(), conda_python()), asked_for = Sys.getenv("SCELBO_PYTHON"),
     reticulate_python = Sys.getenv("RETICULATE_PYTHON"), openmp = openmp_runtimes(), mac = on_mac(), core = core_path(),
-    blas = session$blas, found = if (runs) reticulate::py_to_r(bridge()$status())
+    blas = session$blas, found = if (runs) to_r(bridge()$status())
   )
 }
 

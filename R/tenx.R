@@ -134,7 +134,7 @@ reads_to_fragments.default <- function(object, assay = NULL, layer = "counts", n
                  "Give a Seurat object, a SingleCellExperiment, an AnnData, or the path of an h5ad file.")
   }
   adata <- python_anndata(object)
-  has_layer <- layer %in% unlist(reticulate::py_to_r(bridge()$layers(adata)))
+  has_layer <- layer %in% unlist(to_r(bridge()$layers(adata)))
   check_target(name, if (has_layer) layer)
   with_python(core()$data$reads_to_fragments(adata, if (has_layer) layer, name))
   adata

@@ -146,7 +146,7 @@ cell_columns <- function(model, object) {
 # A condscvi() model predicts fine labels only where it was taught some.
 lacks_fine_labels <- function(model) {
   python <- python_model(model)
-  reticulate::py_has_attr(python, "fine_types") && is.null(reticulate::py_to_r(python$fine_types))
+  reticulate::py_has_attr(python, "fine_types") && is.null(to_r(python$fine_types))
 }
 
 # What a model says of each feature, as columns beside the object's features; NA where it was not in the model.

@@ -39,7 +39,9 @@ plain_settings <- function() {
     z_first = 1L, numbers = c(y = 1.5, x = 2), colours = c(B = "red", A = "\u00e9"), one = array(3, 1), none = character(),
     inside = list(flag = NA, texts = c("a", NA), grades = factor(c("u", "v"), levels = c("v", "u")), table = matrix(1:4, 2),
                   frame = data.frame(q = c(1.5, NA), day = as.Date(c("2020-01-01", NA)), row.names = c("r1", "r2"))),
-    day = as.Date("2021-02-03"), nothing = NULL
+    day = as.Date("2021-02-03"), nothing = NULL, named = matrix(1:4 / 3, 2, dimnames = list(c("\u00e9", ""), c("a", "b"))),
+    sparse = Matrix::sparseMatrix(1:2, 2:3, x = c(0.5, 2), dimnames = list(NULL, letters[1:3])),
+    words = matrix(c("x", NA), 1, dimnames = list("only", NULL))
   )
 }
 
@@ -69,7 +71,9 @@ full_sce <- function() {
   )
   peaks <- do.call(rbind, rep(list(counts), 30))
   rownames(peaks) <- paste0("peak", 1:1200)
-  SingleCellExperiment::altExp(object, "peaks") <- SingleCellExperiment::SingleCellExperiment(list(counts = peaks))
+  lsi <- structure(matrix(1:120 / 7, 60, dimnames = list(colnames(object), c("L1", "L2"))), varExplained = c(2.5, 0.3))
+  SingleCellExperiment::altExp(object, "peaks") <-
+    SingleCellExperiment::SingleCellExperiment(list(counts = peaks), reducedDims = list(LSI = lsi))
   S4Vectors::metadata(object) <- plain_settings()
   object
 }

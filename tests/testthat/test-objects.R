@@ -52,6 +52,7 @@ expect_same_sce <- function(back, object) {
     list(assays = as.list(SummarizedExperiment::assays(x)), obs = SummarizedExperiment::colData(x),
          ranges = SummarizedExperiment::rowRanges(x), reductions = as.list(SingleCellExperiment::reducedDims(x)),
          pairs = as.list(SingleCellExperiment::colPairs(x)), like = as.list(SingleCellExperiment::rowPairs(x)),
+         within = lapply(beside, function(x) if (methods::is(x, "SingleCellExperiment")) as.list(SingleCellExperiment::reducedDims(x))),
          main = SingleCellExperiment::mainExpName(x), metadata = S4Vectors::metadata(x), kinds = lapply(beside, class),
          tables = lapply(beside, function(x) as.list(SummarizedExperiment::assays(x))),
          rows = lapply(beside, SummarizedExperiment::rowData), columns = lapply(beside, SummarizedExperiment::colData))
@@ -85,6 +86,7 @@ test_that("each class reads what the other wrote", {
   expect_equal(SeuratObject::DefaultAssay(object), "gene")
   expect_equal(read_cells(object, "gene", "data")$counts@x, SummarizedExperiment::assay(full_sce(), "logcounts")@x)
   expect_setequal(names(object@graphs), c("nearest", "bare"))
+  expect_equal(SeuratObject::DefaultAssay(object[["peaks_LSI"]]), "peaks")
   expect_equal(read_cells(object, "peaks")$counts@x, SummarizedExperiment::assay(SingleCellExperiment::altExp(full_sce(), "peaks"))@x)
 })
 
