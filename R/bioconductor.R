@@ -41,9 +41,9 @@ runCellAssign <- function(object, markers, batch = NULL, ..., name = "CellAssign
 
 #' @rdname one_step
 #' @export
-runSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2, scvi = NULL, ...,
-                    solo_epochs = NULL, name = "SOLO") {
-  pairs <- list(expected_doublet_rate = expected_doublet_rate, doublet_ratio = doublet_ratio)
+runSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2, restrict_to_batch = NULL,
+                    scvi = NULL, ..., solo_epochs = NULL, name = "SOLO") {
+  pairs <- list(expected_doublet_rate = expected_doublet_rate, doublet_ratio = doublet_ratio, restrict_to_batch = restrict_to_batch)
   run_solo(object, list(batch = batch, ...), scvi, pairs, solo_epochs, name)
 }
 

@@ -126,6 +126,7 @@ add_metadata.Seurat <- function(object, columns) {
 
 #' @exportS3Method
 add_metadata.SingleCellExperiment <- function(object, columns) {
-  for (name in names(columns)) SummarizedExperiment::colData(object)[[name]] <- columns[[name]]
+  at <- if (NROW(columns) < ncol(object)) match(colnames(object), rownames(columns)) else seq_len(ncol(object))
+  for (name in names(columns)) SummarizedExperiment::colData(object)[[name]] <- columns[[name]][at]
   object
 }

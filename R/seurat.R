@@ -107,16 +107,17 @@ RunCellAssign <- function(object, markers, batch = NULL, ..., name = "cellassign
 }
 
 #' @rdname one_step
-#' @param expected_doublet_rate,doublet_ratio Share of doublets, for all lanes or for each; sums for each cell: see
-#'   [solo()]. The lanes are `batch`, of the [scvi()] model that `RunSOLO()` trains first. What else there is in `...` is
-#'   that model's; `seed`, `device`, `threads`, `verbose` and `batch_size` are both trainings', and [solo()]'s own network is set
-#'   by `classifier_reads`, `classifier_n_hidden`, `classifier_n_layers` and `classifier_dropout_rate`.
+#' @param expected_doublet_rate,doublet_ratio,restrict_to_batch Share of doublets, for all lanes or for each; sums for each cell; the
+#'   one lane whose cells are to get calls, all by default: see [solo()]. The lanes are `batch`, of the [scvi()] model that `RunSOLO()`
+#'   trains first. What else there is in `...` is that model's; `seed`, `device`, `threads`, `verbose` and `batch_size` are both
+#'   trainings', and [solo()]'s own network is set by `classifier_reads`, `classifier_n_hidden`, `classifier_n_layers` and
+#'   `classifier_dropout_rate`.
 #' @param scvi A trained [scvi()] model to use in place of a new one, or the name of one in the object.
 #' @param solo_epochs At most so many epochs of Solo itself (`max_epochs` are scVI's).
 #' @export
-RunSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2, scvi = NULL, ...,
-                    solo_epochs = NULL, name = "solo") {
-  pairs <- list(expected_doublet_rate = expected_doublet_rate, doublet_ratio = doublet_ratio)
+RunSOLO <- function(object, batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2, restrict_to_batch = NULL,
+                    scvi = NULL, ..., solo_epochs = NULL, name = "solo") {
+  pairs <- list(expected_doublet_rate = expected_doublet_rate, doublet_ratio = doublet_ratio, restrict_to_batch = restrict_to_batch)
   run_solo(object, list(batch = batch, ...), scvi, pairs, solo_epochs, name)
 }
 

@@ -136,6 +136,8 @@ loadings_of <- function(model) {
 cell_columns <- function(model, object) {
   if (offers(model, "annotate_cells")) return(annotate_cells(model, object))
   if (!offers(model, "predict") || lacks_fine_labels(model)) return(NULL)
+  one_lane <- offers(model, "get_doublets") && model$has_data && !is.null(object) && all(model$cells %in% cell_names(model, object))
+  if (one_lane) object <- NULL # restrict_to_batch: its own cells alone get a call
   chance <- predict(model, object, type = "probability")
   best <- most_probable(chance)
   known <- if (!anyDuplicated(rownames(chance))) rownames(chance)
