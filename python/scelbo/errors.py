@@ -6,7 +6,7 @@ import difflib
 import numbers
 from collections.abc import Iterable, Sequence
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 
 class ScelboError(Exception):
@@ -104,7 +104,7 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
 
 def of_kind(name: str, value: Any, kind: Any) -> None:
     """Raise unless a hyper-parameter has the type that its field states; sizes are above zero, rates are shares."""
-    if isinstance(kind, UnionType):  # "int | None": the model finds a size by itself
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:  # "int | None": the model finds a size by itself
         if value is not None:
             _of_one_kind(name, value, [k for k in get_args(kind) if k is not NoneType])
     elif get_origin(kind) in (list, tuple):
@@ -116,15 +116,20 @@ def of_kind(name: str, value: Any, kind: Any) -> None:
         one_of(name, value, get_args(kind))
     elif kind is bool and not isinstance(value, bool):
         raise ArgumentError(f"{name}={value!r} is not allowed: it must be True or False.")
+    elif name == "seed":
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+            raise ArgumentError(f"seed={value!r} is not allowed: it must be a whole number, 0 or above.")
     elif kind is int and (isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1):
         raise ArgumentError(f"{name}={value!r} is not allowed: it must be a whole number above zero.")
     elif kind is float and not isinstance(value, numbers.Real):
         raise ArgumentError(f"{name}={value!r} is not allowed: it must be a number.")
     elif kind is float and name.endswith("_rate") and not 0 <= value < 1:
         raise ArgumentError(f"{name}={value!r} is not allowed: it must be from 0 up to (not including) 1.")
+    elif kind is float and name == "library_size" and not value > 0:
+        raise ArgumentError(f"{name}={value!r} is not allowed: it must be above zero.")
 
 
 def _of_one_kind(name: str, value: Any, kinds: Sequence[Any]) -> None:
-    """Of several kinds a list is held against the one for lists, anything else against the first."""
-    of_lists = [k for k in kinds if get_origin(k) is list]
-    of_kind(name, value, of_lists[0] if of_lists and isinstance(value, list | tuple) else kinds[0])
+    """Of several kinds a list is held against the one for lists, a text against that for words, anything else against the first."""
+    wanted = list if isinstance(value, list | tuple) else Literal if isinstance(value, str) else None
+    of_kind(name, value, next((k for k in kinds if wanted and get_origin(k) is wanted), kinds[0]))

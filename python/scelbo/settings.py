@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from scelbo.errors import of_kind
+
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 """torch asks Linux for large pages, at 2 MB and above: a gradient of 150 MB then takes 25 ms to allocate, not 100."""
 
@@ -28,6 +30,8 @@ on_event: Callable[[dict[str, Any]], None] | None = None
 
 def fresh_seed(given: int | None = None) -> int:
     """``given``, else the session's seed, else a new one from the operating system."""
+    if given is not None:
+        of_kind("seed", given, int)
     chosen = seed if given is None else given
     return int(np.random.SeedSequence().entropy % 2**31) if chosen is None else int(chosen)  # type: ignore[operator]
 

@@ -21,6 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from scelbo import settings
+from scelbo.analysis.arguments import question
 from scelbo.analysis.contrast import contrast_levels, text_of
 from scelbo.analysis.mixture import posteriors
 from scelbo.data import at_most
@@ -34,7 +35,7 @@ NEIGHBORS_A_SAMPLE = 25
 TINY = 1e-12
 
 
-@torch.inference_mode()
+@question
 def differential_abundance(
     self: Model,
     adata: AnnData | None = None,

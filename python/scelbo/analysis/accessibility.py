@@ -12,7 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scelbo import settings
-from scelbo.analysis.arguments import takes_also
+from scelbo.analysis.arguments import question, takes_also
 from scelbo.analysis.compare import compare
 from scelbo.analysis.decode import counterfactuals, decode_at, genes_of, names_of
 from scelbo.analysis.differential import Test
@@ -28,7 +28,7 @@ DENSE = 2**29
 """Bytes of a dense result that is made without being asked for."""
 
 
-@torch.inference_mode()
+@question
 def normalized_accessibility(
     self: Model,
     adata: AnnData | None = None,
@@ -112,7 +112,7 @@ def normalized_accessibility(
     return values if return_numpy else pd.DataFrame(values, index=source.obs_names[index], columns=names)
 
 
-@torch.inference_mode()
+@question
 def library_size_factors(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> np.ndarray:
     """The cells' factors l, (cells, 1): how much of what is open was seen."""
     self.require_trained()
@@ -120,7 +120,7 @@ def library_size_factors(self: Model, adata: AnnData | None = None, indices: Any
     return torch.cat([module.posterior(cells).depth.mean.sigmoid() for cells in self.batches(adata, indices, batch_size)]).cpu().numpy()
 
 
-@torch.inference_mode()
+@question
 def factors_by_modality(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> pd.DataFrame:
     """What depth did to each cell; not a number where a modality was not measured.
 
@@ -143,7 +143,7 @@ def factors_by_modality(self: Model, adata: AnnData | None = None, indices: Any 
     )
 
 
-@torch.inference_mode()
+@question
 def region_factors(self: Model) -> np.ndarray:
     """The regions' factors r, (regions,): how readily each is seen."""
     self.require_trained()

@@ -5,11 +5,56 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from scelbo.errors import ArgumentError, unknown
+import torch
+
+from scelbo.errors import ArgumentError, of_kind, unknown
 
 F = TypeVar("F", bound=Callable[..., Any])
+KINDS: dict[str, Any] = {
+    "int": int,
+    "int | None": int | None,
+    "float": float,
+    "float | None": float | None,
+    "bool": bool,
+    "float | Literal['latent']": float | Literal["latent"],
+}
+"""Annotations that are checked before any work is done."""
+
+
+def named(function: F) -> F:
+    """A misspelt argument is answered with the nearest, and one of another kind than its annotation is refused, before any work.
+
+    >>> @named
+    ... def short(x, *, size: int = 3):
+    ...     return size
+    >>> short(1, size=2)
+    2
+    >>> short(1, sise=2)
+    Traceback (most recent call last):
+    scelbo.errors.ArgumentError: short() argument 'sise' is unknown. Did you mean 'size'? Known: x, size.
+    """
+    signature = inspect.signature(function)
+    kinds = {p.name: KINDS[p.annotation] for p in signature.parameters.values() if p.annotation in KINDS}
+    any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in signature.parameters and not any_name:
+                raise ArgumentError(unknown(f"{function.__name__}() argument", name, [n for n in signature.parameters if n != "self"]))
+        for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
+            if name in kinds and value is not signature.parameters[name].default:
+                of_kind(name, value, kinds[name])
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def question(function: F) -> F:
+    """What users ask of a model: :func:`named`, and without gradients."""
+    return named(torch.inference_mode()(function))
 
 
 def takes_also(other: Callable[..., Any], without: Sequence[str] = ()) -> Callable[[F], F]:
@@ -32,12 +77,9 @@ def takes_also(other: Callable[..., Any], without: Sequence[str] = ()) -> Callab
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            for name in kwargs:
-                if name not in whole.parameters:
-                    raise ArgumentError(unknown(f"{function.__name__}() argument", name, whole.parameters))
             return function(*args, **{p.name: p.default for p in more} | kwargs)
 
         call.__signature__ = whole  # type: ignore[attr-defined]
-        return call  # type: ignore[return-value]
+        return named(call)  # type: ignore[return-value]
 
     return decorate

@@ -85,11 +85,14 @@ class _Cells:
     def of(cls, model: Any, reference: Any, genes: Tensor) -> _Cells:
         """The reference's."""
         data = reference.read()
-        whole = data["x"].take(torch.arange(len(data))).scipy()
-        x, per_spot = whole[:, genes.numpy()], model.cells_per_spot
+        whole, label, per_spot = data["x"].take(torch.arange(len(data))).scipy(), data["label"].numpy(), model.cells_per_spot
+        x = whole[:, genes.numpy()]
+        counted = np.asarray(x.sum(1)).ravel() > 0  # mixtures of cells without any are no spots
+        if not counted.all():
+            whole, x, label = whole[counted], x[counted], label[counted]
         kept = float(model.read()["x"].size.median()) / (per_spot * float(np.median(np.asarray(x.sum(1)))))
         o = reference.module.o[genes].detach().cpu()
-        return cls(x, data["label"].numpy(), np.asarray(whole.sum(1)).ravel(), o, len(model.cell_types), per_spot, min(1.0, kept))
+        return cls(x, label, np.asarray(whole.sum(1)).ravel(), o, len(model.cell_types), per_spot, min(1.0, kept))
 
     def part(self, rows: np.ndarray) -> _Cells:
         """Some of them."""

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from scelbo import settings
+from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import decode, explained_fields, showing, shown_in
 from scelbo.data import at_most
 from scelbo.module import draw
@@ -19,7 +20,7 @@ FEWEST, MOST = 20, 1000
 """Held-out cells with a modality and another that it takes; cells that are looked at."""
 
 
-@torch.inference_mode()
+@question
 def borrowing(model: Model) -> None:
     r"""Set means and :math:`\lambda` of every :class:`~scelbo.nn.Borrowed`: with them what is hidden of held-out cells is most probable.
 

@@ -10,12 +10,14 @@ import pandas as pd
 from anndata import AnnData
 
 from scelbo.analysis import differential as engine
+from scelbo.analysis.arguments import named
 from scelbo.analysis.compare import compare
 
 if TYPE_CHECKING:
     from scelbo.model import Model
 
 
+@named
 def differential_expression(
     self: Model,
     adata: AnnData | None = None,

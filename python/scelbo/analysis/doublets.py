@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy.special import expit
 from torch import Tensor
 
+from scelbo.analysis.arguments import named
 from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def _answers(self: Model, adata: AnnData | None, indices: Any, batch_size: int |
     return names, lane, odds, torch.cat([module.classifier(c.inputs) for c in cells]).cpu()  # type: ignore[attr-defined]
 
 
+@named
 def predict_doublets(
     self: Model,
     adata: AnnData | None = None,
@@ -74,6 +76,7 @@ def predict_doublets(
     return pd.DataFrame(expit(np.stack([flat, -flat], 1)), names, list(CALLS))
 
 
+@named
 def doublet_calls(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, threshold: float | None = 0.5, batch_size: int | None = None
 ) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import explained_fields, has
 from scelbo.module import draw
 
@@ -24,7 +25,7 @@ def _losses(model: Model, adata: AnnData | None, indices: Any, batch_size: int |
             yield model.module(cells)
 
 
-@torch.inference_mode()
+@question
 def elbo(
     self: Model,
     adata: AnnData | None = None,
@@ -53,7 +54,7 @@ def elbo(
     return float(values.double().mean()) if return_mean else values.numpy()
 
 
-@torch.inference_mode()
+@question
 def reconstruction_error(
     self: Model,
     adata: AnnData | None = None,
@@ -83,7 +84,7 @@ def reconstruction_error(
     return {name: float(v.nanmean()) if return_mean else v.float().numpy() for name, v in values.items()}  # type: ignore[return-value]
 
 
-@torch.inference_mode()
+@question
 def latent_kl(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> np.ndarray:
     r"""What each latent dimension says about cells: :math:`KL(q(z_d \mid x) \,\|\, p(z_d))`, the mean over cells, in nats.
 
@@ -106,7 +107,7 @@ def latent_kl(self: Model, adata: AnnData | None = None, indices: Any = None, *,
     return (total / n).numpy()
 
 
-@torch.inference_mode()
+@question
 def marginal_ll(
     self: Model,
     adata: AnnData | None = None,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 
 from scelbo import settings
 from scelbo.analysis import ondisk
+from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import counterfactuals, decode, genes_of, names_of
 from scelbo.analysis.draws import Draws
 from scelbo.analysis.groups import Comparison, Design
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scelbo.model import Model
 
 
-@torch.inference_mode()
+@question
 def normalized_expression(
     self: Model,
     adata: AnnData | None = None,

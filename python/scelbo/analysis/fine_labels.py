@@ -9,6 +9,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.analysis.arguments import named, question
 from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _taught(model: Model, whose: str) -> Any:
     return module
 
 
-@torch.inference_mode()
+@question
 def predict_fine(
     self: Model,
     adata: AnnData | None = None,
@@ -73,6 +74,7 @@ def predict_fine(
 
 
 @torch.no_grad()
+@named
 def fine_shares(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None
 ) -> dict[str, pd.DataFrame]:

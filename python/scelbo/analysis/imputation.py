@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.analysis.arguments import named, question
 from scelbo.analysis.decode import counterfactuals, genes_of
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.latent import latent_representation
@@ -66,6 +67,7 @@ def _batches(model: Model, which: str | int | None) -> list[str] | None:
 
 
 @by_source
+@named
 def imputed_values(
     self: Model,
     adata: Any = None,
@@ -104,7 +106,7 @@ def imputed_values(
     return values if deterministic else values[0]
 
 
-@torch.inference_mode()
+@question
 def impute(
     self: Model,
     gene_list: Sequence[str] | None = None,
@@ -112,7 +114,7 @@ def impute(
     indices: Any = None,
     *,
     measured_by: str | int | None = None,
-    library_size: float | str = 1,
+    library_size: float | Literal["latent"] = 1,
     interval: float = 0.9,
     n_samples: int = 100,
     batch_size: int | None = None,

@@ -17,6 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from scelbo import settings
+from scelbo.analysis.arguments import named
 from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ FEWEST = 20
 COLDEST, HOTTEST = 0.05, 20.0
 
 
+@named
 def predict(
     self: Model,
     adata: AnnData | None = None,
@@ -68,6 +70,7 @@ def predict(
     return pd.DataFrame(softmax(logits / temperature, axis=1), index=self.cell_names(adata, indices), columns=known)
 
 
+@named
 def predict_sets(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, coverage: float = 0.9, batch_size: int | None = None
 ) -> pd.DataFrame:
@@ -99,6 +102,7 @@ def predict_sets(
     return chance >= 1 - _quantile(_calibration(self)["scores"], coverage)
 
 
+@named
 def annotate(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, coverage: float = 0.9, batch_size: int | None = None
 ) -> pd.DataFrame:

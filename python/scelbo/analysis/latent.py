@@ -10,6 +10,7 @@ from anndata import AnnData
 from torch.quasirandom import SobolEngine
 
 from scelbo import settings
+from scelbo.analysis.arguments import question
 from scelbo.errors import ArgumentError, one_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 DRAWS_AT_ONCE = 250
 
 
-@torch.inference_mode()
+@question
 def latent_representation(
     self: Model,
     adata: AnnData | None = None,
@@ -91,7 +92,7 @@ def position(q: Any, embed: Any, mc_samples: int, seed: int) -> torch.Tensor:
     return total / mc_samples
 
 
-@torch.inference_mode()
+@question
 def latent_library_size(
     self: Model,
     adata: AnnData | None = None,
@@ -126,7 +127,7 @@ def latent_library_size(
     return torch.cat(out).cpu().numpy()
 
 
-@torch.inference_mode()
+@question
 def batch_representation(self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None) -> np.ndarray:
     """The learnt vector of each cell's batch, (cells, batch_embedding_dim); needs ``batch_representation="embedding"``."""
     self.require_trained()

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from scelbo.analysis.arguments import question
+
 if TYPE_CHECKING:
     from scelbo.model import Model
 
 
-@torch.inference_mode()
+@question
 def loadings(self: Model, *, covariates: bool = False) -> pd.DataFrame:
     r"""Loadings of genes: by how much a unit of each latent dimension raises a gene's log proportion, before all are normalised.
 

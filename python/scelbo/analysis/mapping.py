@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch.nn.functional import logsigmoid
 
 from scelbo import settings
+from scelbo.analysis.arguments import named, question
 from scelbo.analysis.decode import explained_fields, showing, shown_in
 from scelbo.analysis.latent import latent_representation, position
 from scelbo.data import Counts, Data, at_most, index_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 HELD_OUT, NEAREST, LEAST_EXPECTED, MC_SAMPLES = 2000, 10, 3, 5000
 
 
-@torch.inference_mode()
+@question
 def mapping_score(
     self: Model,
     reference: Model | AnnData,
@@ -164,6 +165,7 @@ def _log_tail(explained: Any, x: Counts) -> np.ndarray:
     return tail + stored(logsigmoid(-explained.zi_logits)) if hasattr(explained, "zi_logits") else tail
 
 
+@named
 def transfer_labels(
     self: Model,
     reference: Model | AnnData,

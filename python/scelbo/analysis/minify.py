@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
+from scelbo.analysis.arguments import named, question
 from scelbo.data.minified import minified
 from scelbo.data.modalities import obs_of
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="Model")
 
 
-@torch.inference_mode()
+@question
 def posterior_parameters(
     model: Model, adata: AnnData | None = None, indices: Any = None, batch_size: int | None = None
 ) -> dict[str, np.ndarray]:
@@ -34,6 +35,7 @@ def posterior_parameters(
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
+@named
 def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None) -> M:
     r"""The same model on cells that hold the parameters of :math:`q(z \mid x)` in place of counts: some 20 numbers a cell.
 
@@ -58,6 +60,7 @@ def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None)
     return with_data(self, minified(source, obs_of(source, self.setup.keys), type(self).__name__, posterior, keep_counts))
 
 
+@named
 def with_data(self: M, adata: AnnData) -> M:
     """The same trained model on other cells, as if it had been loaded with them: whole ones, or minified ones.
 

@@ -18,6 +18,7 @@ from scipy.special import softmax
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, StudentT
 
+from scelbo.analysis.arguments import question
 from scelbo.analysis.elbo import marginal_ll
 from scelbo.data import Columns
 
@@ -29,7 +30,7 @@ EFFECTIVE = 0.1
 """Share of the draws that have to count, after importance weights, for a test on them."""
 
 
-@torch.inference_mode()
+@question
 def aggregated_posterior(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, dof: float | None = None, batch_size: int | None = None
 ) -> MixtureSameFamily:
@@ -60,7 +61,7 @@ def posteriors(model: Model, adata: AnnData | None, indices: Any, batch_size: in
     return torch.cat([q.mean for q in found]), torch.cat([q.stddev for q in found])
 
 
-@torch.inference_mode()
+@question
 def importance_weights(
     model: Model, adata: AnnData | None, anchors: np.ndarray, z: Tensor, *, n_mc_samples: int = 500, seed: int | None = None
 ) -> np.ndarray:

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from scelbo import settings
+from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import counterfactuals, explained_fields, genes_of
 from scelbo.errors import ArgumentError, one_of
 from scelbo.module import draw
@@ -40,7 +41,7 @@ def _chosen(model: Model, gene_list: Sequence[str] | None, protein_list: Sequenc
     return {name: slice(None) if at is None else at for name, at in found.items()}
 
 
-@torch.inference_mode()
+@question
 def posterior_predictive_sample(
     self: Model,
     adata: AnnData | None = None,
@@ -85,7 +86,7 @@ def posterior_predictive_sample(
     return out if len(self.modalities) > 1 else out["rna"]
 
 
-@torch.inference_mode()
+@question
 def likelihood_parameters(
     self: Model,
     adata: AnnData | None = None,
@@ -128,7 +129,7 @@ def likelihood_parameters(
     return {name: np.concatenate(values, axis=-2) for name, values in out.items()}
 
 
-@torch.inference_mode()
+@question
 def feature_correlation_matrix(
     self: Model,
     adata: AnnData | None = None,

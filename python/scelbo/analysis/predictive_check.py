@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import explained_fields
 from scelbo.data import Counts, at_most, index_of
 from scelbo.likelihoods import Accessibility, Normal
@@ -88,7 +89,7 @@ class PredictiveCheck:
         return f"{cells}\ncoverage of central intervals: {cover}\ngenes beyond all draws (expected {self.expected_outside:.1%}): {shown}"
 
 
-@torch.inference_mode()
+@question
 def posterior_predictive_check(
     self: Model,
     adata: AnnData | None = None,

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
+from scelbo.analysis.arguments import named
 from scelbo.analysis.augmentation import reach, spread
 from scelbo.errors import ArgumentError, unknown
 
@@ -29,6 +30,7 @@ class Estimated(NamedTuple):
 
 
 @torch.no_grad()
+@named
 def proportions(
     self: Model,
     adata: AnnData | None = None,
@@ -70,6 +72,7 @@ def proportions(
 
 
 @torch.no_grad()
+@named
 def proportion_intervals(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, interval: float = 0.9, batch_size: int | None = None
 ) -> Estimated:
@@ -108,6 +111,7 @@ def proportion_intervals(
 
 
 @torch.no_grad()
+@named
 def genes_used(self: Model) -> pd.DataFrame:
     """Which genes the model reads, and why it does not read the others.
 

@@ -12,7 +12,7 @@ from anndata import AnnData
 from torch import Tensor
 
 from scelbo import settings
-from scelbo.analysis.arguments import takes_also
+from scelbo.analysis.arguments import question, takes_also
 from scelbo.analysis.compare import compare
 from scelbo.analysis.decode import counterfactuals, genes_of, names_of
 from scelbo.analysis.differential import Test
@@ -42,7 +42,7 @@ def counts_read(sample_protein_mixing: bool = False, scale_protein: bool = False
     return read
 
 
-@torch.inference_mode()
+@question
 def _table(
     model: Model,
     adata: AnnData | None,

@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.analysis.arguments import named
 from scelbo.analysis.elbo import elbo, latent_kl, reconstruction_error
 from scelbo.analysis.latent import latent_representation
 from scelbo.analysis.page import page
@@ -87,6 +88,7 @@ class Report:
         return "\n".join([self.title, *lines])
 
 
+@named
 def report(
     self: Model,
     path: str | Path | None = None,

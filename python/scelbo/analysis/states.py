@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
+from scelbo.analysis.arguments import named
 from scelbo.analysis.proportions import types_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
+@named
 def states(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, return_numpy: bool = False, batch_size: int | None = None
 ) -> dict[str, pd.DataFrame] | np.ndarray:
@@ -44,6 +46,7 @@ def states(
     return {t: pd.DataFrame(values, names) for t, values in zip(self.cell_types, gamma, strict=True)}  # type: ignore[attr-defined]
 
 
+@named
 def scale_of_type(
     self: Model, label: str, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None
 ) -> pd.DataFrame:
@@ -65,6 +68,7 @@ def scale_of_type(
     return _of_type(self, label, adata, indices, batch_size, amounts=False)
 
 
+@named
 def expression_of_type(
     self: Model, label: str, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None
 ) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.analysis.arguments import named, question
 from scelbo.analysis.elbo import elbo
 from scelbo.analysis.latent import latent_representation
 from scelbo.data import index_of
@@ -27,6 +28,7 @@ def _names(n_topics: int) -> list[str]:
     return [f"topic_{k}" for k in range(n_topics)]
 
 
+@named
 def topic_proportions(
     self: Model,
     adata: AnnData | None = None,
@@ -62,7 +64,7 @@ def topic_proportions(
     return pd.DataFrame(theta, self.cell_names(adata, indices), _names(theta.shape[1]))  # type: ignore[union-attr]
 
 
-@torch.inference_mode()
+@question
 def feature_by_topic(self: Model, *, give_mean: bool = True, n_samples: int = 1000, seed: int | None = None) -> pd.DataFrame:
     r"""How often each gene is drawn from a topic: :math:`E[\Phi]` under :math:`q(\Phi)`.
 
@@ -96,6 +98,7 @@ def feature_by_topic(self: Model, *, give_mean: bool = True, n_samples: int = 10
     return pd.DataFrame(phi.T.cpu().numpy(), index=pd.Index(self.setup.var_names), columns=_names(len(phi)))
 
 
+@named
 def top_features(self: Model, n: int = 10, *, n_samples: int = 1000, seed: int | None = None) -> pd.DataFrame:
     """The genes that each topic draws most often.
 
@@ -120,6 +123,7 @@ def top_features(self: Model, n: int = 10, *, n_samples: int = 1000, seed: int |
     return pd.concat(parts, ignore_index=True)
 
 
+@named
 def perplexity(
     self: Model, adata: AnnData | None = None, indices: Any = None, *, batch_size: int | None = None, seed: int | None = None
 ) -> float:

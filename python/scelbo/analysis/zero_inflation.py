@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 from scipy.stats import beta as beta_distribution
 
+from scelbo.analysis.arguments import named, question
 from scelbo.data.minified import Gone
 from scelbo.nn import PerCategory
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from scelbo.model import Model
 
 
-@torch.inference_mode()
+@question
 def alphas_betas(self: Model) -> dict[str, np.ndarray]:
     r"""Parameters of :math:`q(\delta_g) = \mathrm{Beta}(\alpha_g, \beta_g)` and of its prior.
 
@@ -36,6 +37,7 @@ def alphas_betas(self: Model) -> dict[str, np.ndarray]:
     return {name: value.cpu().numpy() for name, value in out.items()}
 
 
+@named
 def zero_inflation(self: Model, adata: AnnData | None = None, indices: Any = None, *, threshold: float = 0.5) -> pd.DataFrame:
     r"""Which genes are zero-inflated: :math:`P(\delta_g < 1/2 \mid x)`, by the Beta's distribution function.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,25 @@ import torch
 from torch import Tensor
 
 from scelbo.data.fields import Batch, Field
-from scelbo.errors import DataError, SetupError, unknown
+from scelbo.errors import ArgumentError, DataError, SetupError, unknown
 
 
 def columns_asked(keys: dict[str, Any], declared: Field) -> list[str]:
     """The obs columns that a field reads: none, one, or several."""
     key = keys.get(declared.argument)
     return [] if key is None else [key] if isinstance(key, str) else list(key)
+
+
+def named(declared: Field, keys: dict[str, Any]) -> None:
+    """Raise unless the field's key is a name, or names where it reads several columns."""
+    key = keys.get(declared.argument)
+    several = declared.kind in ("categories", "numbers")
+    if several and isinstance(key, Sequence | np.ndarray | pd.Index) and all(isinstance(name, str) for name in key):
+        return
+    if key is not None and not isinstance(key, str):
+        what = "a list of names of columns" if several else "one name"
+        more = " Several columns at once: categorical_covariate_keys=[...]." if declared.kind == "category" else ""
+        raise ArgumentError(f"{declared.argument}={key!r} is not allowed: it must be {what}.{more}")
 
 
 def known(obs: pd.DataFrame, column: str, declared: Field, keys: dict[str, Any]) -> pd.Series:

@@ -17,6 +17,16 @@ from torch import Tensor
 from scelbo.kernels import array, compiled, loop
 
 
+def as_csr(matrix: Any) -> sparse.csr_matrix:
+    """Rows of a matrix in memory, also of numbers that SciPy does not take: of 16 bits, or of another machine's byte order."""
+    kind: np.dtype = matrix.dtype
+    if kind == np.float16:
+        matrix = matrix.astype(np.float32)
+    elif not kind.isnative:
+        matrix = matrix.astype(kind.newbyteorder("="))
+    return sparse.csr_matrix(matrix)
+
+
 class _SparseProduct(torch.autograd.Function):
     """``x @ W``: summed rows of W forward, summed rows of the gradient, column by column of x, backward (``embedding_bag``)."""
 
@@ -69,7 +79,7 @@ class Counts:
     @classmethod
     def of(cls, matrix: Any) -> Counts:
         """From anything scipy can make CSR (dense, CSR, CSC, view); the input is not changed."""
-        rows = sparse.csr_matrix(matrix, dtype=np.float32)
+        rows = as_csr(matrix).astype(np.float32, copy=False)
         if not rows.has_canonical_format or (rows.data == 0).any():
             rows = rows.copy()  # scipy may share indices with the input even where it converts the values
             rows.sum_duplicates()

@@ -14,6 +14,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from anndata.io import read_zarr, sparse_dataset
 from scipy import sparse
 
+from scelbo.data.counts import as_csr
 from scelbo.errors import DataError
 
 BLOCK = 32
@@ -131,13 +132,13 @@ def require_rows(matrix: Any) -> None:
 def read_slice(matrix: Any, rows: slice = slice(None)) -> sparse.csr_matrix:
     """Rows that follow each other (all, unless it is said), from memory or disk."""
     part = matrix[rows] if on_disk(matrix) or rows != slice(None) else matrix
-    return sparse.csr_matrix(part.compute() if hasattr(part, "compute") else part)
+    return as_csr(part.compute() if hasattr(part, "compute") else part)
 
 
 def read_rows(matrix: Any, wanted: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Rows, among which the ``wanted`` ones (sorted, none twice) are; and where they stand there."""
     if hasattr(matrix, "compute"):
-        return sparse.csr_matrix(matrix[wanted].compute()), np.arange(len(wanted))
+        return as_csr(matrix[wanted].compute()), np.arange(len(wanted))
     last = np.append(np.diff(wanted) > GAP + 1, True)
     first = np.append(True, last[:-1])
     spans = np.stack([wanted[first], wanted[last] + 1], 1)
@@ -146,7 +147,7 @@ def read_rows(matrix: Any, wanted: np.ndarray) -> tuple[sparse.csr_matrix, np.nd
     mask = read[:-1].cumsum().astype(bool)
     # of a mask anndata reads each span as one; arrays have no such thing
     rows = matrix[mask] if isinstance(matrix, CSRDataset) else np.concatenate([matrix[i:j] for i, j in spans.tolist()])
-    return sparse.csr_matrix(rows), np.searchsorted(np.flatnonzero(mask), wanted)
+    return as_csr(rows), np.searchsorted(np.flatnonzero(mask), wanted)
 
 
 def block_of(matrix: Any) -> int:

@@ -61,6 +61,8 @@ def rates(given: Any, lane_cells: Mapping[str, int]) -> dict[str, float]:
     """Lane -> expected share of doublets: as given, or by the rule of thumb of droplet kits, 0.8 % for each 1,000 cells recovered."""
     if given is None:
         return {lane: min(0.5, PER_CELL * n) for lane, n in lane_cells.items()}
+    if not isinstance(given, Real | Mapping):
+        raise ArgumentError(f"expected_doublet_rate={given!r} is not allowed.", "Give one number, or one for each lane.")
     each = dict.fromkeys(lane_cells, given) if isinstance(given, Real) else dict(given)
     for lane in lane_cells:
         if lane not in each:

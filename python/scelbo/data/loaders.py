@@ -121,7 +121,9 @@ def index_of(n_obs: int, indices: Any) -> np.ndarray:
         if len(index) != n_obs:
             raise ArgumentError(f"indices is a mask of length {len(index)}, and there are {n_obs} cells.")
         return np.flatnonzero(index)
-    index = index.astype(np.int64)
+    if index.size and index.dtype.kind not in "iu" and not (index.dtype.kind == "f" and (index == np.floor(index)).all()):
+        raise ArgumentError(f"indices={indices!r} is not allowed: they must be row numbers or a mask.", "None takes all cells.")
+    index = np.atleast_1d(index).astype(np.int64)
     if len(index) and (index.min() < -n_obs or index.max() >= n_obs):
         raise ArgumentError(f"indices reach from {index.min()} to {index.max()}, and there are {n_obs} cells.")
     return np.where(index < 0, index + n_obs, index)

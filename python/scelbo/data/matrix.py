@@ -12,7 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 from torch import Tensor
 
-from scelbo.data.counts import Counts
+from scelbo.data.counts import Counts, as_csr
 from scelbo.data.disk import block_of, on_disk, read_rows, read_slice, require_rows, rows_at_once
 from scelbo.errors import DataError, SetupError, unknown
 
@@ -30,7 +30,7 @@ def matrix_of(adata: AnnData, layer: str | None) -> Any:
 
 def row_blocks(matrix: Any, size: int = 4096) -> Iterator[tuple[int, sparse.csr_matrix]]:
     """The matrix from top to bottom in CSR blocks, with the first row's number."""
-    whole = matrix if on_disk(matrix) else sparse.csr_matrix(matrix)
+    whole = matrix if on_disk(matrix) else as_csr(matrix)
     size = min(size, rows_at_once(matrix)) if on_disk(matrix) else size
     for start in range(0, matrix.shape[0], size):
         yield start, read_slice(whole, slice(start, start + size))
@@ -77,7 +77,7 @@ def _aligned(matrix: Any, columns: np.ndarray | None, part: bool = False) -> Cou
     """Counts of the given columns in the given order; -1 is one that was not measured."""
     if columns is None:
         return Counts.of(matrix)
-    there, whole = np.flatnonzero(columns >= 0), sparse.csr_matrix(matrix)
+    there, whole = np.flatnonzero(columns >= 0), as_csr(matrix)
     rows = whole[:, columns[there]]
     if len(there) == len(columns):
         out = Counts.of(rows)

@@ -11,6 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
+from scelbo.data.counts import as_csr
 from scelbo.data.disk import on_disk
 from scelbo.data.fields import Batch, Field
 from scelbo.data.matrix import matrix_of
@@ -100,7 +101,7 @@ def _of_modality(data: MuData, name: str, layer: str | None) -> Held:
     if len(rows) != part.n_obs or (rows != np.arange(len(rows))).any():
         if on_disk(matrix):
             raise DataError(f"{where} is on disk, and its cells are not those of the MuData in their order.", "Read it into memory.")
-        whole = sparse.csr_matrix(matrix)
+        whole = as_csr(matrix)
         matrix = sparse.vstack([whole, sparse.csr_matrix((1, whole.shape[1]), dtype=whole.dtype)], format="csr")[rows]  # -1: the empty row
     return Held(matrix, part.var_names.astype(str), where)
 

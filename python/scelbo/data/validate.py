@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
-from scipy import sparse
 
-from scelbo.data.categories import columns_asked, known
+from scelbo.data.categories import columns_asked, known, named
+from scelbo.data.counts import as_csr
 from scelbo.data.disk import by_column, on_disk
 from scelbo.data.fields import Batch
 from scelbo.data.matrix import row_blocks
@@ -76,6 +76,7 @@ def examine(adata: Data, cells_type: type[Batch], keys: dict[str, Any], allow_no
     for declared in cells_type.fields().values():
         if declared.required and declared.argument not in {**keys, **(keys.get(MODALITIES) or {})}:
             raise ArgumentError(f"{declared.argument} is needed.", f"Name it: setup_anndata(adata, {declared.argument}=...).")
+        named(declared, keys)
     found, obs = Findings(), obs_of(adata, keys)
     if 0 in adata.shape:
         found.problem(f"adata has {adata.n_obs} cells and {adata.n_vars} features", "Look at the filter that came before.")
@@ -136,7 +137,9 @@ def _values(adata: Data, there: Held, found: Findings, allow_non_counts: bool, o
         found.problem(f"{where} is on disk by column (CSC): for each minibatch all of it would be read", fix)
         return empty
     try:
-        matrix = there.matrix if on_disk(there.matrix) else sparse.csr_matrix(there.matrix)
+        matrix = there.matrix if on_disk(there.matrix) else as_csr(there.matrix)
+        if matrix.dtype.kind not in "biuf":
+            raise TypeError
     except (TypeError, ValueError):
         found.problem(f"{where}: numbers are needed", "Give counts.")
         return empty

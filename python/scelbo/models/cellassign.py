@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
+from scelbo.analysis.arguments import question
 from scelbo.data import Columns, Loader, MarkerCells, Setup
 from scelbo.data.markers import markers_of, measured
 from scelbo.errors import ArgumentError
@@ -199,7 +200,7 @@ class CellAssign(Model):
             raise ArgumentError(f"min_log_fold_change={self.min_log_fold_change!r} is not allowed: it must be above zero.")
         return CellAssignModule(self, setup)
 
-    @torch.inference_mode()
+    @question
     def predict(
         self, adata: AnnData | None = None, indices: Any = None, *, soft: bool = True, batch_size: int | None = None
     ) -> pd.DataFrame | pd.Series:
@@ -224,7 +225,7 @@ class CellAssign(Model):
             return pd.DataFrame(values, index=names, columns=kinds)
         return pd.Series(pd.Categorical.from_codes(values.argmax(1), kinds), index=names, name="cell_type")
 
-    @torch.inference_mode()
+    @question
     def get_marker_effects(self) -> pd.DataFrame:
         r"""By how much each marker is higher in the types that it marks.
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
+from scelbo.analysis.arguments import question
 from scelbo.data import Columns, Counts, Setup, TypedSizedCells
 from scelbo.likelihoods import AdditiveNB, Mean, NegativeBinomial
 from scelbo.model import Model
@@ -175,7 +176,7 @@ class CondSCVI(Model):
         classifier, known = cast(CondSCVIModule, self.module).fine, self.setup.categories
         return None if classifier is None else {k: known["label"][z] for k, z in zip(known["fine"], classifier.parent, strict=True)}
 
-    @torch.inference_mode()
+    @question
     def get_vamp_prior(self, adata: AnnData | None = None, p: int = 15, *, seed: int = 0) -> pd.DataFrame:
         r"""The states that cells of each type are in, as a mixture of normals: at most ``p`` clusters (k-means) of the means of q.
 

@@ -125,7 +125,10 @@ class SpatialModel(Model):
         counted = sc_model.read()["x"].column_means(lambda x: x) > 0 if sc_model.adata is not None else torch.ones(len(genes)) > 0
         setup, left_out = genes_of_both(st_adata, set_up_spots(cls, st_adata, anndata_setup_kwargs), cls.Cells, genes, counted)
         about: dict[str, Any] = {"cell_types": sc_model.setup.categories["label"], "n_spots": st_adata.n_obs, "left_out": left_out}
-        model = cls(st_adata, setup=setup, **about, **cls.sizes(sc_model), **arguments)
+        about |= cls.sizes(sc_model)
+        for name in about.keys() & arguments:
+            raise ArgumentError(f"{name}={arguments[name]!r} is not allowed: {name} comes with the data or the reference.", "Leave it out.")
+        model = cls(st_adata, setup=setup, **about, **arguments)
         at = {gene: i for i, gene in enumerate(genes)}
         taken = torch.from_numpy(np.array([at[gene] for gene in setup.var_names]))
         model.take(sc_model, taken)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
+from scelbo.analysis.arguments import named
 from scelbo.data import Columns, Counts, Loader, Setup, Spots, TypedCells
 from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model
@@ -203,6 +204,7 @@ class RNAStereoscope(Model):
         return RNAModule(self, setup)
 
     @torch.no_grad()
+    @named
     def get_profiles(self) -> pd.DataFrame:
         """Expected share of each gene in a cell's counts, :math:`w_{zg} e^{o_g}`: a data frame types x genes."""
         self.require_trained()
@@ -270,6 +272,7 @@ class SpatialStereoscope(SpatialModel):
         self.module.w, self.module.o = known.profiles()[:, genes].detach().clone(), known.o[genes].detach().clone()
 
     @torch.no_grad()
+    @named
     def get_scale_for_ct(self, y: str | Sequence[str]) -> pd.DataFrame:
         """Expected counts of each gene of a unit of these types, as spots (of the first batch) count it: a data frame types x genes."""
         self.require_trained()
