@@ -120,7 +120,7 @@ send_cells <- function(cells, features = NULL, columns = character(), obsm = lis
     if (stays_on_disk(counts)) disk_matrix(counts, call) else python_counts(counts, call),
     to_pandas(obs, colnames(counts)), to_pandas(var, rownames(counts)),
     if (length(obsm)) setNames(lapply(obsm, unname), paste0("X_", names(obsm))),
-    as_dict(lapply(tables, function(table) reticulate::tuple(unname(table), as.list(colnames(table))))),
+    as_dict(lapply(tables, function(table) as_tuple(unname(table), as.list(colnames(table))))),
     as_dict(lapply(layers, python_counts, call))
   ), call = call)
 }

@@ -57,7 +57,7 @@ place_on_disk <- function(x) {
 disk_matrix <- function(x, call = caller_env()) {
   seed <- place_on_disk(x)
   path <- tempfile("scelbo", fileext = ".h5")
-  shape <- reticulate::tuple(ncol(x), nrow(x))
+  shape <- as_tuple(ncol(x), nrow(x))
   if (!is.null(seed)) return(with_python(bridge(call)$linked(seed@filepath, seed@group, shape, path), call = call))
   for (cells in cell_blocks(x)) {
     block <- as_sparse(x[, cells, drop = FALSE])

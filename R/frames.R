@@ -20,7 +20,7 @@ plain_vector <- function(x) {
 }
 
 column_to_python <- function(name, x) {
-  send <- function(kind, values, more = NULL) reticulate::tuple(name, kind, as.array(values), more)
+  send <- function(kind, values, more = NULL) as_tuple(name, kind, as.array(values), more)
   coded <- function(x, levels) {
     codes <- match(x, levels, nomatch = 0L)
     as.array(codes - 1L)
@@ -28,7 +28,7 @@ column_to_python <- function(name, x) {
   mask <- function(x) if (anyNA(x)) as.array(is.na(x))
   if (is.factor(x)) {
     levels <- levels(x)[!is.na(levels(x))]
-    send("factor", coded(as.character(x), levels), reticulate::tuple(as.list(levels), is.ordered(x)))
+    send("factor", coded(as.character(x), levels), as_tuple(as.list(levels), is.ordered(x)))
   } else if (is.character(x)) {
     values <- unique(x[!is.na(x)])
     send("string", coded(x, values), as.list(enc2utf8(values)))

@@ -9,7 +9,14 @@
 #   python   the Python model; a null pointer once the handle came back from a file
 #   saved    the model's folder as bytes, from which it is restored then
 
-# A constructor's arguments, `as.list(environment())`, -> a model.
+# A constructor's arguments. It takes `...` to tell which one a misspelt one was meant to be.
+arguments_in <- function(environment, ..., call = caller_env()) {
+  arguments <- as.list(environment)
+  if (...length()) check_names(names(list(...)) %||% "", names(arguments), "argument", call)
+  arguments
+}
+
+# A constructor's arguments -> a model.
 new_model <- function(class, arguments, call = caller_env()) {
   data <- read_arguments(class, arguments, call, leave = !"peak_assay" %in% names(arguments))
   chosen <- if (!is.null(data$chosen)) as.list(data$chosen)
@@ -73,8 +80,6 @@ python_fields <- function(fields, call = caller_env()) {
   names(fields)[names(fields) == "markers"] <- "cell_type_markers"
   fields
 }
-
-as_dict <- function(x) reticulate::py_dict(as.list(names(x)), unname(as.list(x)), convert = FALSE)
 
 # The bridge answers with (value, warnings).
 heard <- function(answer) {

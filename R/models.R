@@ -46,6 +46,7 @@ made_of_cells <- setdiff(names(constructors), c(made_of_model, "gimvi")) # that 
 #'   of this length.
 #' @param var_activation Makes the encoder's variance positive: `"exp"` or `"softplus"`.
 #' @param activation Activation of the hidden layers, such as `"relu"`.
+#' @param ... Nothing: a misspelt argument is answered with the nearest.
 #' @return A `scelbo_model`, to be trained by [train()]. It is a handle: functions that change it change it in place.
 #' @section Errors: `scelbo_setup_error` where a column is not there (with the nearest match), `scelbo_data_error` where
 #'   the values are no counts (with all problems at once), `scelbo_argument_error` where a hyper-parameter is not
@@ -66,8 +67,8 @@ scvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, contin
                  gene_likelihood = "zinb", use_observed_lib_size = TRUE, latent_distribution = "normal",
                  log_variational = TRUE, encode_covariates = FALSE, deeply_inject_covariates = TRUE,
                  use_batch_norm = "both", use_layer_norm = "none", batch_representation = "one-hot",
-                 batch_embedding_dim = 5, var_activation = "exp", activation = "relu") {
-  new_model("SCVI", as.list(environment()))
+                 batch_embedding_dim = 5, var_activation = "exp", activation = "relu", ...) {
+  new_model("SCVI", arguments_in(environment(), ...))
 }
 
 #' PeakVI: open chromatin of single cells
@@ -105,6 +106,6 @@ peakvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, cont
                    layer = "counts", features = NULL, allow_non_counts = FALSE,
                    n_hidden = NULL, n_latent = NULL, n_layers_encoder = 2, n_layers_decoder = 2, dropout_rate = 0.1,
                    model_depth = TRUE, region_factors = TRUE, use_batch_norm = "none", use_layer_norm = "both",
-                   latent_distribution = "normal", deeply_inject_covariates = FALSE, encode_covariates = FALSE) {
-  new_model("PEAKVI", as.list(environment()))
+                   latent_distribution = "normal", deeply_inject_covariates = FALSE, encode_covariates = FALSE, ...) {
+  new_model("PEAKVI", arguments_in(environment(), ...))
 }

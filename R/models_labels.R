@@ -39,8 +39,8 @@ scanvi <- function(object, labels = NULL, batch = NULL, unlabeled = NULL, catego
                    use_batch_norm = "both", use_layer_norm = "none", batch_representation = "one-hot",
                    batch_embedding_dim = 5, var_activation = "exp", activation = "relu", linear_classifier = FALSE,
                    classifier_n_hidden = NULL, classifier_n_layers = NULL, classifier_dropout_rate = NULL,
-                   labels_in_elbo = TRUE) {
-  new_model("SCANVI", as.list(environment()))
+                   labels_in_elbo = TRUE, ...) {
+  new_model("SCANVI", arguments_in(environment(), ...))
 }
 
 #' @rdname scanvi
@@ -51,7 +51,8 @@ scanvi <- function(object, labels = NULL, batch = NULL, unlabeled = NULL, catego
 #' @export
 scanvi_from_scvi <- function(scvi_model, object = NULL, labels = NULL, unlabeled = NULL, linear_classifier = FALSE,
                              classifier_n_hidden = NULL, classifier_n_layers = NULL, classifier_dropout_rate = NULL,
-                             labels_in_elbo = TRUE) {
+                             labels_in_elbo = TRUE, ...) {
+  arguments_in(environment(), ...)
   check_scvi(scvi_model)
   columns <- scvi_model$recipe$columns
   if (is.null(object) && !is.null(labels) && !labels %in% unlist(columns)) {
@@ -122,8 +123,8 @@ data_of <- function(model, object, columns = model$recipe$columns, call = caller
 #' @export
 cellassign <- function(object, markers = NULL, batch = NULL, categorical = NULL, continuous = NULL, size_factor = NULL,
                        assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
-                       min_log_fold_change = log(2), n_basis = 10) {
-  new_model("CellAssign", as.list(environment()))
+                       min_log_fold_change = log(2), n_basis = 10, ...) {
+  new_model("CellAssign", arguments_in(environment(), ...))
 }
 
 # A table or a list of markers for Python, which says what is amiss in it.
@@ -154,6 +155,7 @@ as_markers <- function(markers, call = caller_env()) {
 #' logit pi + h(u) - log r}
 #' with the lane's expected rate \eqn{\pi}{pi}, the network's log-odds \eqn{h}, and \eqn{r} sums a cell.
 #'
+#' @inheritParams scvi
 #' @param scvi_model A trained [scvi()] model with whole counts. Its batches are the lanes: cells only pair up within
 #'   theirs.
 #' @param object Other cells than the model's own, of the same lanes; or its own, if it came back from a file without
@@ -180,7 +182,8 @@ as_markers <- function(markers, call = caller_env()) {
 #' subset(get_doublets(model), call)
 #' @export
 solo <- function(scvi_model, object = NULL, restrict_to_batch = NULL, expected_doublet_rate = NULL, doublet_ratio = 2,
-                 seed = 0, classifier_reads = "neighbours", n_hidden = 128, n_layers = 1, dropout_rate = 0.1) {
+                 seed = 0, classifier_reads = "neighbours", n_hidden = 128, n_layers = 1, dropout_rate = 0.1, ...) {
+  arguments_in(environment(), ...)
   check_scvi(scvi_model)
   data <- data_of(scvi_model, object)
   rate <- expected_doublet_rate

@@ -61,8 +61,8 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     empirical_protein_background_prior = NULL, override_missing_proteins = FALSE,
                     protein_efficiency = FALSE, adversarial_classifier = NULL,
                     use_observed_lib_size = TRUE, log_variational = TRUE, encode_covariates = TRUE,
-                    deeply_inject_covariates = TRUE, use_batch_norm = "both", use_layer_norm = "none") {
-  new_model("TOTALVI", as.list(environment()))
+                    deeply_inject_covariates = TRUE, use_batch_norm = "both", use_layer_norm = "none", ...) {
+  new_model("TOTALVI", arguments_in(environment(), ...))
 }
 
 #' MultiVI: RNA, open chromatin and proteins of cells that need not have them all
@@ -120,6 +120,6 @@ multivi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     gene_likelihood = "zinb", dispersion = "gene", protein_dispersion = "protein", use_batch_norm = "none",
                     use_layer_norm = "both", latent_distribution = "normal", deeply_inject_covariates = FALSE,
                     encode_covariates = FALSE, fully_paired = FALSE, adversarial_mixing = TRUE,
-                    use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published") {
-  new_model("MULTIVI", as.list(environment()))
+                    use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published", ...) {
+  new_model("MULTIVI", arguments_in(environment(), ...))
 }

@@ -32,8 +32,8 @@ linearscvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, 
                        gene_likelihood = "nb", use_observed_lib_size = FALSE, latent_distribution = "normal",
                        log_variational = TRUE, encode_covariates = FALSE, deeply_inject_covariates = TRUE,
                        use_batch_norm = "both", use_layer_norm = "none", batch_representation = "one-hot",
-                       batch_embedding_dim = 5, var_activation = "exp", activation = "relu", bias = FALSE) {
-  new_model("LinearSCVI", as.list(environment()))
+                       batch_embedding_dim = 5, var_activation = "exp", activation = "relu", bias = FALSE, ...) {
+  new_model("LinearSCVI", arguments_in(environment(), ...))
 }
 
 #' AutoZI: which genes are zero-inflated
@@ -70,8 +70,8 @@ autozi <- function(object, batch = NULL, labels = NULL, categorical = NULL, cont
                    log_variational = TRUE, encode_covariates = FALSE, deeply_inject_covariates = TRUE,
                    use_batch_norm = "both", use_layer_norm = "none", batch_representation = "one-hot",
                    batch_embedding_dim = 5, var_activation = "exp", activation = "relu", alpha_prior = 0.5,
-                   beta_prior = 0.5, minimal_dropout = 0.01, zero_inflation = "gene") {
-  new_model("AUTOZI", as.list(environment()))
+                   beta_prior = 0.5, minimal_dropout = 0.01, zero_inflation = "gene", ...) {
+  new_model("AUTOZI", arguments_in(environment(), ...))
 }
 
 #' Topics of cells and genes (LDA)
@@ -106,6 +106,6 @@ autozi <- function(object, batch = NULL, labels = NULL, categorical = NULL, cont
 #' @export
 amortizedlda <- function(object, assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE,
                          n_topics = 20, n_hidden = 128, cell_topic_prior = NULL, topic_feature_prior = NULL,
-                         n_layers = 2, dropout_rate = 0, encoder_reads = "proportions") {
-  new_model("AmortizedLDA", as.list(environment()))
+                         n_layers = 2, dropout_rate = 0, encoder_reads = "proportions", ...) {
+  new_model("AmortizedLDA", arguments_in(environment(), ...))
 }

@@ -48,12 +48,12 @@ gimvi <- function(object, spatial, batch = NULL, labels = NULL, assay = NULL, la
                   spatial_layer = "counts", generative_distributions = c("zinb", "nb"),
                   model_library_size = c(TRUE, FALSE), n_latent = 10, n_hidden = 64, n_layers_encoder = 1,
                   n_layers_shared = 1, n_layers_decoder = NULL, batch_factors = TRUE, panel_view = TRUE,
-                  encoder_reads = "shares", dropout_rate = 0.2, dispersion = "gene-batch") {
+                  encoder_reads = "shares", dropout_rate = 0.2, dispersion = "gene-batch", ...) {
   if (missing(spatial)) {
     abort_scelbo("argument", "gimvi() reads two data sets: `spatial` is missing.",
                  "Give dissociated and spatial cells: gimvi(reference, spatial).")
   }
-  new_pair("GIMVI", as.list(environment()))
+  new_pair("GIMVI", arguments_in(environment(), ...))
 }
 
 # A model of two data sets, of which the second measured some of the first's features.

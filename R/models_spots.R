@@ -39,8 +39,8 @@
 #' spots <- write_back(model, simulated$spots)
 #' @export
 stereoscope_reference <- function(object, labels = NULL, batch = NULL, assay = NULL, layer = "counts", features = NULL,
-                                  allow_non_counts = FALSE, start = "data") {
-  new_model("RNAStereoscope", as.list(environment()))
+                                  allow_non_counts = FALSE, start = "data", ...) {
+  new_model("RNAStereoscope", arguments_in(environment(), ...))
 }
 
 #' @rdname stereoscope_reference
@@ -56,9 +56,9 @@ stereoscope_reference <- function(object, labels = NULL, batch = NULL, assay = N
 #' @export
 stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "counts", features = NULL,
                         allow_non_counts = FALSE, prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8,
-                        start = "data", smoothed_layer = NULL, verbose = TRUE) {
+                        start = "data", smoothed_layer = NULL, verbose = TRUE, ...) {
   check_two(missing(reference), "stereoscope")
-  new_of_reference("SpatialStereoscope", as.list(environment()))
+  new_of_reference("SpatialStereoscope", arguments_in(environment(), ...))
 }
 
 #' DestVI: cell types in spots, and the states of their cells
@@ -114,8 +114,8 @@ stereoscope <- function(object, reference, batch = NULL, assay = NULL, layer = "
 condscvi <- function(object, labels = NULL, fine_labels = NULL, unlabeled = NULL, batch = NULL, size_factor = NULL,
                      assay = NULL, layer = "counts", features = NULL, allow_non_counts = FALSE, n_hidden = 128, n_latent = 5, n_layers = 2,
                      gene_likelihood = "additive", weight_obs = FALSE, dropout_rate = 0.05, encode_covariates = FALSE,
-                     log_variational = TRUE, prior = "normal", num_classes_mog = 10) {
-  new_model("CondSCVI", as.list(environment()))
+                     log_variational = TRUE, prior = "normal", num_classes_mog = 10, ...) {
+  new_model("CondSCVI", arguments_in(environment(), ...))
 }
 
 #' @rdname condscvi
@@ -124,9 +124,9 @@ destvi <- function(object, reference, batch = NULL, assay = NULL, layer = "count
                    allow_non_counts = FALSE, amortization = "latent", dropout_amortization = 0.03, vamp_prior_p = 15,
                    prior_mode = "mog", n_states_per_label = 1, variance_penalty = 5, l1_penalty = 0,
                    prior_weight = "n_obs", augmentation = TRUE, cells_per_spot = 8, start = "data", n_latent_amortization = NULL,
-                   smoothed_layer = NULL, verbose = TRUE) {
+                   smoothed_layer = NULL, verbose = TRUE, ...) {
   check_two(missing(reference), "destvi")
-  new_of_reference("DestVI", as.list(environment()))
+  new_of_reference("DestVI", arguments_in(environment(), ...))
 }
 
 # What a model of spots is made of: the constructor, and the class that it makes.

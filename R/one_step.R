@@ -7,8 +7,12 @@ run_model <- function(constructor, object, arguments, name) {
 # Arguments that the constructor (given by name, so that errors can tell it) does not know are train()'s; `verbose` may
 # be both's.
 fit_model <- function(constructor, object, arguments) {
-  constructing <- names(arguments) %in% names(formals(constructor))
-  training <- !constructing | names(arguments) %in% names(formals(train.scelbo_model))
+  own <- setdiff(names(formals(constructor)), "...")
+  in_training <- setdiff(names(formals(train.scelbo_model)), c("model", "..."))
+  constructing <- names(arguments) %in% own
+  known <- c(own, in_training, as.character(to_r(bridge()$arguments_of(core()[[constructors[[constructor]]]]$train))))
+  check_names(names(arguments)[!constructing], setdiff(known, "self"), "argument")
+  training <- !constructing | names(arguments) %in% in_training
   model <- eval(rlang::call2(constructor, object = quote(object), !!!arguments[constructing]))
   eval(rlang::call2("train", quote(model), !!!arguments[training]), list(model = model))
 }

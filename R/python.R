@@ -16,6 +16,16 @@ to_r <- function(x) {
   reticulate::py_to_r(x)
 }
 
+# Python's dict and tuple: these, too, would start any Python.
+as_dict <- function(x) {
+  core()
+  reticulate::py_dict(as.list(names(x)), unname(as.list(x)), convert = FALSE)
+}
+as_tuple <- function(...) {
+  core()
+  reticulate::tuple(...)
+}
+
 # The part of the core that only R needs.
 bridge <- function(call = caller_env()) core(call)[["bridge"]]
 

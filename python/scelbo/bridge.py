@@ -131,6 +131,11 @@ def typed(called: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def arguments_of(called: Any) -> list[str]:
+    """Their names."""
+    return list(inspect.signature(called).parameters)
+
+
 def _words(annotation: Any) -> set[str]:
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return set(re.findall(r"\w+", text))

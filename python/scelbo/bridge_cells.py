@@ -21,7 +21,9 @@ def counts(i: np.ndarray, p: np.ndarray, x: np.ndarray, n_obs: int, n_vars: int)
 
     They are copied, as R may free its own at any time.
     """
-    matrix = sp.csr_matrix((np.array(x, "float32"), np.array(i, "int32"), np.array(p, "int32")), shape=(int(n_obs), int(n_vars)))
+    with np.errstate(over="ignore", invalid="ignore"):  # R's NA; what is no count is named later
+        values = np.array(x, "float32")
+    matrix = sp.csr_matrix((values, np.array(i, "int32"), np.array(p, "int32")), shape=(int(n_obs), int(n_vars)))
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     return matrix
 

@@ -1,5 +1,7 @@
 skip_without_backend()
 
+arguments_of <- function(constructor) formals(constructor)[names(formals(constructor)) != "..."]
+
 # Those of a Python class, with their defaults.
 hyperparameters <- function(python) {
   names <- names(reticulate::py_to_r(reticulate::import_builtins(FALSE)$dict(python$hyperparameters())))
@@ -10,7 +12,7 @@ test_that("every constructor has its Python model's arguments and defaults", {
   for (constructor in setdiff(names(constructors), made_of_model)) {
     python <- core()[[constructors[[constructor]]]]
     defaults <- lapply(hyperparameters(python), function(value) if (is.list(value)) unlist(value) else value)
-    ours <- formals(constructor)
+    ours <- arguments_of(constructor)
     ours <- ours[setdiff(names(ours), c(column_arguments, source_arguments))]
     ours <- ours[!startsWith(names(ours), "spatial")]
     names(ours)[names(ours) == "markers"] <- "cell_type_markers"
@@ -26,7 +28,7 @@ test_that("constructors from a trained scVI have their Python method's arguments
     signature <- reticulate::import("inspect", convert = FALSE)$signature(python$from_scvi_model)
     takes <- names(reticulate::py_to_r(reticulate::import_builtins(FALSE)$dict(signature$parameters)))
     defaults <- hyperparameters(python)
-    ours <- formals(constructor)
+    ours <- arguments_of(constructor)
     renamed <- names(ours) %in% names(words)
     names(ours)[renamed] <- words[names(ours)[renamed]]
     by_kind <- setdiff(names(defaults), c("scvi", takes, names(formals("scvi")))) # what only this class has
@@ -44,13 +46,13 @@ test_that("constructors of models of spots have the fields of their Python class
     defaults <- hyperparameters(python)
     sizes <- c("n_hidden", "n_latent", "n_layers", "fine_types") # DestVI's are the reference's
     defaults <- defaults[setdiff(names(defaults), c(names(hyperparameters(of_spots)), sizes))]
-    ours <- formals(constructor)
+    ours <- arguments_of(constructor)
     ours <- ours[setdiff(names(ours), c(column_arguments, source_arguments, "reference", "verbose"))]
     expect_named(ours, names(defaults), info = constructor)
     expect_equal(lapply(ours, eval), defaults, info = constructor)
     declared <- reticulate::iterate(python$Cells$fields()$values(), function(field) reticulate::py_to_r(field$argument))
     expect_setequal(c("layer", "smoothed_layer", names(python_keys(list(batch = "b")))), unlist(declared))
-    expect_true("smoothed_layer" %in% names(formals(constructor)))
+    expect_true("smoothed_layer" %in% names(arguments_of(constructor)))
   }
 })
 
@@ -59,9 +61,9 @@ test_that("every column argument is one that Python's minibatch declares", {
   for (constructor in made_of_cells) {
     fields <- core()[[constructors[[constructor]]]]$Cells$fields()$values()
     missing <- unlist(reticulate::iterate(fields, function(field) reticulate::py_to_r(field$missing)))
-    expect_identical("unlabeled" %in% names(formals(constructor)), identical(missing, "unlabeled_category"))
+    expect_identical("unlabeled" %in% names(arguments_of(constructor)), identical(missing, "unlabeled_category"))
     declared <- reticulate::iterate(fields, function(field) reticulate::py_to_r(field$argument))
-    arguments <- names(formals(constructor))
+    arguments <- names(arguments_of(constructor))
     beside <- beside_of(sapply(intersect(arguments, c("protein_assay", "peak_assay")), identity, simplify = FALSE))
     ours <- c(python_keys(columns[intersect(names(columns), arguments)]), beside_keys(beside, "layer"))
     expect_setequal(names(ours), unlist(declared))
@@ -72,7 +74,7 @@ test_that("every constructor takes a formula for the nuisance factors", {
   object <- object_of_all()
   markers <- list(a = paste0("gene", 1:5), b = paste0("gene", 6:9), other = character())
   for (constructor in setdiff(made_of_cells, "amortizedlda")) { # which takes nothing out
-    takes <- names(formals(constructor))
+    takes <- names(arguments_of(constructor))
     needed <- list(labels = "type", markers = markers, peak_assay = "peaks")
     make <- function(batch) do.call(constructor, c(list(object, batch = batch), needed[names(needed) %in% takes]))
     if ("categorical" %in% takes) {
