@@ -133,7 +133,7 @@ bare_frame <- function(names) data.frame(row.names = make.unique(names %||% char
 
 # Every wanted name must be there; all that are not come in one error, each with its nearest match. Who only looks
 # (check_data()) goes on with those that are there.
-check_names <- function(wanted, known, what, call = caller_env()) {
+check_names <- function(wanted, known, what, call = caller_env(), kind = "setup") {
   there <- wanted[wanted %in% known]
   absent <- setdiff(wanted, known)
   if (!length(absent)) return(invisible(there))
@@ -141,7 +141,7 @@ check_names <- function(wanted, known, what, call = caller_env()) {
   problems <- vapply(head(absent, 8), describe, "")
   withRestarts(
     abort_scelbo(
-      "setup", paste0("There is no such ", what, if (length(absent) > 8) paste0(" (", length(absent), " in all)"), ":"),
+      kind, paste0("There is no such ", what, if (length(absent) > 8) paste0(" (", length(absent), " in all)"), ":"),
       if (length(known)) paste0("There are ", some_of(known), "."), unname(problems), call = call
     ),
     scelbo_go_on = function() there

@@ -69,6 +69,10 @@ compare_groups <- function(handle, question, group_by, group1, group2, cells1, c
   contrast <- as_contrast(contrast, about$cells)
   groups <- list(group_by = find(group_by, "group_by"), contrast = find(contrast$by, "contrast"),
                  replicates = find(replicates, "replicates"))
+  if (is.null(group_by) && length(c(group1, group2))) {
+    abort_scelbo("argument", "`group1` and `group2` are groups of `group_by`, which is missing.",
+                 "Name a column of the metadata, or give one value a cell.", call = call)
+  }
   check_names(as.character(c(group1, group2)), unique(as.character(groups$group_by)), "group", call)
   check_names(contrast$levels, unique(as.character(groups$contrast)), "level of the contrast", call)
   groups <- groups[lengths(groups) > 0]

@@ -12,7 +12,7 @@
 # A constructor's arguments. It takes `...` to tell which one a misspelt one was meant to be.
 arguments_in <- function(environment, ..., call = caller_env()) {
   arguments <- as.list(environment)
-  if (...length()) check_names(names(list(...)) %||% "", names(arguments), "argument", call)
+  if (...length()) check_names(names(list(...)) %||% "", names(arguments), "argument", call, "argument")
   arguments
 }
 
@@ -152,6 +152,11 @@ check_offered <- function(model, question, call) {
 # an argument named `model`.)
 ask <- function(handle, question, ..., call = caller_env()) {
   arguments <- rlang::list2(...)
+  twice <- names(arguments)[duplicated(names(arguments))]
+  if (length(twice)) {
+    abort_scelbo("argument", paste0("`", twice[[1]], "` is Python's name for an argument that has another in R."),
+                 "The help page lists R's: cells for indices, object for adata, features for gene_list, group_by for groupby, ...", call = call)
+  }
   arguments <- arguments[!vapply(arguments, is.null, NA)]
   python <- python_model(handle, call)
   check_offered(handle, question, call)

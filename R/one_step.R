@@ -10,8 +10,9 @@ fit_model <- function(constructor, object, arguments) {
   own <- setdiff(names(formals(constructor)), "...")
   in_training <- setdiff(names(formals(train.scelbo_model)), c("model", "..."))
   constructing <- names(arguments) %in% own
-  known <- c(own, in_training, as.character(to_r(bridge()$arguments_of(core()[[constructors[[constructor]]]]$train))))
-  check_names(names(arguments)[!constructing], setdiff(known, "self"), "argument")
+  class <- if (constructor %in% names(constructors)) constructors[[constructor]] else arguments$reference$class
+  known <- c(own, in_training, as.character(to_r(bridge()$arguments_of(core()[[class]]$train))))
+  check_names(names(arguments)[!constructing], setdiff(known, "self"), "argument", kind = "argument")
   training <- !constructing | names(arguments) %in% in_training
   model <- eval(rlang::call2(constructor, object = quote(object), !!!arguments[constructing]))
   eval(rlang::call2("train", quote(model), !!!arguments[training]), list(model = model))
@@ -38,7 +39,7 @@ run_solo <- function(object, arguments, scvi, pairs, solo_epochs, name) {
   check_writable(object)
   of_solo <- c("classifier_reads", paste0("classifier_", c("n_hidden", "n_layers", "dropout_rate")))
   own <- startsWith(names(arguments), "classifier_")
-  check_names(names(arguments)[own], of_solo, "argument of Solo's classifier")
+  check_names(names(arguments)[own], of_solo, "argument of Solo's classifier", kind = "argument")
   pairs <- c(pairs, setNames(arguments[own], sub("^classifier_(?!reads)", "", names(arguments)[own], perl = TRUE)))
   arguments <- arguments[!own]
   reference <- if (is.null(scvi)) fit_model("scvi", object, arguments) else named_model(scvi, object)

@@ -99,7 +99,7 @@ test_that("each argument of each model that is misspelt is answered with the nea
     for (name in takes) {
       misspelt <- setNames(list(1), paste0(name, "z"))
       expect_error(do.call(constructor, c(list(object), if ("spatial" %in% names(formals(constructor))) list(spatial = object), misspelt)),
-                   paste0("Did you mean '", name), class = "scelbo_setup_error", info = paste(constructor, name))
+                   paste0("Did you mean '", name), class = "scelbo_argument_error", info = paste(constructor, name))
     }
   }
   for (constructor in c("scvi", "linearscvi", "autozi", "peakvi", "amortizedlda")) {
@@ -118,9 +118,10 @@ test_that("questions refuse what they cannot answer, and keep the model as it wa
     function() get_normalized_expression(model, n_samples = "x"), function() get_normalized_expression(model, library_size = "latnet"),
     function() get_normalized_expression(model, transform_batch = "c"), function() get_elbo(model, batch_size = 0),
     function() get_elbo(model, seed = "x"), function() get_elbo(model, bath_size = 3),
-    function() differential_expression(model, groupby = "bacth"), function() differential_expression(model, groupby = "batch", group1 = "c"),
-    function() differential_expression(model, groupby = "batch", mode = "chnge"),
-    function() differential_expression(model, groupby = "batch", fdr_target = 5)
+    function() differential_expression(model, "bacth"), function() differential_expression(model, "batch", group1 = "c"),
+    function() differential_expression(model, "batch", mode = "chnge"), function() differential_expression(model, group1 = "a"),
+    function() differential_expression(model, "batch", fdr_target = 5), function() differential_expression(model, groupby = "batch"),
+    function() get_latent_representation(model, indices = 1:3)
   )
   for (call in calls) expect_error(call(), class = "scelbo_error", info = deparse1(body(call)))
   expect_identical(get_latent_representation(model), z)
