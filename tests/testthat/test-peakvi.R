@@ -61,7 +61,7 @@ test_that("RunPEAKVI adds a reduction and the model, and changes nothing else", 
   expect_identical(after[["peaks"]], before[["peaks"]])
   expect_equal(SeuratObject::Embeddings(after, "peakvi"), get_latent_representation(get_model(after)))
   expect_error(RunPEAKVI(before, "bacth"), "Did you mean 'batch'", class = "scelbo_setup_error")
-  expect_error(RunPEAKVI(before, n_latnt = 2), "'n_latnt' is unknown", class = "scelbo_argument_error")
+  expect_error(RunPEAKVI(before, n_latnt = 2), "Did you mean 'n_latent'", class = "scelbo_argument_error")
 })
 
 test_that("runPEAKVI adds a reduced dimension and the model, which survives saveRDS", {
