@@ -28,8 +28,9 @@ STABLE: dict[str, tuple[str, ...]] = {
     "scelbo.analysis": (
         "aggregated_posterior", "differential_abundance", "differential_expression", "elbo", "feature_correlation_matrix", "latent_kl",
         "latent_library_size", "latent_representation", "likelihood_parameters", "marginal_ll", "minify", "normalized_expression",
-        "posterior_predictive_check", "posterior_predictive_sample", "reconstruction_error", "report", "with_data",
+        "posterior_predictive_check", "posterior_predictive_sample", "reconstruction_error", "report", "sample_posterior", "with_data",
     ),
+    "scelbo.pyro": ("PyroModel", "PyroModule", "explains"),
     "scelbo.errors": ("ArgumentError", "DataError", "NotTrainedError", "ScelboError", "SetupError"),
     "scelbo.settings": ("private_seed",),
     "scelbo.surface": ("STABLE", "VERSION", "require"),

@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import scelbo
+import scelbo.pyro
 from scelbo.surface import MEMBERS, STABLE, VERSION
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "developer" / "surface.md"
