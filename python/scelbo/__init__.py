@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from scelbo import analysis, data, errors, likelihoods, nn, pl, settings, surface, train
-from scelbo.data import Counts, Setup, fields
+from scelbo import analysis, data, errors, fields, likelihoods, nn, pl, settings, surface, train
+from scelbo.data import Counts, Setup
 from scelbo.model import MODELS, Model
 from scelbo.models import (
     AUTOZI,

@@ -69,7 +69,7 @@ def sample_posterior(
         raise ArgumentError(f"n_samples={n_samples!r} is not allowed: it must be above zero.")
     module: Any = self.module
     names, first = self.cell_names(adata, indices), next(iter(self.batches(adata, indices, batch_size)))
-    known = module.all_sites(first)
+    known = module.kinds(first)
     asked = [sites] if isinstance(sites, str) else list(module.sites(first) if sites is None else sites)
     for name in asked:
         if name not in known:
@@ -78,11 +78,11 @@ def sample_posterior(
     with settings.private_seed(seed), settings.task("Sampling the posterior", len(names), progress) as work:
         shared: dict[str, torch.Tensor] = {}
         for i, cells in enumerate(self.batches(adata, indices, batch_size)):
-            here = [name for name in asked if known[name] or i == 0]
+            here = [name for name in asked if known[name].of_cells or i == 0]
             for name, values in module.draws(cells, here, n_samples, shared).items():
                 found[name].append(_told(values.cpu().numpy(), quantiles, return_samples))
             work.step(len(cells))
-    return {name: _together(name, parts, known[name], names, module.names.get(name)) for name, parts in found.items()}
+    return {name: _together(name, parts, known[name].of_cells, names, module.names.get(name)) for name, parts in found.items()}
 
 
 def _told(values: np.ndarray, quantiles: Sequence[float], keep: bool) -> dict[str, np.ndarray]:

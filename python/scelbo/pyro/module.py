@@ -23,11 +23,10 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from scelbo import settings
 from scelbo.data import Batch, Columns
 from scelbo.errors import ArgumentError
 from scelbo.module import VAE, Loss
-from scelbo.pyro.sites import CELLS, FreeNormals, Site, divergence, drawn, found
+from scelbo.pyro.sites import CELLS, FreeNormals, Kind, Site, divergence, drawn, found, kinds
 
 
 class PyroModule(VAE):
@@ -69,6 +68,7 @@ class PyroModule(VAE):
         self.free = FreeNormals()
         self.names: dict[str, Sequence[str]] = {}
         self._sites: dict[str, Site] | None = None
+        self._kinds: dict[str, Kind] | None = None
         self._plate: tuple[Tensor, Any] | None = None
 
     # ------------------------------------------------------------------ what a subclass says
@@ -176,9 +176,9 @@ class PyroModule(VAE):
         with pyro.validation_enabled(False):
             told = self._drawn(cells, n, shared)
             shared.update({name: value for name, value in told.items() if self.sites(cells)[name].own is None})
-            rest = [name for name in sites if name not in told]
-            if rest:
-                told |= _each(poutine.uncondition(self.model), cells, n, told, rest)
+            for run, asked in ((self.model, "deterministic"), (poutine.uncondition(self.model), "observed")):
+                rest = [name for name in sites if name not in told and self.kinds(cells)[name].drawn == asked]
+                told |= _each(run, cells, n, told, rest) if rest else {}
         return {name: told[name] for name in sites}
 
     def _drawn(self, cells: Any, n: int, shared: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -186,12 +186,11 @@ class PyroModule(VAE):
             return {name: shared[name] if name in shared else q.sample((n,)) for name, q in self.q(cells).items()}
         return _each(self.guide, cells, n, shared, list(self.sites(cells)))
 
-    def all_sites(self, cells: Any) -> dict[str, bool]:
-        """Every site of the model -> whether it is in the plate over cells."""
-        with settings.private_seed(0), torch.no_grad():
-            nodes = poutine.trace(self.model).get_trace(cells).nodes.items()
-        sampled = {name: site for name, site in nodes if site["type"] == "sample" and not site_is_subsample(site)}
-        return {name: any(f.name == CELLS for f in site["cond_indep_stack"]) for name, site in sampled.items()}
+    def kinds(self, cells: Any) -> dict[str, Kind]:
+        """Every site of the model."""
+        if self._kinds is None:
+            self._kinds = kinds(self.model, cells)
+        return self._kinds
 
 
 def _each(run: Any, cells: Any, n: int, known: dict[str, Tensor], wanted: list[str]) -> dict[str, Tensor]:

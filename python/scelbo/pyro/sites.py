@@ -74,6 +74,22 @@ def found(model: Callable[[Any], Any], cells: Any) -> dict[str, Site]:
     return {name: Site(frames(s), s["fn"].event_dim, biject_to(s["fn"].support), s["value"]) for name, s in latents.items()}
 
 
+class Kind(NamedTuple):
+    """What a site is: ``"latent"``, ``"deterministic"`` or ``"observed"``; and whether it is in the plate over cells."""
+
+    drawn: str
+    of_cells: bool
+
+
+def kinds(model: Callable[[Any], Any], cells: Any) -> dict[str, Kind]:
+    """All sites of a model, by running it once."""
+    with settings.private_seed(0), torch.no_grad(), poutine.block():
+        nodes = poutine.trace(model).get_trace(cells).nodes.items()
+    sites = {name: site for name, site in nodes if site["type"] == "sample" and not site_is_subsample(site)}
+    what = lambda s: "deterministic" if s["infer"].get("_deterministic") else "observed" if s["is_observed"] else "latent"  # noqa: E731
+    return {name: Kind(what(s), any(frame.name == CELLS for frame in s["cond_indep_stack"])) for name, s in sites.items()}
+
+
 def divergence(q: Any, site: Any, exact: bool) -> Tensor:
     """KL(q || p) in closed form, or its estimate at the draw."""
     with contextlib.suppress(NotImplementedError):
