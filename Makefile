@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint parity bench capabilities clean venv venv-peer
+.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint parity bench capabilities surface metrics clean venv venv-peer
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -61,6 +61,12 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 
 capabilities: venv ## what each model answers of which objects, as docs/capabilities.md
 	@PYTHONPATH=tests/python $(python) tests/python/capabilities.py
+
+surface: venv ## what a package of models may build on, as docs/developer/surface.md
+	@PYTHONPATH=tests/python $(python) tests/python/surface.py
+
+metrics: venv venv-peer ## lines and complexity of each model beside scvi-tools', as docs/developer/metrics.md
+	@$(python) benchmarks/metrics.py
 
 clean: ## remove everything that the other targets made
 	@tools/trixie.sh --remove

@@ -6,6 +6,7 @@
 #   features names of its features
 #   variable those that its object held for variable
 #   has_data whether the Python model holds those cells (after a restore, if they were minified)
+#   origin   of a model of another package the class with its package, "mypackage.MyModel"
 #   python   the Python model; a null pointer once the handle came back from a file
 #   saved    the model's folder as bytes, from which it is restored then
 
@@ -30,12 +31,15 @@ new_model <- function(class, arguments, call = caller_env()) {
 # `leave`: see read.R.
 read_arguments <- function(class, arguments, call = caller_env(), whole = FALSE, leave = FALSE) {
   recipe <- arguments[c("assay", "layer", "features")]
-  recipe$columns <- arguments[intersect(names(arguments), column_arguments)]
+  python <- with_python(bridge(call)$model_class(class), call = call) # before py_to_r(), which would start whichever it found
+  kinds <- unlist(to_r(bridge(call)$column_kinds(python)))
+  further <- intersect(names(arguments), setdiff(names(kinds), key_words)) # named as in Python, for want of a word of R's own
+  recipe$categories <- intersect(further, names(kinds)[startsWith(kinds, "categor")])
+  recipe$columns <- arguments[intersect(names(arguments), c(column_arguments, further))]
   recipe$beside <- beside_of(arguments)
   recipe$smoothed <- arguments$smoothed_layer
-  python <- core(call)[[class]] # before py_to_r(), which would start whichever Python it found
   recipe$whole <- whole || to_r(bridge(call)$counts_all(python))
-  fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, source_arguments))], call)
+  fields <- python_fields(arguments[setdiff(names(arguments), c(column_arguments, further, source_arguments))], call)
   recipe$leave <- leave
   data <- read_data(arguments$object, recipe, call)
   data$recipe$leave <- NULL
@@ -49,7 +53,8 @@ unknown_label <- function(arguments) if (!is.null(arguments$unlabeled)) as.chara
 
 # A Python model and the data that it was made of -> a handle.
 handle_of <- function(python, class, data) {
-  model <- new_handle(class, recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
+  model <- new_handle(sub(".*[.]", "", class), recipe = data$recipe, cells = data$cells, variable = data$variable, has_data = TRUE)
+  if (grepl(".", class, fixed = TRUE)) model$origin <- class
   model$python <- python
   model$features <- as.character(unlist(to_r(python$setup$var_names)))
   model$recipe$beside <- beside_known(model$recipe$beside, python)
@@ -71,7 +76,7 @@ python_keys <- function(columns) {
   columns <- columns[lengths(columns) > 0]
   many <- names(columns) %in% c("categorical", "continuous")
   columns[many] <- lapply(columns[many], as.list)
-  setNames(columns, key_words[names(columns)])
+  setNames(columns, ifelse(names(columns) %in% names(key_words), key_words[names(columns)], names(columns)))
 }
 
 # R's words for hyper-parameters -> Python's, where they differ.
@@ -94,7 +99,7 @@ python_model <- function(model, call = caller_env()) {
     abort_scelbo("storage", "This model came back from a file, but it was not trained before: nothing of it was kept.",
                  "Make it again with its constructor, and train() it before it is saved.", call = call)
   }
-  model$python <- with_python(bridge(call)$unpack(model$saved), call = call)
+  model$python <- with_python(bridge(call)$unpack(model$saved, origin = model$origin), call = call)
   model$has_data <- length(cells_held(model$python)) > 0
   model$python
 }
@@ -155,7 +160,7 @@ ask <- function(handle, question, ..., call = caller_env()) {
   twice <- names(arguments)[duplicated(names(arguments))]
   if (length(twice)) {
     abort_scelbo("argument", paste0("`", twice[[1]], "` is Python's name for an argument that has another in R."),
-                 "The help page lists R's: cells for indices, object for adata, features for gene_list, group_by for groupby, ...", call = call)
+                 "R says cells for indices, object for adata, features for gene_list, group_by for groupby: see the help page.", call = call)
   }
   arguments <- arguments[!vapply(arguments, is.null, NA)]
   python <- python_model(handle, call)

@@ -6,7 +6,8 @@ source_arguments <- c("object", "assay", "layer", "features", "allow_non_counts"
                       "protein_layer", "peak_assay", "peak_layer", "regions", "smoothed_layer")
 
 # `recipe` says where: assay, layer, features (those in `absent` need not be there; none and `whole`: all that there
-# are), columns (those in `optional` need not be there), beside (see beside.R), smoothed (a layer, see read_smoothed()), and
+# are), columns (those in `optional` need not be there; `categories` names those beside R's own words that are such), beside
+# (see beside.R), smoothed (a layer, see read_smoothed()), and
 # `leave`: counts on disk may stay there, with all features: the caller sees to it that of these only the `chosen` ones are
 # read. The answer holds the AnnData and the recipe as it was resolved, so that another object can be read likewise.
 read_data <- function(object, recipe, call = caller_env()) {
@@ -19,7 +20,7 @@ read_data <- function(object, recipe, call = caller_env()) {
   if (!isTRUE(recipe$whole)) {
     recipe$features <- recipe$features %||% if (length(variable)) variable else rownames(cells$counts)
   }
-  for (name in category_columns(recipe$columns)) cells$obs[[name]] <- as_category(cells$obs[[name]])
+  for (name in category_columns(recipe)) cells$obs[[name]] <- as_category(cells$obs[[name]])
   features <- features_there(recipe, rownames(cells$counts))
   tables <- read_tables(object, recipe, cells, call)
   layers <- read_smoothed(object, recipe, cells, call)
@@ -119,7 +120,9 @@ columns_needed <- function(recipe, known) {
 
 names_of <- function(index) as.character(to_r(index$astype("str")$tolist()))
 
-category_columns <- function(columns) unique(unlist(columns[c("batch", "labels", "fine_labels", "categorical", "panel")]))
+category_columns <- function(recipe) {
+  unique(unlist(recipe$columns[c("batch", "labels", "fine_labels", "categorical", "panel", recipe$categories)]))
+}
 
 # Numbers and logicals become factors, so that their categories read as in R ("1", not "1.0") and in R's order.
 as_category <- function(x) if (is.numeric(x) || is.logical(x)) factor(x) else x

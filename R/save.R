@@ -29,24 +29,29 @@ save_model <- function(model, folder, overwrite = FALSE) {
 #' @param protein_assay,protein_layer The same of proteins, where the model reads them: see [totalvi()]. `NULL`: the name
 #'   that they had when the model was made.
 #' @param peak_assay,peak_layer The same of regions: see [multivi()].
+#' @param class Of a model of another package, as in [model()]: `"mypackage.MyModel"`. A file never says which package to load.
 #' @export
 load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", protein_assay = NULL,
-                       protein_layer = "counts", peak_assay = "peaks", peak_layer = "counts") {
+                       protein_layer = "counts", peak_assay = "peaks", peak_layer = "counts", class = NULL) {
+  if (!is.null(class)) with_python(bridge()$model_class(class))
   python <- with_python(core()$load(path.expand(folder)))
   about <- to_r(with_python(bridge()$about(python)))
   features <- as.character(unlist(about$features))
   whole <- to_r(bridge()$counts_all(python))
-  recipe <- list(assay = assay, layer = layer, features = if (!whole) features, whole = whole,
-                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys), smoothed = about$keys$smoothed_layer,
+  kinds <- unlist(to_r(bridge()$column_kinds(python)))
+  recipe <- list(assay = assay, layer = layer, categories = names(kinds)[startsWith(kinds, "categor")],
+                 features = if (!whole) features, whole = whole,
+                 absent = as.character(unlist(about$absent)), columns = r_columns(about$keys, kinds), smoothed = about$keys$smoothed_layer,
                  beside = beside_saved(about, python, list(protein_assay = protein_assay, protein_layer = protein_layer,
                                                            peak_assay = peak_assay, peak_layer = peak_layer)))
   model <- new_handle(about$class, recipe = recipe, cells = character(), features = features, variable = character(),
                       has_data = FALSE)
   model$python <- python
+  model$origin <- class
   if (length(about$sources)) {
     of_source <- function(source) {
       recipe$features <- as.character(unlist(source$features))
-      recipe$columns <- r_columns(source$keys)
+      recipe$columns <- r_columns(source$keys, kinds)
       recipe
     }
     model$recipe <- of_source(about$sources[[1]])
@@ -64,9 +69,9 @@ load_model <- function(folder, object = NULL, assay = NULL, layer = "counts", pr
   keep_state(model)
 }
 
-# The inverse of python_keys().
-r_columns <- function(keys) {
+# The inverse of python_keys(); `kinds`: see the bridge's column_kinds().
+r_columns <- function(keys, kinds) {
   words <- setNames(names(key_words), key_words)
-  keys <- keys[names(keys) %in% names(words)]
-  lapply(setNames(keys, words[names(keys)]), unlist)
+  keys <- keys[names(keys) %in% c(names(words), names(kinds))]
+  lapply(setNames(keys, ifelse(names(keys) %in% names(words), words[names(keys)], names(keys))), unlist)
 }

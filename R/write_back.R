@@ -182,7 +182,7 @@ give_cells <- function(model, object) {
   python_model(model)
   if (!model$has_data && length(model$cells) && identical(cell_names(model, object), model$cells)) {
     data <- read_like(model$python, object, model$recipe)
-    model$python <- with_python(bridge()$unpack(model$saved, data$adata))
+    model$python <- with_python(bridge()$unpack(model$saved, data$adata, model$origin))
     model$has_data <- TRUE
   }
   model

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from scelbo import data, errors, pl, settings
+from scelbo import analysis, data, errors, fields, likelihoods, nn, pl, settings, surface, train
+from scelbo.data import Counts, Setup
 from scelbo.model import MODELS, Model
 from scelbo.models import (
     AUTOZI,
@@ -22,6 +23,7 @@ from scelbo.models import (
     RNAStereoscope,
     SpatialStereoscope,
 )
+from scelbo.module import VAE, CountsVAE, Loss, Module
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,19 +35,31 @@ __all__ = [
     "SCVI",
     "SOLO",
     "TOTALVI",
+    "VAE",
     "AmortizedLDA",
     "CellAssign",
     "CondSCVI",
+    "Counts",
+    "CountsVAE",
     "DestVI",
     "LinearSCVI",
+    "Loss",
     "Model",
+    "Module",
     "RNAStereoscope",
+    "Setup",
     "SpatialStereoscope",
+    "analysis",
     "data",
     "errors",
+    "fields",
+    "likelihoods",
     "load",
+    "nn",
     "pl",
     "settings",
+    "surface",
+    "train",
 ]
 
 

@@ -43,6 +43,13 @@ from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     unmeasured,
 )
 from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
+from scelbo.bridge_models import (  # noqa: F401 (R asks for them here)
+    column_kinds,
+    hyperparameters,
+    model_class,
+    posterior,
+    setup_arguments,
+)
 from scelbo.bridge_objects import (  # noqa: F401 (R asks for them here)
     assemble,
     by_columns,
@@ -73,12 +80,12 @@ def create(
     model: str, adata: AnnData, keys: Mapping[str, Any], fields: Mapping[str, Any], features: Sequence[str] | None = None
 ) -> tuple[Any, list[str]]:
     """Set ``adata`` up and make the model (of some ``features``, where those on disk are more); returns it and the warnings."""
-    kind = getattr(scelbo, model)
+    kind = model_class(model)
 
     def make() -> Any:
         kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
         if features is not None:
-            Setup.stored(adata, model).bind(adata, kind.Cells, features).store(adata, model)
+            Setup.stored(adata, kind.__name__).bind(adata, kind.Cells, features).store(adata, kind.__name__)
         return kind(adata, **typed(kind, fields))
 
     return _heard(make)
@@ -88,7 +95,7 @@ def create_pair(
     model: str, adatas: Sequence[AnnData], keys: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]
 ) -> tuple[Any, list[str]]:
     """The same of a model that reads several data sets, each with its keys."""
-    kind = getattr(scelbo, model)
+    kind = model_class(model)
 
     def make() -> Any:
         for adata, own in zip(adatas, keys, strict=True):
@@ -188,8 +195,10 @@ def pack(model: Any) -> bytearray:
     return bytearray(buffer.getbuffer())
 
 
-def unpack(state: bytes, adata: AnnData | None = None) -> Any:
-    """The inverse of :func:`pack`."""
+def unpack(state: bytes, adata: AnnData | None = None, origin: str | None = None) -> Any:
+    """The inverse of :func:`pack`; ``origin`` is the class of a model of another package."""
+    if origin is not None:
+        model_class(origin)
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(io.BytesIO(bytes(state))) as archive:
             archive.extractall(folder)

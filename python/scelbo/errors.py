@@ -102,6 +102,12 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
         )
 
 
+def refuse(when: bool, message: str, hint: str = "") -> None:
+    """Raise if an argument, or several together, cannot be."""
+    if when:
+        raise ArgumentError(message, hint)
+
+
 def of_kind(name: str, value: Any, kind: Any) -> None:
     """Raise unless a hyper-parameter has the type that its field states; sizes are above zero, rates are shares."""
     if isinstance(kind, UnionType) or get_origin(kind) is Union:  # "int | None": the model finds a size by itself

@@ -1,6 +1,6 @@
 """A row for each model (and each setting that takes another path): what the contract is checked on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -29,41 +29,9 @@ from scelbo import (
     SpatialStereoscope,
 )
 from scelbo.data.simulate import cite
+from scelbo.testing import DECODED, DIFFERENTIAL, Case, arrays, decoded, differential, per_cell
 
-
-@dataclass(frozen=True)
-class Case:
-    """How to set up and make a model."""
-
-    model: type[scelbo.Model]
-    arguments: dict[str, Any] = field(default_factory=dict)
-    keys: dict[str, Any] = field(default_factory=lambda: {"batch_key": "batch"})
-    small: dict[str, Any] = field(default_factory=lambda: {"n_hidden": 16, "n_latent": 4})
-
-    def __str__(self) -> str:
-        said = {**self.arguments, **{k: v for k, v in self.keys.items() if k != "batch_key"}}
-        return "-".join([self.model.__name__, *(f"{k}={v}" for k, v in said.items())])
-
-    def data(self, adata):
-        """The simulated cells as this model reads them."""
-        return adata
-
-    def make(self, adata, **more):
-        self.owner.setup_anndata(adata, **self.keys)
-        return self.of(adata, **{**self.small, **more})
-
-    @property
-    def owner(self) -> type[scelbo.Model]:
-        """The class that the data are set up for."""
-        return self.model
-
-    def of(self, adata, **sizes):
-        """A model of data that were set up."""
-        return self.model(adata, **{**sizes, **self.arguments})
-
-    def given(self, adata):
-        """Cells as this model takes them."""
-        return adata
+__all__ = ["CASES", "COVARIATES", "DECODED", "DIFFERENTIAL", "LABELS", "Case", "arrays", "decoded", "differential", "having", "per_cell"]
 
 
 class OfTwo(Case):
@@ -134,36 +102,6 @@ class OfSeveral(Case):
 def having(*questions):
     """The cases of models that answer one of these questions."""
     return pytest.mark.parametrize("case", [c for c in CASES if any(hasattr(c.model, q) for q in questions)], ids=str)
-
-
-def per_cell(model, *args, **kwargs):
-    """What the model says of each cell, as numbers: cells x some."""
-    asked = {"get_latent_representation": {}, "get_proportions": {}, "predict": {"soft": True}, "get_elbo": {"return_mean": False}}
-    name = next(name for name in asked if hasattr(model, name))
-    answer = getattr(model, name)(*args, **asked[name], **kwargs)
-    return np.concatenate(answer) if isinstance(answer, list) else np.asarray(answer)
-
-
-DECODED = ("get_normalized_expression", "get_normalized_accessibility")
-DIFFERENTIAL = ("differential_expression", "differential_accessibility")
-
-
-def decoded(model, *args, **kwargs):
-    """What the model says of every feature, whatever it is called there; of several modalities side by side."""
-    answer = next(getattr(model, name) for name in DECODED if hasattr(model, name))(*args, **kwargs)
-    return pd.concat(answer, axis=1) if isinstance(answer, tuple) else answer
-
-
-def arrays(answer):
-    """An answer as a list of arrays: it may be one, or hold one for each modality."""
-    if isinstance(answer, dict | tuple | list):
-        return [a for part in (answer.values() if isinstance(answer, dict) else answer) for a in arrays(part)]
-    return [answer.toarray() if sparse.issparse(answer) else np.asarray(answer)]
-
-
-def differential(model, *args, **kwargs):
-    """Where two groups differ."""
-    return next(getattr(model, name) for name in DIFFERENTIAL if hasattr(model, name))(*args, **kwargs)
 
 
 COVARIATES = {

@@ -1,5 +1,6 @@
 """The walk-throughs in examples/ run from their first line to their last, each in a process of its own, on a few cells."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,19 @@ def test_the_walk_from_cells_to_spots(tmp_path):
     loaded = scelbo.load(folder / "stereoscope").get_proportions(tissue)
     np.testing.assert_allclose(loaded, shares, atol=1e-4)
     assert type(scelbo.load(folder / "destvi")).__name__ == "DestVI"
+
+
+def test_the_walk_to_how_many_cells_a_spot_has(tmp_path):
+    folder = tmp_path / "out"
+    cells, tissue = spots(60, 300, 120, stored=0.5, seed=1)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    tissue.write_h5ad(tmp_path / "spots.h5ad")
+    few = ["--reference", tmp_path / "cells.h5ad", "--spatial", tmp_path / "spots.h5ad", "--epochs", "100", "--spots", "60"]
+    done = subprocess.run([sys.executable, CITESEQ.with_name("abundance.py"), folder, *few], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(re.search(r"true numbers correlate (0\.\d+)", done.stdout)[1]) > 0.75
+    low, mean, high = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in ("q05", "mean", "q95"))
+    assert mean.shape == (60, 4) and (low.to_numpy() < mean.to_numpy()).all() and (mean.to_numpy() < high.to_numpy()).all()
+    shares = mean.div(mean.sum(axis=1), axis=0)
+    assert np.corrcoef(shares.to_numpy().ravel(), tissue.obsm["proportions"].to_numpy().ravel())[0, 1] > 0.85
+    assert (folder / "abundance.png").is_file() and (folder / "model" / "model.json").is_file()

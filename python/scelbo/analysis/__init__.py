@@ -22,6 +22,7 @@ from scelbo.analysis.loadings import loadings
 from scelbo.analysis.mapping import mapping_score, transfer_labels
 from scelbo.analysis.minify import minify, with_data
 from scelbo.analysis.mixture import aggregated_posterior
+from scelbo.analysis.posterior import sample_posterior
 from scelbo.analysis.predictive import feature_correlation_matrix, likelihood_parameters, posterior_predictive_sample
 from scelbo.analysis.predictive_check import posterior_predictive_check
 from scelbo.analysis.proportions import genes_used, proportion_intervals, proportions, types_of
@@ -89,6 +90,7 @@ __all__ = [
     "reconstruction_error",
     "region_factors",
     "report",
+    "sample_posterior",
     "scale_of_type",
     "states",
     "top_features",

@@ -144,7 +144,7 @@ def counterfactuals(model: Model, transform_batch: Any = None, transform: dict[s
     fixed: dict[str, float] = {}
     numbers = list(model.setup.keys.get("continuous_covariate_keys") or [])
     categories = {c.removeprefix("extra."): c for c in model.setup.categories}
-    own = {"batch": model.setup.keys.get("batch_key"), "label": model.setup.keys.get("labels_key")}
+    own = {name: model.setup.keys.get(f.argument) for name, f in model.Cells.fields().items() if f.kind == "category"}
     categories |= {str(column): covariate for covariate, column in own.items() if column is not None}  # by its column's name too
     for column, value in (transform or {}).items():
         if column in numbers:

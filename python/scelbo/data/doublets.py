@@ -12,7 +12,8 @@ from torch import Tensor
 from scelbo.data.columns import Columns
 from scelbo.data.counts import Counts
 from scelbo.data.fields import Batch, categories, category, counts, number, numbers
-from scelbo.errors import ArgumentError, unknown
+from scelbo.data.setup import Setup
+from scelbo.errors import ArgumentError, DataError, unknown
 
 PER_CELL = 8e-6
 """The rule of thumb of droplet kits: doublets' share for each cell that a lane holds."""
@@ -35,6 +36,17 @@ class Evidence(Batch):
 
     inputs: Tensor  # (cells, 1 + sums, inputs)
     batch: Tensor  # (cells,) the lane
+
+
+def of_lanes(setup: Setup, source: Any, only: str | None = None) -> tuple[Any, dict[str, int]]:
+    """Cells whose counts may be added (of one lane, if asked); and lane -> how many of them it holds."""
+    if not setup.whole:
+        raise DataError("Doublets are sums of counts, and the data are not counts.", "Set up the layer with raw counts.")
+    lanes, lane = setup.categories["batch"], setup.read(source, PairedCells)["batch"].numpy()
+    if only is not None:
+        here = lane == setup.code("batch", only)
+        source, lane = source[here] if source.isbacked else source[here].copy(), lane[here]
+    return source, {lanes[b]: int((lane == b).sum()) for b in np.unique(lane)}
 
 
 def partners(lane: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scelbo import analysis
 from scelbo.data import Setup, SizedCells
-from scelbo.errors import ArgumentError
+from scelbo.errors import refuse
 from scelbo.models.scvi import SCVI, Decoded, SCVIModule
 from scelbo.nn import NormalisedLinear, Where
 
@@ -78,16 +78,16 @@ class LinearSCVI(SCVI):
     Module: ClassVar[type[SCVIModule]] = LinearSCVIModule
 
     def build(self, setup: Setup) -> SCVIModule:
-        if self.use_layer_norm in ("decoder", "both"):
-            raise ArgumentError(
-                f"use_layer_norm={self.use_layer_norm!r} would mix all genes of a cell, and no loading could be read.",
-                "Choose 'encoder' or 'none'.",
-            )
-        if self.use_batch_norm in ("encoder", "none") and not self.bias:
-            raise ArgumentError(
-                f"With use_batch_norm={self.use_batch_norm!r} and bias=False no gene has a level of its own.",
-                "Add bias=True, or leave the decoder its batch norm.",
-            )
+        refuse(
+            self.use_layer_norm in ("decoder", "both"),
+            f"use_layer_norm={self.use_layer_norm!r} would mix all genes of a cell, and no loading could be read.",
+            "Choose 'encoder' or 'none'.",
+        )
+        refuse(
+            (self.use_batch_norm, self.bias) in (("encoder", False), ("none", False)),
+            f"With use_batch_norm={self.use_batch_norm!r} and bias=False no gene has a level of its own.",
+            "Add bias=True, or leave the decoder its batch norm.",
+        )
         return super().build(setup)
 
     get_loadings = analysis.loadings

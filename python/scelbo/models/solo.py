@@ -23,7 +23,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, NoReturn, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from anndata import AnnData
@@ -32,74 +31,30 @@ from torch import Tensor
 
 from scelbo import analysis, settings
 from scelbo.data import Columns, Setup
-from scelbo.data.doublets import Evidence, PairedCells, added, partners, rates
-from scelbo.errors import ArgumentError, DataError, SetupError, unknown
+from scelbo.data.doublets import Evidence, PairedCells, of_lanes, rates
+from scelbo.errors import DataError, SetupError, refuse, unknown
 from scelbo.model import Model
 from scelbo.models.scvi import SCVI, SCVIModule
 from scelbo.module import Loss, Module
-from scelbo.nn import Classifier, Neighbours
+from scelbo.nn import Classifier, DoubletEvidence
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
-class SOLOModule(Module):
+class SOLOModule(DoubletEvidence, Module):
     """The encoder of an scVI, the neighbours that are looked up (if they are), and the classifier."""
 
     def __init__(self, model: SOLO, setup: Setup):
-        super().__init__()
-        scvi = SimpleNamespace(**model.scvi)  # type: ignore[arg-type]
-        self.vae = SCVIModule(scvi, setup)  # type: ignore[arg-type]
+        scvi, lanes = SimpleNamespace(**model.scvi), setup.categories["batch"]  # type: ignore[arg-type]
+        vae = SCVIModule(scvi, setup)  # type: ignore[arg-type]
         for part in ("decoder", "rho", "pi", "log_theta", "l", "l_prior"):
-            setattr(self.vae, part, None)
-        self.vae.requires_grad_(False)
-        self.neighbours = Neighbours() if model.classifier_reads == "neighbours" else None
-        n_in = scvi.n_latent + 1 if self.neighbours is None else self.neighbours.n_out
-        self.classifier = Classifier(n_in, 2, model.n_hidden, model.n_layers, dropout=model.dropout_rate)
-        self.ratio, self.seed = model.doublet_ratio, model.seed
-        known = [(model.expected_doublet_rate or {}).get(lane) for lane in setup.categories["batch"]]
+            setattr(vae, part, None)
+        super().__init__(vae, scvi.n_latent, len(lanes), model.classifier_reads == "neighbours", model.doublet_ratio, model.seed)
+        self.classifier = Classifier(self.n_inputs, 2, model.n_hidden, model.n_layers, dropout=model.dropout_rate)
+        known = [(model.expected_doublet_rate or {}).get(lane) for lane in lanes]
         self.register_buffer("rate", torch.tensor([math.nan if rate is None else rate for rate in known]), persistent=False)
-        self.register_buffer("lane_depth", torch.zeros(len(known)))
 
     rate: Tensor  # (lanes,) of doublets; NaN where cells are taken for singlets
-    lane_depth: Tensor  # (lanes,) mean log library size
 
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.vae.eval()
-        return self
-
-    # ------------------------------------------------------------------ what the classifier reads
-    def observe(self, data: Columns) -> None:
-        """Take the lanes' depths from the data, and the reference of neighbours."""
-        log_size, lane = data["x"].size[:, 0].log(), data["batch"]
-        means = torch.stack([log_size[lane == b].mean() for b in range(len(self.rate))])
-        self.lane_depth.copy_(means.nan_to_num(float(log_size.mean())))
-        if self.neighbours is not None:
-            with torch.no_grad():
-                self.neighbours.observe(data, self, self.ratio, self.seed)
-
-    def latent(self, cells: Any) -> Float[Tensor, "cells latents"]:
-        """E[z | x]."""
-        return self.vae.inference(cells).z.mean
-
-    def depth(self, cells: Any) -> Float[Tensor, "cells 1"]:
-        """Log library size about the lane's mean."""  # far from 0 batch norm's running mean would lag, and training stop too early
-        return cells.x.size.log() - self.lane_depth[cells.batch][:, None]
-
-    def inputs(self, cells: Any) -> Float[Tensor, "cells inputs"]:
-        """u of a minibatch of cells, or sums."""
-        if self.neighbours is not None:
-            return self.neighbours(cells, self)
-        return torch.cat([self.latent(cells), self.depth(cells)], 1)
-
-    @torch.no_grad()
-    def evidence(self, data: Columns, sums: bool) -> Columns:
-        """u of every cell, and if asked of its sums with random others (not those in the reference)."""
-        rows, lane = np.arange(len(data)), data["batch"].numpy()
-        others = partners(lane, self.ratio if sums else 0, np.random.default_rng([self.seed, 1]))
-        table = [torch.cat([self.inputs(c.to(self.rate.device)) for c in added(data, rows, other)]) for other in (None, *others.T)]
-        return Columns(Evidence, {"inputs": torch.stack(table, 1).cpu(), "batch": data["batch"]}, len(data))
-
-    # ------------------------------------------------------------------ what it says
     def score(self, cells: Evidence) -> Float[Tensor, "cells sums_1"]:
         """h: the classifier's log-odds of a doublet."""
         logits = self.classifier(cells.inputs)
@@ -228,31 +183,17 @@ class SOLO(Model):
         DataError
             The data are not counts.
         """
-        if not isinstance(scvi_model, SCVI):
-            raise ArgumentError(f"SOLO is made of an SCVI, not of {type(scvi_model).__name__}.")
+        refuse(not isinstance(scvi_model, SCVI), f"SOLO is made of an SCVI, not of {type(scvi_model).__name__}.")
         scvi_model.require_trained()
-        setup, source = scvi_model.setup, scvi_model.source(adata)
-        if setup.reference is not None:
-            raise ArgumentError("This SCVI was mapped to a reference.", "Train an SCVI on these cells alone.")
-        if not setup.whole:
-            raise DataError("Doublets are sums of counts, and the data are not counts.", "Set up the layer with raw counts.")
-        lanes = setup.categories["batch"]
-        lane = setup.read(source, cls.Cells)["batch"].numpy()
-        if restrict_to_batch is not None:
-            here = lane == setup.code("batch", restrict_to_batch)
-            source, lane = source[here] if source.isbacked else source[here].copy(), lane[here]
-        lane_cells = {lanes[b]: int((lane == b).sum()) for b in np.unique(lane)}
+        setup = scvi_model.setup
+        refuse(setup.reference is not None, "This SCVI was mapped to a reference.", "Train an SCVI on these cells alone.")
+        source, lane_cells = of_lanes(setup, scvi_model.source(adata), restrict_to_batch)
         as_published = classifier_reads == "latent" and expected_doublet_rate is None
         model = cls(
-            source,
-            setup=setup,
-            scvi={name: getattr(scvi_model, name) for name in SCVI.hyperparameters()},
-            classifier_reads=classifier_reads,
+            source, setup=setup, scvi={name: getattr(scvi_model, name) for name in SCVI.hyperparameters()},
             expected_doublet_rate=dict.fromkeys(lane_cells) if as_published else {**rates(expected_doublet_rate, lane_cells)},
-            doublet_ratio=doublet_ratio,
-            seed=settings.fresh_seed(seed),
-            **hyperparameters,
-        )
+            classifier_reads=classifier_reads, doublet_ratio=doublet_ratio, seed=settings.fresh_seed(seed), **hyperparameters,
+        )  # fmt: skip
         module: Any = model.module
         module.vae.load_state_dict(scvi_model.module.state_dict(), strict=False)
         module.observe(super(SOLO, model).read())

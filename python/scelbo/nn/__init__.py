@@ -5,6 +5,7 @@ from scelbo.nn.borrowed import Borrowed
 from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
 from scelbo.nn.dispersion import for_cells, per_feature
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
+from scelbo.nn.doublets import DoubletEvidence
 from scelbo.nn.grouped import GroupedMLP, GroupedNorm, HeadedEncoder
 from scelbo.nn.library import LibraryPrior
 from scelbo.nn.links import inverse_softplus
@@ -46,6 +47,7 @@ __all__ = [
     "Borrowed",
     "Classifier",
     "ConditionalLinear",
+    "DoubletEvidence",
     "Encoder",
     "Fraction",
     "GaussianEncoder",

@@ -52,7 +52,8 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             settings.task(f"Training {type(model).__name__}", max_epochs, options.progress) as work,
         ):
             report = lambda row: work.step(1, **{name: row[key] for name, key in SHOWN.items() if key in row})  # noqa: E731
-            plan = Plan(model.module, plan_options, max_epochs, len(train), model.trained_epochs, model.optimizer_state, report, stop)
+            planned: type[Plan] = getattr(model, "Plan", Plan)  # a model may bring its own
+            plan = planned(model.module, plan_options, max_epochs, len(train), model.trained_epochs, model.optimizer_state, report, stop)
             callbacks: list[Any] = [good]
             if options.early_stopping:
                 callbacks.append(

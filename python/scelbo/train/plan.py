@@ -61,6 +61,8 @@ class Sums:
 class Plan(pl.LightningModule):
     """Adam with fused kernels, an annealed KL, epoch-level figures.
 
+    A model that trains otherwise names a subclass in its class body: ``Plan = MyPlan``.
+
     Parameters
     ----------
     module
