@@ -46,7 +46,7 @@ class Columns:
         return self.values[name]
 
     def _sums(self) -> list[float]:
-        return [float(v.val.sum(dtype=torch.float64)) for v in self.values.values() if isinstance(v, Counts) and not isinstance(v, Gone)]
+        return [float(v.val.numpy().sum(dtype=np.float64)) for v in self.values.values() if isinstance(v, Counts) and not isinstance(v, Gone)]
 
     @property
     def intact(self) -> bool:
