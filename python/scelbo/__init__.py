@@ -1,27 +1,32 @@
 """scelbo: deep probabilistic models of single-cell omics data."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from scelbo import data, errors, pl, settings
-from scelbo.model import MODELS, Model
-from scelbo.models import (
-    AUTOZI,
-    GIMVI,
-    MULTIVI,
-    PEAKVI,
-    SCANVI,
-    SCVI,
-    SOLO,
-    TOTALVI,
-    AmortizedLDA,
-    CellAssign,
-    CondSCVI,
-    DestVI,
-    LinearSCVI,
-    RNAStereoscope,
-    SpatialStereoscope,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scelbo import data, errors, pl, settings
+    from scelbo.model import Model
+    from scelbo.models import (
+        AUTOZI,
+        GIMVI,
+        MULTIVI,
+        PEAKVI,
+        SCANVI,
+        SCVI,
+        SOLO,
+        TOTALVI,
+        AmortizedLDA,
+        CellAssign,
+        CondSCVI,
+        DestVI,
+        LinearSCVI,
+        RNAStereoscope,
+        SpatialStereoscope,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,6 +56,21 @@ __all__ = [
 
 def load(folder: str | Path, adata: Any = None) -> Any:
     """Open a saved model of any class; its data are ``adata``, or ``data.h5ad`` in the folder. No code in the folder is run."""
-    from scelbo import storage
+    from scelbo import models, storage  # noqa: F401 (a folder may hold any of them)
+    from scelbo.model import MODELS
 
     return storage.load(folder, adata, MODELS)
+
+
+def __getattr__(name: str) -> Any:
+    """A name of this package when it is first used: PyTorch and AnnData take seconds to import."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("data", "errors", "pl", "settings"):
+        return import_module(f"scelbo.{name}")
+    found = globals()[name] = getattr(import_module("scelbo.models" if name != "Model" else "scelbo.model"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

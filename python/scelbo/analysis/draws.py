@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from anndata import AnnData
-from sklearn.covariance import EllipticEnvelope
 
 from scelbo import settings
 from scelbo.analysis.decode import decode, decode_at, rows_at_once
@@ -104,8 +103,8 @@ class Draws:
         module: Any = self.model.module
         with settings.private_seed(self.seed):
             parts = [draw(module.posterior(c.to(self.model.device)), 1) for c in Loader(self.data, self.rows, CELLS_AT_ONCE)]
-        whole = [values[0] if name in module.shared() else torch.cat(values, 1) for name, values in zip(parts[0]._fields, zip(*parts))]
-        return parts[0]._make(whole)
+        each: dict[str, list[torch.Tensor]] = {name: [getattr(z, name) for z in parts] for name in parts[0]._fields}
+        return parts[0]._make(values[0] if name in module.shared() else torch.cat(values, 1) for name, values in each.items())
 
     def _latents(self, here: slice) -> Any:
         shared = self.model.module.shared()  # type: ignore[operator]
@@ -120,8 +119,8 @@ class Draws:
             for cells in Loader(self.data, self.rows, rows_at_once(len(features))):
                 here = slice(start, start + len(cells))
                 view: dict[str, Any] = {} if self.batches is None else {"batch": torch.from_numpy(self.batches[here])}
-                cells = cells.to(self.model.device)
-                values = decode_at(self.model, self._latents(here), cells, [view], genes=some, of=self.of, read=self.read)[0]
+                z, there = self._latents(here), cells.to(self.model.device)
+                values = decode_at(self.model, z, there, [view], genes=some, of=self.of, read=self.read)[0]
                 out[:, here] = values.T.cpu().numpy()
                 start = here.stop
                 work.step(len(cells))
@@ -172,6 +171,8 @@ def _draws_a_pool(design: Design, n: int, n_batches: int) -> int:
 
 def without_outliers(model: Model, adata: AnnData | None, design: Design) -> Design:
     """Each pool without the tenth of its cells that lies farthest from its centre; small pools are left whole."""
+    from sklearn.covariance import EllipticEnvelope  # takes long
+
     pools = []
     for pool in design.pools:
         z = np.asarray(latent_representation(model, adata, pool))
