@@ -93,13 +93,9 @@ class Genes(nn.Module):
         value = torch.where(there, cells.x.size, 1).log() if self.l is None else nn.functional.leaky_relu(self.l(x, cells, t))
         return torch.where(there, value, self.typical)
 
-    def rate(self, z: Tensor, log_l: Tensor, cells: Any, lacks: Tensor | None) -> tuple[Mean, Tensor]:
-        """The mean of the counts, and the hidden layer that it was made of."""
-        h = self.decoder(z, cells, cells.numbers)
-        return Mean(self.borrowed(self.rho(h), cells, lacks), log_l, self.link), h
-
     def forward(self, z: Tensor, log_l: Tensor, cells: Any, lacks: Tensor | None = None) -> Likelihood:
-        rate, h = self.rate(z, log_l, cells, lacks)
+        h = self.decoder(z, cells, cells.numbers)
+        rate = Mean(self.borrowed(self.rho(h), cells, lacks), log_l, self.link)
         return of_counts(self.likelihood_name, rate, for_cells(self.log_theta, cells, h), self.pi(h) if self.pi else None)
 
 

@@ -96,16 +96,14 @@ class MULTIVIModule(CountsVAE):
 
     def inference(self, cells: MultiCells) -> Latents:
         t = cells.numbers if self.encode_covariates else None
-        reads, has = {field: self.read(field, cells) for field in self.fields}, self.measured(cells)
-        own = side_by_side([self.z[field](x, cells, t) for field, x in reads.items()], has)
+        reads = {field: self.read(field, cells) for field in self.fields}
+        each = [self.z[field](x, cells, t) for field, x in reads.items()]
+        has = self.measured(cells)
+        own = side_by_side(each, has)
         log_l = self.genes.log_library(reads["x"], cells, t)
         depth = self.regions.depth(reads["atac"], cells, t) if self.regions is not None else torch.zeros_like(log_l)
         sets = Known(pattern(has)[:, None].float())
         return Latents(self.joint(own, has), own, Known(log_l), Known(depth), sets, **self.noise(len(cells)))
-
-    def encode(self, cells: MultiCells) -> Normal:
-        t, has = cells.numbers if self.encode_covariates else None, self.measured(cells)
-        return self.joint(side_by_side([self.z[field](self.read(field, cells), cells, t) for field in self.fields], has), has)
 
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
@@ -139,11 +137,6 @@ class MULTIVIModule(CountsVAE):
         if of == "x":
             return self.genes(at, z.log_l, there, lacking(z.has, 0))
         return self.generative_of(slice(None), z, cells, of) or self.proteins.imputed(at, z.noise, cells)  # type: ignore[union-attr]
-
-    def scale_of(self, of: str, z: Any, cells: MultiCells) -> Tensor:
-        if of != "x":
-            return super().scale_of(of, z, cells)
-        return self.genes.rate(self.embed(z.z), z.log_l, self.measured.stand_in(of, cells), lacking(z.has, 0))[0].scale
 
     def borrowed_of(self, of: str) -> Borrowed | None:
         """How what is said of cells without a modality is held back."""

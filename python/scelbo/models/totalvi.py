@@ -115,16 +115,10 @@ class TOTALVIModule(CountsVAE):
     def noise(self, n: int) -> dict[str, Normal]:
         return {"noise": self.proteins.noise(n)}
 
-    def read(self, cells: ProteinCells) -> Beside:
-        """What the encoders read."""
-        y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True))
-        return Beside(self.seen(cells), torch.log1p(y) if self.log_variational else y)
-
-    def encode(self, cells: ProteinCells) -> Normal:
-        return self.z(self.read(cells), cells, cells.numbers if self.encode_covariates else None)
-
     def inference(self, cells: ProteinCells) -> Latents:
-        read, t = self.read(cells), cells.numbers if self.encode_covariates else None
+        y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True))
+        read = Beside(self.seen(cells), torch.log1p(y) if self.log_variational else y)
+        t = cells.numbers if self.encode_covariates else None
         if self.size_given:
             log_l: Normal | Known = Known(cells.size.log())  # type: ignore[union-attr]
         else:
@@ -145,17 +139,11 @@ class TOTALVIModule(CountsVAE):
 
     def rna(self, at: Tensor, log_l: Tensor, cells: ProteinCells, mixed: Tensor | None) -> Likelihood:
         """p(x | z, l, s); ``mixed``: the hidden layer of the proteins' mixing, which structural zeros are made of too."""
-        rate, hidden = self.rate(at, log_l, cells)
-        pi = self.pi(mixed, cells, cells.numbers) if self.pi else None
+        t = cells.numbers
+        hidden = torch.cat([self.decoder(at, cells, t), at], -1)
+        rate = Mean(self.rho(hidden, cells, t), log_l, "softplus" if self.size_given else "softmax")
+        pi = self.pi(mixed, cells, t) if self.pi else None
         return of_counts(self.likelihood, rate, for_cells(self.log_theta, cells, hidden), pi)
-
-    def rate(self, at: Tensor, log_l: Tensor, cells: ProteinCells) -> tuple[Mean, Tensor]:
-        """The mean of the RNA, and the hidden layer that it was made of."""
-        hidden = torch.cat([self.decoder(at, cells, cells.numbers), at], -1)
-        return Mean(self.rho(hidden, cells, cells.numbers), log_l, "softplus" if self.size_given else "softmax"), hidden
-
-    def scale_of(self, of: str, z: Any, cells: ProteinCells) -> Tensor:
-        return super().scale_of(of, z, cells) if of != "x" else self.rate(self.embed(z.z), z.log_l, cells)[0].scale
 
     def likelihood_of(self, of: str, z: Any, cells: ProteinCells) -> Any:
         at = self.embed(z.z)
