@@ -65,7 +65,8 @@ def bernoulli(
     weight
         (cells,).
     value, d_h, d_cell, d_region
-        Of the shapes of what they belong to, ``d_h`` of one row where nobody reads it; the last two are of log l and log r, and ``d_region`` is added to.
+        Of the shapes of what they belong to, ``d_h`` of one row where nobody reads it; the last two are of log l and log r, and
+        ``d_region`` is added to.
     """
     work = np.empty((2, h.shape[1]), f4)
     for b in range(h.shape[0]):
