@@ -12,7 +12,9 @@ from scipy import sparse
 
 from scelbo import errors
 from scelbo.analysis import augmentation
+from scelbo.analysis.decode import explained_fields
 from scelbo.data.simulate import cite
+from scelbo.module import draw
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -64,6 +66,18 @@ def test_decoded_rows_follow_the_indices_asked_for(trained):
     part = decoded(trained, indices=order)
     assert list(part.index) == list(whole.index[order])
     np.testing.assert_allclose(part, whole.iloc[order], rtol=1e-4)
+
+
+@having(*DECODED)
+@torch.inference_mode()
+def test_what_is_asked_alone_is_part_of_the_whole(trained):
+    module, cells = trained.module, next(trained.batches())
+    q, alone = module.posterior(cells), module.posterior_of_scale(cells)
+    torch.testing.assert_close(module.place(cells).mean, q.z.mean, rtol=0, atol=0)
+    z, some = draw(q, mean=True), draw(alone, mean=True)
+    for of in explained_fields(trained).values():
+        whole = module.likelihood_of(of, z, cells).scale
+        torch.testing.assert_close(module.scale_of(of, some, cells), whole, rtol=1e-6, atol=1e-12)
 
 
 def test_batch_size_changes_nothing(trained):

@@ -94,7 +94,7 @@ class ConditionalLinear(nn.Module):
     def forward(self, h: Input, cells: Batch | None = None, t: Tensor | None = None) -> Float[Tensor, "*s cells n_out"]:
         y = affine(h, self.weight, self.bias)
         for shift in self.shifts:
-            y += shift(cells)  # nobody else has seen y
+            y = y + shift(cells)
         return y if self.slope is None or t is None else y + t @ self.slope
 
 
