@@ -41,10 +41,8 @@ parity: venv-peer ## the same weights give the same numbers in scvi-tools
 # numba, which scanpy runs on, would give torch all cores again
 bench: export NUMBA_NUM_THREADS ?= 1
 bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
-	@$(peer) benchmarks/epoch.py
+	@$(peer) benchmarks/speed.py
 	@$(peer) benchmarks/disk.py
-	@$(peer) benchmarks/differential_speed.py
-	@$(python) benchmarks/decode.py
 	@$(peer) benchmarks/integration.py
 	@$(peer) benchmarks/differential.py
 	@$(peer) benchmarks/mapping.py

@@ -42,12 +42,21 @@ install_backend <- function(envname = environment_name, method = c("virtualenv",
     python <- reticulate::conda_python(envname)
   })
   if (gpu %||% nzchar(Sys.which("nvidia-smi"))) check_gpu(python)
+  compile_loops(python)
   cli::cli_inform(c(v = "The backend is ready: {.path {python}}", i = "See {.fn scelbo::backend_status}."))
   if (reticulate::py_available()) cli::cli_inform(c("!" = "Another Python is running: restart R to use this one."))
   invisible(python)
 }
 
-# Evaluates `expr` with LD_LIBRARY_PATH as it was before R put its own folders first: with these a Python that is started from
+# Makes the machine code of loops that training spends its time in, for which its first use would have to wait.
+compile_loops <- function(python) {
+  cli::cli_inform(c(i = "Compiling the loops that training spends its time in ..."))
+  call <- paste0("import sys; sys.path.insert(0, ", encodeString(core_path(), quote = "'"), "); import scelbo.__main__ as m; m.main()")
+  failed <- outside_r(system2(python, c("-W", "ignore", "-c", shQuote(call)), stdout = FALSE, stderr = FALSE))
+  if (failed) cli::cli_inform(c("!" = "They were not compiled: the first training will do it."))
+}
+
+ as it was before R put its own folders first: with these a Python that is started from
 # here loads the system's libpython or OpenSSL in place of those that it was built with, and pip finds no network.
 outside_r <- function(expr) {
   before <- Sys.getenv("LD_LIBRARY_PATH", NA)

@@ -217,7 +217,7 @@ summary.scelbo_model <- function(object, ...) {
   structure(list(
     class = object$class, trained = about$trained, epochs = about$epochs, cells = length(object$cells),
     features = length(object$features), absent = length(object$recipe$absent), beside = unlist(about$beside),
-    columns = columns[lengths(columns) > 0], parameters = about$parameters, arguments = about$arguments,
+    columns = columns[lengths(columns) > 0], parameters = about$parameters, loops = about$loops, arguments = about$arguments,
     changed = as.character(unlist(about$changed)), last = utils::tail(history, 1)
   ), class = "summary.scelbo_model")
 }
@@ -226,7 +226,7 @@ summary.scelbo_model <- function(object, ...) {
 print.summary.scelbo_model <- function(x, ...) {
   print_head(x)
   table <- function(values) cli::cat_line("  ", format(names(values)), "  ", in_short(values))
-  table(c(x$arguments, list(parameters = x$parameters)))
+  table(c(x$arguments, list(parameters = x$parameters, loops = x$loops)))
   if (nrow(x$last)) table(x$last)
   invisible(x)
 }

@@ -25,7 +25,7 @@ import pandas as pd
 import scanpy as sc
 import torch
 from anndata import AnnData, read_h5ad
-from children import load, read, simulate, timed
+from children import SIZES, load, read, simulate, timed
 from peer import blocks
 from peer.amortized_lda import pairs
 from scipy import sparse
@@ -166,8 +166,8 @@ def asking(given: Any) -> tuple[float, float, float, float]:
     import scvi
 
     with tempfile.TemporaryDirectory() as folder:
-        simulate("genes", folder)
-        adata = read("genes", folder)
+        simulate(SIZES["genes"], folder)
+        adata = read(SIZES["genes"], folder)
     out: list[float] = []
     for kind, more in ((AmortizedLDA, {"progress": False}), (scvi.model.AmortizedLDA, {"enable_progress_bar": False})):
         kind.setup_anndata(adata)

@@ -1,29 +1,34 @@
 """scelbo: deep probabilistic models of single-cell omics data."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from scelbo import analysis, data, errors, fields, likelihoods, nn, pl, settings, surface, train
-from scelbo.data import Counts, Setup
-from scelbo.model import MODELS, Model
-from scelbo.models import (
-    AUTOZI,
-    GIMVI,
-    MULTIVI,
-    PEAKVI,
-    SCANVI,
-    SCVI,
-    SOLO,
-    TOTALVI,
-    AmortizedLDA,
-    CellAssign,
-    CondSCVI,
-    DestVI,
-    LinearSCVI,
-    RNAStereoscope,
-    SpatialStereoscope,
-)
-from scelbo.module import VAE, CountsVAE, Loss, Module
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scelbo import analysis, data, errors, fields, likelihoods, nn, pl, settings, surface, train
+    from scelbo.data import Counts, Setup
+    from scelbo.model import Model
+    from scelbo.models import (
+        AUTOZI,
+        GIMVI,
+        MULTIVI,
+        PEAKVI,
+        SCANVI,
+        SCVI,
+        SOLO,
+        TOTALVI,
+        AmortizedLDA,
+        CellAssign,
+        CondSCVI,
+        DestVI,
+        LinearSCVI,
+        RNAStereoscope,
+        SpatialStereoscope,
+    )
+    from scelbo.module import VAE, CountsVAE, Loss, Module
 
 __version__ = "0.1.0"
 __all__ = [
@@ -61,10 +66,27 @@ __all__ = [
     "surface",
     "train",
 ]
+FOUND_IN = {"Counts": "data", "Setup": "data", "Model": "model", **dict.fromkeys(("VAE", "CountsVAE", "Loss", "Module"), "module")}
+"""Names that are not a model's, nor a module's of this package."""
 
 
 def load(folder: str | Path, adata: Any = None) -> Any:
     """Open a saved model of any class; its data are ``adata``, or ``data.h5ad`` in the folder. No code in the folder is run."""
-    from scelbo import storage
+    from scelbo import models, storage  # noqa: F401 (a folder may hold any of them)
+    from scelbo.model import MODELS
 
     return storage.load(folder, adata, MODELS)
+
+
+def __getattr__(name: str) -> Any:
+    """A name of this package when it is first used: PyTorch and AnnData take seconds to import."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.islower():
+        return import_module(f"scelbo.{name}")
+    found = globals()[name] = getattr(import_module(f"scelbo.{FOUND_IN.get(name, 'models')}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -234,6 +234,7 @@ def about(model: Any) -> dict[str, Any]:
         "changed": [name for name, value in arguments.items() if value != getattr(type(model), name)],
         "epochs": model.trained_epochs,
         "parameters": sum(p.numel() for p in model.module.parameters()),
+        "loops": kernels.in_words(*model.module.parameters()),
         "keys": model.setup.keys,
         "features": list(model.setup.var_names),
         "absent": list(model.setup.absent.get("x", ())),

@@ -16,7 +16,7 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 
-from scelbo import settings, storage, transfer
+from scelbo import kernels, settings, storage, transfer
 from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
 from scelbo.data.modalities import keys_of
 from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, of_kind, one_of, unknown
@@ -297,4 +297,4 @@ class Model:
     def __repr__(self) -> str:
         said = ", ".join(f"{k}={getattr(self, k)!r}" for k in self.hyperparameters() if getattr(self, k) != getattr(type(self), k))
         state = f"trained {self.trained_epochs} epochs" if self.is_trained else "not trained"
-        return f"{type(self).__name__}({said}): {self.setup.n_vars} features, {state}"
+        return f"{type(self).__name__}({said}): {self.setup.n_vars} features, {state}, {kernels.in_words(*self.module.parameters())}"

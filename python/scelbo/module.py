@@ -87,6 +87,18 @@ class VAE(Module):
             kinds[name] = Normal(loc, scale[0], validate_args=False) if scale else Known(loc)
         return latents(**kinds)
 
+    def encode(self, cells: Any) -> Normal:
+        """q(z | cells) alone, for models whose ``inference`` finds more."""
+        return self.inference(cells).z
+
+    def place(self, cells: Any) -> Normal:
+        """q(z | cells) as questions take it: noted in minified cells, else by ``encode``."""
+        return self.encode(cells) if cells.posterior is None else self.posterior(cells).z
+
+    def posterior_of_scale(self, cells: Any) -> Any:
+        """q(latents | cells) as far as :meth:`scale_of` reads them."""
+        return self.posterior(cells)
+
     def generative(self, z: Any, cells: Any) -> Any:
         """p(data | latents, covariates): a NamedTuple of likelihoods, named as the fields that they explain."""
         raise TypeError(f"{type(self).__name__} must say its generative(z, cells)")
@@ -111,6 +123,10 @@ class VAE(Module):
     def likelihood_of(self, of: str, z: Any, cells: Any) -> Any:
         """The likelihood of one field, for models that need not decode the others, or know better what was not measured."""
         return getattr(self.generative(z, cells), of)
+
+    def scale_of(self, of: str, z: Any, cells: Any) -> Tensor:
+        """The scale of that likelihood, for models that need not make the rest of it."""
+        return self.likelihood_of(of, z, cells).scale
 
     def measured_in(self, cells: Any, of: str = "x") -> Float[Tensor, "cells features"] | None:
         """1 where a feature of a field was measured in a cell, else 0; None where all were."""

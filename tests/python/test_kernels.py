@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from scelbo import SCVI, kernels, settings
+from scelbo import SCVI, kernels, likelihoods, settings
+from scelbo.analysis import differential as engine
 from scelbo.data import Counts
 from scelbo.likelihoods import Accessibility, Mean, NegativeBinomial, ZeroInflatedNegativeBinomial
 
@@ -67,6 +68,40 @@ def test_what_is_not_finite_stays_so(name):
     inputs[0][3, 5] = torch.nan
     value = MAKE[name]("softmax", *inputs).log_prob(_counts())
     assert value[3].isnan() and value.isfinite().sum() == CELLS - 1
+
+
+@pytest.mark.parametrize(("name", "link", "rows"), CASES)
+def test_values_alone_are_the_same_and_no_gradient_is_kept(name, link, rows, monkeypatch):
+    inputs, made, gradient = _inputs(name, rows), [], likelihoods.compiled._gradient
+    monkeypatch.setattr(likelihoods.compiled, "_gradient", lambda of, wanted: made.append(gradient(of, wanted)) or made[-1])
+    with_gradients = MAKE[name](link, *(q.clone().requires_grad_() for q in inputs)).log_prob(_counts())
+    assert made[0].shape == (CELLS, GENES)
+    made.clear()
+    with torch.inference_mode():
+        assert torch.equal(MAKE[name](link, *inputs).log_prob(_counts()), with_gradients)
+    assert made and all(d.shape == (1, GENES) for d in made)
+
+
+def test_neighbours_are_those_of_the_whole_and_share_its_memory():
+    x = _counts()
+    some = x.take(torch.arange(5, 30))
+    assert (some.scipy() != x.scipy()[5:30]).nnz == 0 and some.val.data_ptr() == x.val[int(x.crow[5]) :].data_ptr()
+    other = x.take(torch.cat([torch.arange(5, 30), torch.tensor([7])]))
+    for name in ("row", "col", "val", "size", "log_factorial", "flat"):
+        mine, theirs = getattr(some, name), getattr(other, name)[: len(getattr(some, name))]
+        assert mine.dtype == theirs.dtype and torch.equal(mine, theirs), name
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 1000, 1001])
+def test_rows_are_described_as_numpy_does(n, monkeypatch):
+    rng = np.random.default_rng(n)
+    values = [rng.normal(size=n), rng.standard_cauchy(n), rng.integers(0, 3, n), np.zeros(n), np.exp(9 * rng.normal(size=n))]
+    e = np.stack(values).astype(np.float32)
+    ours = engine.described(e)
+    monkeypatch.setattr(settings, "compiled", False)
+    for name, expected in engine.described(e).items():
+        np.testing.assert_allclose(ours[name], expected, rtol=1e-4 if name == "std" else 0, atol=0)
+    assert np.isnan(engine.described(np.full((1, 3), np.nan, np.float32))["median"]).all()
 
 
 def test_rows_and_columns_are_those_of_scipy(monkeypatch):

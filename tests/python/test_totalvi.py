@@ -43,6 +43,17 @@ def test_a_protein_that_was_not_measured_is_left_out(trained):
     assert (one == 0).numpy()[~there[: len(one)]].all()
 
 
+def test_genes_and_proteins_are_decoded_of_one_encoding(trained, monkeypatch):
+    asked, inference, n = [], trained.module.inference, trained.adata.n_obs
+    monkeypatch.setattr(trained.module, "inference", lambda cells: asked.append(len(cells)) or inference(cells))
+    both = trained.get_normalized_expression(seed=1, n_samples=2)
+    assert sum(asked) == n
+    apart = trained.get_normalized_expression(indices=np.arange(n), seed=1, n_samples=2)
+    assert sum(asked) == 3 * n
+    for one, other in zip(both, apart, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
 def test_missing_proteins_are_imputed(trained):
     """Where they were not measured, cells of the type that has a protein are told from the others."""
     adata, (_, protein) = trained.adata, trained.get_normalized_expression()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from scelbo import SCVI, errors, settings
+from scelbo import PEAKVI, SCVI, errors, settings
+from scelbo.data.simulate import counts
 from scelbo.train import PlanOptions, TrainOptions
 
 
@@ -199,3 +200,20 @@ def test_another_plan_goes_on_from_the_optimisers_state(adata):
         shapes = [tuple(p.shape) for p in model.module.parameters() if p.requires_grad]
         kept = model.optimizer_state["state"]
         assert [tuple(kept[i]["exp_avg"].shape) for i in range(len(shapes))] == shapes
+
+
+@pytest.mark.parametrize(("kind", "hyper"), [(SCVI, {"gene_likelihood": "nb"}), (SCVI, {}), (PEAKVI, {})], ids=["nb", "zinb", "peaks"])
+def test_two_threads_give_the_answers_of_one(kind, hyper):
+    """But for rounding, as R's help of ``train(threads = )`` says: sums are made in another order."""
+    adata, before, found = counts(700, 400, seed=3), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            kind.setup_anndata(adata, batch_key="batch")
+            model = kind(adata, n_hidden=32, n_latent=5, **hyper)
+            model.train(4, batch_size=256, accelerator="cpu")
+            found.append((model.history["elbo_train"].to_numpy(), model.get_latent_representation(), model.get_elbo()))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-3)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from anndata import AnnData
-from scipy.stats import false_discovery_control, t
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from scelbo import settings
@@ -85,6 +84,8 @@ def differential_abundance(
     ArgumentError
         A column or level is unknown, a sample is on both sides, or a side has fewer than two samples.
     """
+    from sklearn.neighbors import NearestNeighbors  # takes long
+
     self.require_trained()
     source = self.source(adata)
     sample = text_of(source, sample_key)
@@ -155,8 +156,8 @@ def _tested(share: pd.DataFrame, case: list[str], control: list[str], *, paired:
         df = len(case) + len(control) - 2
         error = (a.var(1) * len(case) + b.var(1) * len(control)) / df * (1 / len(case) + 1 / len(control))
     statistic = np.where(effect == 0, 0.0, effect / np.sqrt(np.maximum(error, TINY)))
-    p = 2 * t.sf(np.abs(statistic), df)
-    fdr = false_discovery_control(p)
+    p = 2 * scipy.stats.t.sf(np.abs(statistic), df)
+    fdr = scipy.stats.false_discovery_control(p)
     columns = {
         "log_fold_change": effect / np.log(2),
         "t": statistic,

@@ -14,7 +14,7 @@ from scipy import sparse
 from scelbo import settings
 from scelbo.analysis.arguments import question, takes_also
 from scelbo.analysis.compare import compare
-from scelbo.analysis.decode import counterfactuals, decode_at, genes_of, names_of
+from scelbo.analysis.decode import counterfactuals, decode_at, genes_of, names_of, rows_at_once
 from scelbo.analysis.differential import Test
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.data import index_of
@@ -83,7 +83,8 @@ def normalized_accessibility(
     """
     self.require_trained()
     regions, views = genes_of(self, region_list, self.regions), counterfactuals(self, transform_batch, transform)
-    source, module = self.source(adata), self.module
+    source = self.source(adata)
+    module: Any = self.module
     index = index_of(source.n_obs, indices)
     names = names_of(self, regions, self.regions)
     n = len(index) if n_samples_overall is None else n_samples_overall
@@ -92,23 +93,27 @@ def normalized_accessibility(
             f"{n:,} cells x {len(names):,} regions would be a dense table of {4 * n * len(names) / 2**30:.1f} GB.",
             "Choose regions (region_list=...), a threshold, which gives a sparse matrix, or return_numpy=True.",
         )
-    parts: list[Any] = []
+    parts: list[sparse.csr_matrix] = []
     with settings.private_seed(seed) as rng, settings.task("Decoding", n, progress) as work:
         if n_samples_overall is not None:
             index, use_z_mean = rng.choice(index, n), False
-        for cells in self.batches(adata, index, batch_size):
-            z = draw(module.posterior(cells), None if use_z_mean else 1, mean=use_z_mean)  # type: ignore[operator]
+        values = np.empty((n if threshold is None else 0, len(names)), np.float32)
+        for cells in self.batches(adata, index, batch_size or rows_at_once(len(names))):
+            q = module.posterior(cells) if normalize_cells else module.posterior_of_scale(cells)
+            z = draw(q, None if use_z_mean else 1, mean=use_z_mean)
             y = decode_at(self, z, cells, views, genes=regions, of=self.regions)
             if normalize_cells:
                 y = y * z.depth.sigmoid()
             if normalize_regions:
-                y = y * module.region_factors()[slice(None) if regions is None else torch.from_numpy(regions)]  # type: ignore[operator]
+                y = y * module.region_factors()[slice(None) if regions is None else torch.from_numpy(regions)]
             part = y.reshape(len(cells), -1).cpu().numpy()
-            parts.append(part if threshold is None else sparse.csr_matrix(np.where(part >= threshold, part, 0)))
+            if threshold is None:
+                values[work.done : work.done + len(cells)] = part
+            else:
+                parts.append(sparse.csr_matrix(np.where(part >= threshold, part, 0)))
             work.step(len(cells))
     if threshold is not None:
         return sparse.vstack(parts, format="csr")
-    values = np.concatenate(parts)
     return values if return_numpy else pd.DataFrame(values, index=source.obs_names[index], columns=names)
 
 

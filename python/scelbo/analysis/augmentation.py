@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
 from scipy.sparse import csr_matrix, vstack
-from scipy.stats import norm
 from torch import Tensor
 
 from scelbo import settings
@@ -146,7 +146,7 @@ def _calibrated(found: list[tuple[Any, ...]], reader: Any) -> dict[str, list[flo
 
 def reach(calibration: dict[str, list[float]], share: np.ndarray, interval: float) -> np.ndarray:
     """In standard deviations: by the mixtures of the reference's cells; where there were too few, the normal's."""
-    far = np.full(share.shape, norm.ppf((1 + interval) / 2))
+    far = np.full(share.shape, scipy.stats.norm.ppf((1 + interval) / 2))
     where = np.digitize(share, BINS)
     for b, quantiles in calibration.items():
         far[where == int(b)] = np.interp(interval, LEVELS, quantiles)

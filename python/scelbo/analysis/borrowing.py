@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import scipy
 import torch
-from scipy.optimize import minimize_scalar
 
 from scelbo import settings
 from scelbo.analysis.arguments import question
@@ -52,5 +52,5 @@ def borrowing(model: Model) -> None:
             borrowed.trust.fill_(trust)
             return -sum(float(module.likelihood_of(of, z, cells).log_prob(getattr(cells, of)).sum()) for z, cells in asked)
 
-        best = minimize_scalar(surprise, bounds=(0, 0.999), method="bounded", options={"xatol": 0.01})
+        best = scipy.optimize.minimize_scalar(surprise, bounds=(0, 0.999), method="bounded", options={"xatol": 0.01})
         borrowed.trust.fill_(float(best.x))

@@ -19,6 +19,9 @@ from scelbo.module import draw
 if TYPE_CHECKING:
     from scelbo.model import Model
 
+FEWEST_ROWS, MOST_ROWS, VALUES_AT_ONCE = 64, 512, 2**22
+"""Of what is decoded together: cells, and cells x features."""
+
 
 def decode(
     model: Model,
@@ -35,7 +38,8 @@ def decode(
     ``of``: the field whose features are asked for; ``read``: what is read of their likelihood, instead of its scale.
     """
     module: Any = model.module
-    return decode_at(model, draw(module.posterior(cells), draws, mean=draws is None), cells, views, library_size, genes, of, read)
+    q = module.posterior_of_scale(cells) if scale_only(library_size, read) else module.posterior(cells)
+    return decode_at(model, draw(q, draws, mean=draws is None), cells, views, library_size, genes, of, read)
 
 
 def decode_at(
@@ -55,14 +59,27 @@ def decode_at(
     for view in views:
         seen = cells.replace(view)
         only = None if some is None else module.generative_of(some, z, seen, of)
-        explained = module.likelihood_of(of, z, seen) if only is None else only
-        values = read(explained) if read else explained.mean if library_size == "latent" else explained.scale
+        if only is None and scale_only(library_size, read):
+            values = module.scale_of(of, z, seen)
+        else:
+            explained = module.likelihood_of(of, z, seen) if only is None else only
+            values = read(explained) if read else explained.mean if library_size == "latent" else explained.scale
         values = values if some is None or only is not None else values[..., some]
         total = values if total is None else total + values
     assert total is not None
     if len(views) > 1:
         total = total / len(views)
     return total if library_size in ("latent", 1.0) else total * float(library_size)
+
+
+def scale_only(library_size: float | Literal["latent"], read: Callable[[Any], Tensor] | None) -> bool:
+    """Whether nothing of a likelihood is asked for but its scale."""
+    return read is None and library_size != "latent"
+
+
+def rows_at_once(n_features: int) -> int:
+    """Cells that are decoded together: what a layer puts out should stay in the processor's cache."""
+    return min(MOST_ROWS, max(FEWEST_ROWS, VALUES_AT_ONCE // n_features))
 
 
 def _positions(features: np.ndarray, device: torch.device) -> Tensor | slice:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from anndata import AnnData
-from scipy import sparse
-from sklearn.covariance import EllipticEnvelope
 
 from scelbo import settings
-from scelbo.analysis.decode import decode
+from scelbo.analysis.decode import decode, decode_at, rows_at_once
 from scelbo.analysis.groups import Comparison, Design
 from scelbo.analysis.latent import latent_representation
 from scelbo.analysis.minify import posterior_parameters
@@ -82,6 +80,7 @@ class Draws:
         self.batches = None if batches is None else np.tile(np.resize(batches, self.per_pool), len(pools))
         self.mixture = np.random.default_rng([self.seed, 1])
         self.whole: np.ndarray | None = None
+        self.z = self._drawn()
         self.weighted = anchors is not None
         self.kept = np.arange(len(self.cells)) if anchors is None else self._resampled(adata, pools)
 
@@ -99,28 +98,39 @@ class Draws:
                 yield part, decoded
 
     @torch.inference_mode()
+    def _drawn(self) -> Any:
+        """A draw of the latents of each of the cells, (1, cells, ...); of those that all share there is one."""
+        module: Any = self.model.module
+        with settings.private_seed(self.seed):
+            parts = [draw(module.posterior(c.to(self.model.device)), 1) for c in Loader(self.data, self.rows, CELLS_AT_ONCE)]
+        each: dict[str, list[torch.Tensor]] = {name: [getattr(z, name) for z in parts] for name in parts[0]._fields}
+        return parts[0]._make(values[0] if name in module.shared() else torch.cat(values, 1) for name, values in each.items())
+
+    def _latents(self, here: slice) -> Any:
+        shared = self.model.module.shared()  # type: ignore[operator]
+        return self.z._make(v if name in shared else v[:, here] for name, v in self.z._asdict().items())
+
+    @torch.inference_mode()
     def _decode(self, features: np.ndarray, work: settings.Task) -> np.ndarray:
-        out = np.empty((len(self.cells), len(features)), np.float32)
+        out = np.empty((len(features), len(self.cells)), np.float32)
         some = None if len(features) == self.n_features else features
         with settings.private_seed(self.seed):  # every tile sees the same draws
             start = 0
-            for cells in Loader(self.data, self.rows, CELLS_AT_ONCE):
+            for cells in Loader(self.data, self.rows, rows_at_once(len(features))):
                 here = slice(start, start + len(cells))
                 view: dict[str, Any] = {} if self.batches is None else {"batch": torch.from_numpy(self.batches[here])}
-                values = decode(self.model, cells.to(self.model.device), [view], 1, genes=some, of=self.of, read=self.read)[0]
-                out[here] = values.cpu().numpy()
+                z, there = self._latents(here), cells.to(self.model.device)
+                values = decode_at(self.model, z, there, [view], genes=some, of=self.of, read=self.read)[0]
+                out[:, here] = values.T.cpu().numpy()
                 start = here.stop
                 work.step(len(cells))
-        return out.T
+        return out
 
     @torch.inference_mode()
     def _resampled(self, adata: AnnData | None, pools: list[np.ndarray]) -> np.ndarray:
         """For every draw the number of one to take in its place, chosen in its pool, and decoded in its batch, by weight."""
-        module: Any = self.model.module
-        with settings.private_seed(self.seed):  # the draws that _decode will make
-            parts = [draw(module.posterior(c.to(self.model.device)), 1).z[0] for c in Loader(self.data, self.rows, CELLS_AT_ONCE)]
         rng, kept = np.random.default_rng([self.seed, 2]), []
-        for i, (pool, z) in enumerate(zip(pools, torch.cat(parts).split(self.per_pool), strict=True)):
+        for i, (pool, z) in enumerate(zip(pools, self.z.z[0].split(self.per_pool), strict=True)):
             weights = importance_weights(self.model, adata, pool, z, seed=self.seed)
             chosen = np.empty(self.per_pool, np.int64)
             for b in range(self.n_batches):
@@ -161,6 +171,8 @@ def _draws_a_pool(design: Design, n: int, n_batches: int) -> int:
 
 def without_outliers(model: Model, adata: AnnData | None, design: Design) -> Design:
     """Each pool without the tenth of its cells that lies farthest from its centre; small pools are left whole."""
+    from sklearn.covariance import EllipticEnvelope  # takes long
+
     pools = []
     for pool in design.pools:
         z = np.asarray(latent_representation(model, adata, pool))
@@ -176,30 +188,24 @@ class RawSums:
     def __init__(self, model: Model, adata: AnnData | None, design: Design, of: str = "x"):
         data, pools = model.read(adata), design.pools
         module: Any = model.module
-        cells = np.unique(np.concatenate(pools))
-        member = sparse.csr_matrix(np.stack([np.isin(cells, pool) for pool in pools]).astype(np.float64))
-        shape = (len(pools), len(model.setup.features[of]))
-        self.counts, self.present, self.shares, self.n = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        start = 0
+        n_features = len(model.setup.features[of])
+        self.counts, self.present, self.shares, self.n = (np.zeros((len(pools), n_features)) for _ in range(4))
         self.gone = isinstance(data[of], Gone)
-        if self.gone:
-            for batch in Loader(data, cells, CELLS_AT_ONCE):
-                expected = decode(model, batch.to(model.device), [{}], None, "latent", of=of).cpu().numpy()
-                self.counts += member[:, start : start + len(batch)] @ expected
-                self.n += member[:, start : start + len(batch)].sum(1)
-                start += len(batch)
-            return
-        for batch in Loader(data, cells, 4096):
-            x = getattr(batch, of)
-            rows = x.scipy() if isinstance(x, Counts) else sparse.csr_matrix(x.numpy())
-            size = x.size.numpy()[:, 0] if isinstance(x, Counts) else x.sum(1).numpy()
-            here, measured = member[:, start : start + len(size)], module.measured_in(batch, of)
-            self.n += here.sum(1) if measured is None else here @ measured.numpy()
-            self.counts += (here @ rows).toarray()
-            self.shares += (here @ sparse.diags(1 / np.maximum(size, 1e-12)) @ rows).toarray()
-            rows.data = (rows.data > 0).astype(np.float64)
-            self.present += (here @ rows).toarray()
-            start += len(size)
+        for k, pool in enumerate(pools):
+            for batch in Loader(data, pool, rows_at_once(n_features) if self.gone else 4096):
+                if self.gone:
+                    expected = decode(model, batch.to(model.device), [{}], None, "latent", of=of)
+                    self.counts[k] += expected.double().sum(0).cpu().numpy()
+                    self.n[k] += len(batch)
+                    continue
+                x = getattr(batch, of)
+                x = x if isinstance(x, Counts) else Counts.of(x.numpy())
+                total = lambda weights, x=x: np.bincount(x.col, weights, n_features)  # noqa: E731
+                self.counts[k] += total(x.val)
+                self.shares[k] += total(x.scaled(1 / x.size.double().clamp_min(1e-12)).val)
+                self.present[k] += total(None)
+                measured = module.measured_in(batch, of)
+                self.n[k] += len(batch) if measured is None else measured.double().sum(0).numpy()
 
     def mean(self, pools: tuple[int, ...]) -> np.ndarray:
         """Mean count of each feature."""

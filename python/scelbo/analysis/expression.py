@@ -14,7 +14,7 @@ from anndata import AnnData
 from scelbo import settings
 from scelbo.analysis import ondisk
 from scelbo.analysis.arguments import question
-from scelbo.analysis.decode import counterfactuals, decode, genes_of, names_of
+from scelbo.analysis.decode import counterfactuals, decode, genes_of, names_of, rows_at_once
 from scelbo.analysis.draws import Draws
 from scelbo.analysis.groups import Comparison, Design
 from scelbo.data import index_of
@@ -127,7 +127,7 @@ def normalized_expression(
         with file or nullcontext(np.empty((draws, *shape) if keep else shape, np.float32)) as values:  # type: ignore[arg-type]
             start = 0
             with settings.task("Decoding", len(index), progress) as work:
-                for cells in self.batches(adata, index, batch_size):
+                for cells in self.batches(adata, index, batch_size or rows_at_once(self.setup.n_vars)):
                     decoded = decode(self, cells, views, draws, library_size, genes)
                     here = slice(start, start + len(cells))
                     values[..., here, :] = (decoded if keep or draws is None else decoded.mean(0)).cpu().numpy()

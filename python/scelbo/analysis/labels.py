@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from anndata import AnnData
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from scelbo import settings
@@ -144,7 +144,7 @@ def calibrated(model: Model) -> dict[str, Any]:
     logits, z = _seen(model, None, held_out, None)
     rows, truth = np.arange(len(held_out)), label[held_out]
     loss = lambda log_t: -log_softmax(logits / np.exp(log_t), axis=1)[rows, truth].mean()  # noqa: E731
-    temperature = float(np.exp(minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded").x))
+    temperature = float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded").x))
     scores = 1 - softmax(logits / temperature, axis=1)[rows, truth]
 
     train = model.train_indices[label[model.train_indices] >= 0]

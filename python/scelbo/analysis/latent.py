@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from scelbo.errors import ArgumentError, one_of
 if TYPE_CHECKING:
     from scelbo.model import Model
 
-DRAWS_AT_ONCE = 250
+AT_ONCE = 1024
+"""Cells whose means are found together."""
+VALUES_AT_ONCE = 2**20
+"""Draws x cells x dimensions that are embedded together."""
 
 
 @question
@@ -62,17 +66,17 @@ def latent_representation(
     one_of("modality", modality, ("joint", *self.module.encoded))  # type: ignore[misc]
     if return_dist and not give_mean:
         raise ArgumentError("return_dist=True gives mean and variance, and give_mean=False one draw: ask for one of them.")
+    module: Any = self.module
     out: list[tuple[torch.Tensor, ...]] = []
     with settings.private_seed(seed):
-        for cells in self.batches(adata, indices, batch_size):
-            q = self.module.by_modality(self.module.posterior(cells), modality)  # type: ignore[operator]
-            embed = self.module.embed
+        for cells in self.batches(adata, indices, batch_size or (AT_ONCE if give_mean else None)):
+            q = module.place(cells) if modality == "joint" else module.by_modality(module.posterior(cells), modality)
             if return_dist:
                 out.append((q.mean, q.variance))
             elif not give_mean:
-                out.append((embed(q.rsample()),))  # type: ignore[operator]
+                out.append((module.embed(q.rsample()),))
             else:
-                out.append((position(q, embed, mc_samples, settings.fresh_seed(seed)),))
+                out.append((position(q, module.embed, mc_samples, settings.fresh_seed(seed)),))
     parts = tuple(torch.cat(p).cpu().numpy() for p in zip(*out, strict=True))
     return parts if return_dist else parts[0]  # type: ignore[return-value]
 
@@ -84,12 +88,18 @@ def position(q: Any, embed: Any, mc_samples: int, seed: int) -> torch.Tensor:
     """
     if embed(q.mean) is q.mean:
         return q.mean
-    uniform = SobolEngine(q.mean.shape[-1], scramble=True, seed=seed).draw(mc_samples, dtype=torch.float64)
-    noise = torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9))[:, None].to(q.mean)
+    noise = _points(mc_samples, q.mean.shape[-1], seed)[:, None].to(q.mean)
     total = torch.zeros_like(q.mean)
-    for part in noise.split(DRAWS_AT_ONCE):
-        total += embed(q.mean + q.stddev * part).sum(0)
+    for part in noise.split(max(1, VALUES_AT_ONCE // q.mean.numel())):
+        total += embed(torch.addcmul(q.mean, q.stddev, part)).sum(0)
     return total / mc_samples
+
+
+@lru_cache(maxsize=1)
+def _points(n: int, dimensions: int, seed: int) -> torch.Tensor:
+    """Standard normals, (n, dimensions), that are spread more evenly than draws."""
+    uniform = SobolEngine(dimensions, scramble=True, seed=seed).draw(n, dtype=torch.float64)
+    return torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9))
 
 
 @question

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from anndata import AnnData
 from scipy import sparse
-from scipy.stats import nbinom, norm, poisson
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch.nn.functional import logsigmoid
 
 from scelbo import settings
@@ -70,6 +69,8 @@ def mapping_score(
     ArgumentError
         None of its cells was held out.
     """
+    from sklearn.neighbors import NearestNeighbors  # takes long
+
     self.require_trained()
     cells, held_out = _held_out(reference, seed)
     own, known = (shown_in(self, a, i, batch_size) for a, i in ((adata, indices), (cells, None)))
@@ -145,7 +146,7 @@ def _log_tail_of_proteins(explained: ProteinMixture, y: torch.Tensor) -> np.ndar
     """log P(Y >= y), background or foreground; 0 where a protein was not measured."""
     read = lambda t: t.expand_as(y).double().cpu().numpy()  # noqa: E731
     value, phi, back = read(y), read(explained.log_phi.exp()), 1 - read(explained.probability)
-    parts = [nbinom.logsf(value - 1, phi, phi / (phi + mu)) for mu in (read(explained.background), read(explained.foreground))]
+    parts = [scipy.stats.nbinom.logsf(value - 1, phi, phi / (phi + mu)) for mu in (read(explained.background), read(explained.foreground))]
     tail = np.logaddexp(np.log(back) + parts[0], np.log1p(-back) + parts[1])
     return tail if explained.measured is None else np.where(explained.measured.cpu().numpy(), tail, 0)
 
@@ -155,13 +156,13 @@ def _log_tail(explained: Any, x: Counts) -> np.ndarray:
     stored = lambda t: t.expand(len(x), x.n_vars)[x.row, x.col].double().cpu().numpy()  # noqa: E731
     value, mu = x.val.double().cpu().numpy(), stored(explained.mean)
     if hasattr(explained, "log_sigma"):
-        return np.log(2) + norm.logsf(np.abs(value - mu) / stored(explained.log_sigma.exp()))
+        return np.log(2) + scipy.stats.norm.logsf(np.abs(value - mu) / stored(explained.log_sigma.exp()))
     if isinstance(explained, Accessibility):
         return np.log(mu)
     if not hasattr(explained, "log_theta"):
-        return poisson.logsf(value - 1, mu)
+        return scipy.stats.poisson.logsf(value - 1, mu)
     theta = stored(explained.log_theta.exp())
-    tail = nbinom.logsf(value - 1, theta, theta / (theta + mu))
+    tail = scipy.stats.nbinom.logsf(value - 1, theta, theta / (theta + mu))
     return tail + stored(logsigmoid(-explained.zi_logits)) if hasattr(explained, "zi_logits") else tail
 
 
@@ -193,6 +194,8 @@ def transfer_labels(
     -------
     One row a cell: ``label``, and ``probability``, its share of the votes.
     """
+    from sklearn.neighbors import KNeighborsClassifier  # takes long
+
     reference = reference if isinstance(reference, Data) else reference.source()
     if labels_key not in reference.obs:
         raise ArgumentError(unknown("obs column", labels_key, reference.obs.columns))

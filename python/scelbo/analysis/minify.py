@@ -35,6 +35,13 @@ def posterior_parameters(
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
+def encoded_once(model: M) -> M:
+    """The same model, for several questions of all its cells: as it reads them now, they hold what was found of their latents."""
+    other, data = copy.copy(model), model.read()
+    other._data = data.minified(np.arange(data.n_obs), posterior_parameters(model))
+    return other
+
+
 @named
 def minify(self: M, *, keep_counts: bool = False, batch_size: int | None = None) -> M:
     r"""The same model on cells that hold the parameters of :math:`q(z \mid x)` in place of counts: some 20 numbers a cell.

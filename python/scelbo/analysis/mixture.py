@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 import torch
 from anndata import AnnData
-from scipy.optimize import brentq
 from scipy.special import softmax
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, StudentT
@@ -105,7 +105,7 @@ def tempered(weights: np.ndarray, share: float = EFFECTIVE) -> np.ndarray:
     logs = np.log(np.maximum(weights, np.finfo(float).tiny))
     at = lambda power: softmax(power * logs)  # noqa: E731
     missing = lambda power: 1 / (at(power) ** 2).sum() - share * len(weights)  # noqa: E731
-    return at(1.0 if missing(1) >= 0 else brentq(missing, 0, 1))
+    return at(1.0 if missing(1) >= 0 else scipy.optimize.brentq(missing, 0, 1))
 
 
 def _log_joint(model: Model, data: Columns, anchor: int, z: Tensor) -> Iterator[Tensor]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from anndata import AnnData
 from scipy import sparse
-from scipy.stats import rankdata
 
 from scelbo import settings
 from scelbo.analysis.arguments import question
@@ -187,5 +187,5 @@ def feature_correlation_matrix(
                 parts.append(torch.cat(drawn, 1).cpu().numpy())
         values = np.log1p(np.concatenate(parts)) if log_transform else np.concatenate(parts)
         with np.errstate(invalid="ignore"):  # a feature whose draws are all alike has no correlation
-            total += np.corrcoef(rankdata(values, axis=0) if correlation_type == "spearman" else values, rowvar=False)
+            total += np.corrcoef(scipy.stats.rankdata(values, axis=0) if correlation_type == "spearman" else values, rowvar=False)
     return pd.DataFrame(total / len(views), index=names, columns=names)

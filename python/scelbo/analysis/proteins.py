@@ -18,6 +18,7 @@ from scelbo.analysis.decode import counterfactuals, genes_of, names_of
 from scelbo.analysis.differential import Test
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.expression import normalized_expression
+from scelbo.analysis.minify import encoded_once
 from scelbo.data import index_of
 from scelbo.errors import one_of
 from scelbo.likelihoods import ProteinMixture
@@ -125,6 +126,8 @@ def normalized_rna_and_protein(
     if n_samples_overall is not None:
         index = index_of(self.source(adata).n_obs, indices)
         indices = np.random.default_rng(seed).choice(index, n_samples_overall)
+    elif adata is None and indices is None:
+        self = encoded_once(self)
     rna = normalized_expression(self, adata, indices, seed=seed, **more)
     kept = {k: v for k, v in more.items() if k not in ("gene_list", "library_size", "progress")}
     protein = normalized_protein(

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from anndata import AnnData
-from scipy.stats import beta as beta_distribution
 
 from scelbo.analysis.arguments import named, question
 from scelbo.data.minified import Gone
@@ -65,7 +65,7 @@ def zero_inflation(self: Model, adata: AnnData | None = None, indices: Any = Non
     genes, parts = pd.Index(self.setup.var_names), []
     for i, category in enumerate(categories):
         a, b = (np.atleast_2d(found[f"{name}_posterior"].T)[i] for name in ("alpha", "beta"))
-        probability = beta_distribution.cdf(0.5, a, b)
+        probability = scipy.stats.beta.cdf(0.5, a, b)
         columns = {"alpha": a, "beta": b, "probability": probability, "zero_inflated": probability > threshold}
         columns |= {name: values[i] for name, values in counted.items()}
         parts.append(pd.DataFrame(columns if covariate is None else {covariate: category, **columns}, index=genes))

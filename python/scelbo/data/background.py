@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from scelbo.data.loaders import at_most
@@ -38,6 +36,9 @@ def background_prior(y: Tensor, seed: int = 0) -> tuple[float, float] | None:
     >>> bool(abs(mean - 2.1) < 0.2)
     True
     """
+    from sklearn.exceptions import ConvergenceWarning  # takes long
+    from sklearn.mixture import GaussianMixture  # takes long
+
     counts = y[:, (y > 0).any(0)].numpy()
     if counts.shape[1] < LEAST or not len(counts):
         return None

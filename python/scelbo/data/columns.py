@@ -46,7 +46,8 @@ class Columns:
         return self.values[name]
 
     def _sums(self) -> list[float]:
-        return [float(v.val.sum(dtype=torch.float64)) for v in self.values.values() if isinstance(v, Counts) and not isinstance(v, Gone)]
+        counted = [v.val.numpy() for v in self.values.values() if isinstance(v, Counts) and not isinstance(v, Gone)]
+        return [float(values.sum(dtype=np.float64)) for values in counted]
 
     @property
     def intact(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from anndata import AnnData
-from scipy.stats.contingency import association
 
 from scelbo.data.categories import columns_asked
 from scelbo.data.disk import on_disk, read_slice
@@ -134,7 +134,7 @@ def _category_of_batch(column: pd.Series, where: str, batch: pd.Series, found: F
     table = pd.crosstab(column, batch).to_numpy()
     if min(table.shape) < 2:
         return
-    v = float(association(table, method="cramer"))
+    v = float(scipy.stats.contingency.association(table, method="cramer"))
     inside, around = (((table > 0).sum(axis) == 1).all() for axis in (1, 0))
     if label:
         if inside or v > SAME:

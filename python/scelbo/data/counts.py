@@ -96,8 +96,10 @@ class Counts:
         return self.n_vars if self.measured is None else int(self.measured.sum())
 
     def take(self, rows: Int[Tensor, " cells"]) -> Counts:
-        """The given rows, in the order asked for."""
+        """The given rows, in the order asked for; neighbours share memory with the whole."""
         rows = rows.to(self.crow.device)
+        if len(rows) and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((rows.diff() == 1).all()):
+            return self._between(int(rows[0]), int(rows[-1]) + 1)
         start = self.crow[rows]
         crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
         torch.cumsum(self.crow[rows + 1] - start, 0, out=crow[1:])
@@ -110,6 +112,15 @@ class Counts:
             col, val = self.col.index_select(0, source).long(), self.val.index_select(0, source)
         out = Counts(crow, col, val, self.n_vars)
         out.row, out.size, out.log_factorial = row, self.size[rows], self.log_factorial[rows]
+        out.measured = self.measured
+        return out
+
+    def _between(self, first: int, end: int) -> Counts:
+        """The rows from ``first`` to before ``end``."""
+        crow = self.crow[first : end + 1]
+        stored = slice(int(crow[0]), int(crow[-1]))
+        out = Counts(crow - crow[0], self.col[stored].long(), self.val[stored], self.n_vars)
+        out.size, out.log_factorial = self.size[first:end], self.log_factorial[first:end]
         out.measured = self.measured
         return out
 
@@ -144,7 +155,7 @@ class Counts:
         return self._row_sums(torch.lgamma(self.val + 1))
 
     def _row_sums(self, values: Tensor) -> Tensor:
-        return values.new_zeros(len(self)).double().index_add(0, self.row, values.double()).to(values.dtype)[:, None]
+        return torch.segment_reduce(values.double(), "sum", offsets=self.crow, unsafe=True).to(values.dtype)[:, None]
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Counts:
         """Apply ``fn`` to the stored values; right only where ``fn(0) == 0`` (log1p, scaling)."""

@@ -31,12 +31,17 @@ def compiled(*values: Tensor) -> bool:
     return settings.compiled and present() and all(v.dtype == torch.float32 and v.device.type == "cpu" for v in values)
 
 
+def in_words(*values: Tensor) -> str:
+    """Whose loops do the work on these, for people who look at a model."""
+    return "compiled loops" if compiled(*values) else "PyTorch's loops"
+
+
 @cache
 def loop(module: str, name: str) -> Any:
     """One of them; the first of all times it is compiled, and the user told why that takes a while."""
     found = getattr(import_module(f"scelbo.kernels.{module}"), name)
     if not any(Path(found.stats.cache_path).glob(f"{module}.{name}-*.nbi")):
-        settings.say("Compiling what training spends its time in: some 10 seconds, this once.")
+        settings.say("Compiling loops that this spends its time in: some seconds, this once. (python -m scelbo does it ahead.)")
     return found
 
 

@@ -65,11 +65,12 @@ def bernoulli(
     weight
         (cells,).
     value, d_h, d_cell, d_region
-        Of the shapes of what they belong to; the last two are of log l and log r, and ``d_region`` is added to.
+        Of the shapes of what they belong to, ``d_h`` of one row where nobody reads it; the last two are of log l and log r, and
+        ``d_region`` is added to.
     """
     work = np.empty((2, h.shape[1]), f4)
     for b in range(h.shape[0]):
-        at, slopes, w = col[crow[b] : crow[b + 1]], d_h[b], weight[b]
+        at, slopes, w = col[crow[b] : crow[b + 1]], d_h[b if d_h.shape[0] > 1 else 0], weight[b]
         n = at.shape[0]
         for k in range(n):
             g = uint32(at[k])

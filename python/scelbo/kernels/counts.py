@@ -138,13 +138,13 @@ def negative_binomial(
     weight
         (cells,).
     value, d_h, d_l, d_theta, d_pi
-        Of the shapes of what they belong to. ``d_theta`` is of log theta, and added to.
+        Of the shapes of what they belong to; of one row where nobody reads them. ``d_theta`` is of log theta, and added to.
     """
     genes, inflated = h.shape[1], pi.shape[0] > 0
     mu, work = np.empty(genes, f4), np.empty((4, genes), f4)
     for b in range(h.shape[0]):
-        row = b if theta.shape[0] > 1 else 0
-        t, w, slopes, d_t = theta[row], weight[b], d_h[b], d_theta[row]
+        row, to = b if theta.shape[0] > 1 else 0, b if d_h.shape[0] > 1 else 0
+        t, w, slopes, d_t = theta[row], weight[b], d_h[to], d_theta[row if d_theta.shape[0] > 1 else 0]
         beyond = _scale(h[b], mu, log_l[b], softmax)
         at, x = col[crow[b] : crow[b + 1]], val[crow[b] : crow[b + 1]]
         n = x.shape[0]
@@ -154,7 +154,7 @@ def negative_binomial(
         if inflated:
             for k in range(n):
                 work[3, k] = pi[b, uint32(at[k])]
-            zeros, slope = _zinb_zeros(mu, t, pi[b], w, slopes, d_t, d_pi[b])
+            zeros, slope = _zinb_zeros(mu, t, pi[b], w, slopes, d_t, d_pi[to])
             stored, more = _zinb_stored(n, x, work, w)
         else:
             zeros, slope = _nb_zeros(mu, t, w, slopes, d_t)
@@ -165,8 +165,10 @@ def negative_binomial(
             d_t[g] += work[1, k]
         if inflated:
             for k in range(n):
-                d_pi[b, uint32(at[k])] = work[3, k]
+                d_pi[to, uint32(at[k])] = work[3, k]
         value[b], d_l[b] = zeros + stored, w * (slope + more)
+        if d_h.shape[0] < h.shape[0]:
+            continue
         if softmax:
             share = (slope + more) / exp(log_l[b])
             for g in range(genes):

@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from scelbo.data import Counts
 from scelbo.kernels import array, loop
 
-Pass: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
-"""What each cell's value counts -> the values, and a gradient for each input."""
+Pass: TypeAlias = Callable[[Tensor, bool], tuple[Tensor, ...]]
+"""(What each cell's value counts, whether gradients are wanted) -> the values, and a gradient for each input."""
 
 
 class _Fused(torch.autograd.Function):
@@ -26,8 +26,9 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, work: Pass, *inputs: Tensor) -> Tensor:
         n = len(inputs[0])
-        value, *ctx.gradients = work(inputs[0].new_ones(n))
-        ctx.work = work
+        value, *gradients = work(inputs[0].new_ones(n), wants := any(ctx.needs_input_grad))
+        if wants:
+            ctx.gradients, ctx.work = gradients, work
         for part in inputs:
             if part.shape == inputs[0].shape:  # compiled loops do not carry through what is not finite
                 value.add_(part.sum(-1), alpha=0)
@@ -37,9 +38,14 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         alike = len(grad) and bool((grad == grad[0]).all())
-        gradients = [d.mul_(grad[0]) for d in ctx.gradients] if alike else ctx.work(grad)[1:]
+        gradients = [d.mul_(grad[0]) for d in ctx.gradients] if alike else ctx.work(grad, True)[1:]
         del ctx.gradients, ctx.work
         return (None, *gradients)
+
+
+def _gradient(of: Tensor, wanted: bool) -> Tensor:
+    """Where a loop writes it, row after row, however ``of`` lies in memory; a row that is written over and over where nobody reads it."""
+    return of.new_zeros(of.shape if wanted else (1, of.shape[1]))
 
 
 def negative_binomial(x: Counts, softmax: bool, h: Tensor, log_l: Tensor, log_theta: Tensor, pi: Tensor | None = None) -> Tensor:
@@ -49,9 +55,10 @@ def negative_binomial(x: Counts, softmax: bool, h: Tensor, log_l: Tensor, log_th
     t, pi_ = array(log_theta.detach().exp()), array(h.new_empty(0, 0) if pi is None else pi)
     cells = array(x.crow), array(x.col), array(x.val)
 
-    def once(weight: Tensor) -> tuple[Tensor, ...]:
-        value, d_h, d_l, d_theta = (q.new_zeros(q.shape) for q in (weight, h, log_l, log_theta))  # row after row, however q lies
-        d_pi = h.new_empty(h.shape if pi is not None else (0, 0))
+    def once(weight: Tensor, wants: bool) -> tuple[Tensor, ...]:
+        value, d_l = torch.zeros_like(weight), torch.zeros_like(weight)[:, None]
+        d_h, d_theta = (_gradient(q, wants) for q in (h, log_theta))
+        d_pi = _gradient(pi, wants) if pi is not None else h.new_empty(0, 0)
         written = array(value), array(d_h), array(d_l[:, 0]), array(d_theta), array(d_pi)
         work(h_, l_, t, log_t, pi_, softmax, *cells, array(weight), *written)
         return value, d_h, d_l, d_theta, *([d_pi] if pi is not None else [])
@@ -65,8 +72,9 @@ def bernoulli(x: Counts, h: Tensor, cell: Tensor, region: Tensor) -> Tensor:
     l, r = cell.detach().sigmoid(), region.detach().sigmoid()  # noqa: E741
     read = array(h), array(l[:, 0]), array(r), array(x.crow), array(x.col)
 
-    def once(weight: Tensor) -> tuple[Tensor, ...]:
-        value, d_h, d_cell, d_region = (q.new_zeros(q.shape) for q in (weight, h, cell, region))
+    def once(weight: Tensor, wants: bool) -> tuple[Tensor, ...]:
+        value, d_cell, d_region = (q.new_zeros(q.shape) for q in (weight, cell, region))
+        d_h = _gradient(h, wants)
         work(*read, array(weight), array(value), array(d_h), array(d_cell[:, 0]), array(d_region))
         return value, d_h, d_cell.mul_(1 - l), d_region.mul_(1 - r)
 

@@ -22,7 +22,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from anndata import AnnData
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -194,6 +193,8 @@ class CondSCVI(Model):
         One row a component: ``cell_type, weight`` (sums to one within a type), ``mean_0, ..., variance_0, ...`` (of the cluster's cells:
         the mean of their variances, and the variance of their means).
         """
+        from sklearn.cluster import KMeans  # takes long
+
         mean, variance = analysis.latent_representation(self, adata, return_dist=True)
         code, types, rows = self.read(adata)["label"].numpy(), self.setup.categories["label"], []
         for c in np.unique(code):

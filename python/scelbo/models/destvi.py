@@ -26,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from anndata import AnnData
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -76,6 +75,8 @@ class DestVIModule(SpatialModule):
 
     def centres(self, kind: int) -> Float[Tensor, "states n_latent"]:
         """The mean of a type's prior; of several states that of as many clusters of its components, and apart also where it has fewer."""
+        from sklearn.cluster import KMeans  # takes long
+
         weight, n = self.prior_log_weight[kind].exp(), torch.arange(self.n_states)
         mean, sd = ((weight[:, None] * part[kind]).sum(0) for part in (self.prior_mean, self.prior_sd))
         there, k = weight > 0, min(self.n_states, int((weight > 0).sum()))

@@ -33,9 +33,9 @@ class LinearSCVIModule(SCVIModule):
         self.pi = linear() if model.gene_likelihood == "zinb" else None  # type: ignore[assignment]
         return model.n_latent
 
-    def decode(self, z: Tensor, cells: SizedCells) -> Decoded:
+    def decode(self, z: Tensor, cells: SizedCells, zeros: bool = True) -> Decoded:
         t = self.covariates(cells)
-        return Decoded(self.rho(z, cells, t), self.pi(z, cells, t) if self.pi else None, z)
+        return Decoded(self.rho(z, cells, t), self.pi(z, cells, t) if self.pi and zeros else None, z)
 
 
 class LinearSCVI(SCVI):

@@ -73,6 +73,12 @@ class PEAKVIModule(CountsVAE):
         depth = self.certain.expand(len(cells), 1) if self.depth is None else self.depth(x, cells, t)
         return Latents(self.z(x, cells, t), Known(depth))
 
+    def encode(self, cells: Cells) -> Normal:
+        return self.z(self.seen(cells), cells, cells.numbers if self.encode_covariates else None)
+
+    def posterior_of_scale(self, cells: Cells) -> Latents:
+        return Latents(self.place(cells), Known(self.certain.expand(len(cells), 1)))
+
     def embed(self, z: Tensor) -> Tensor:
         return z.softmax(-1) if self.on_simplex else z
 
@@ -83,9 +89,16 @@ class PEAKVIModule(CountsVAE):
     def generative(self, z: Any, cells: Cells) -> Explained:
         return Explained(self.generative_of(slice(None), z, cells))
 
+    def logits(self, features: Tensor | slice, z: Tensor, cells: Cells) -> Tensor:
+        """Of y, for some regions."""
+        hidden = self.decoder(self.embed(z), cells, cells.numbers)
+        return affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
+
+    def scale_of(self, of: str, z: Any, cells: Cells) -> Tensor:
+        return self.logits(slice(None), z.z, cells).sigmoid_()
+
     def generative_of(self, features: Tensor | slice, z: Any, cells: Cells, of: str = "x") -> Accessibility:
-        hidden = self.decoder(self.embed(z.z), cells, cells.numbers)
-        h = affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
+        h = self.logits(features, z.z, cells)
         region = self.certain.expand(h.shape[-1]) if self.r is None else self.r["all"][features]
         depth = z.depth[0] if z.depth.dim() > 2 else z.depth  # it has no draws
         return Accessibility(h, depth, region)

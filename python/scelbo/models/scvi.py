@@ -92,10 +92,10 @@ class SCVIModule(CountsVAE):
         self.pi = nn.Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
         return model.n_hidden
 
-    def decode(self, z: Tensor, cells: SizedCells) -> Decoded:
-        """From a point of the latent space that users see to the likelihood's parameters."""
+    def decode(self, z: Tensor, cells: SizedCells, zeros: bool = True) -> Decoded:
+        """From a point of the latent space that users see to the likelihood's parameters; ``zeros``: also that of structural zeros."""
         h = self.decoder(z, cells, self.covariates(cells))
-        return Decoded(self.rho(h), self.pi(h) if self.pi else None, h)
+        return Decoded(self.rho(h), self.pi(h) if self.pi and zeros else None, h)
 
     def covariates(self, cells: SizedCells) -> Tensor | None:
         """Continuous covariates (cells, k): those given, and the embedded batch."""
@@ -110,6 +110,9 @@ class SCVIModule(CountsVAE):
         else:
             log_l = Known(cells.x.size.log()) if self.l is None else self.l(x, cells, t)
         return Latents(self.z(x, cells, t), log_l)
+
+    def encode(self, cells: SizedCells) -> Normal:
+        return self.z(self.seen(cells), cells, self.covariates(cells) if self.encode_covariates else None)
 
     def seen_as(self, x: Counts) -> Counts:
         return x.map(torch.log1p) if self.log_variational else x
@@ -128,8 +131,15 @@ class SCVIModule(CountsVAE):
 
     def generative(self, z: Any, cells: SizedCells) -> Explained:
         decoded = self.decode(self.embed(z.z), cells)
-        rate = Mean(decoded.rho, z.log_l, "softplus" if self.size_given else "softmax")
+        rate = self.rate(decoded, z)
         return Explained(of_counts(self.likelihood, rate, self.dispersion(decoded, z, cells), decoded.pi))
+
+    def rate(self, decoded: Decoded, z: Any) -> Mean:
+        """The mean of the counts."""
+        return Mean(decoded.rho, z.log_l, "softplus" if self.size_given else "softmax")
+
+    def scale_of(self, of: str, z: Any, cells: SizedCells) -> Tensor:
+        return self.rate(self.decode(self.embed(z.z), cells, zeros=False), z).scale
 
     def dispersion(self, decoded: Decoded, z: Any, cells: SizedCells) -> Float[Tensor, "*s #cells genes"]:
         """log theta (or log sigma): one a gene, a gene and batch, a gene and label, or a gene and cell."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.decomposition import TruncatedSVD
 from torch import Tensor, nn
 
 from scelbo.data.columns import Columns
@@ -69,6 +68,8 @@ class Neighbours(nn.Module):
 
     def observe(self, data: Columns, seen: Seen, ratio: int, seed: Any) -> None:
         """Take axes, size and scales from the data, and place the reference: some cells, each with ``ratio`` sums."""
+        from sklearn.decomposition import TruncatedSVD  # takes long
+
         rng, lane = np.random.default_rng([seed, 0]), data["batch"]
         self.size = data["x"].size.median()
         rows = at_most(np.arange(len(data)), REFERENCE, rng)

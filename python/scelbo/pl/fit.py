@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
+import scipy
 
 from scelbo.errors import ArgumentError, unknown
 from scelbo.pl.style import FIRST, SECOND, from_0_to_1, one_panel, panels
@@ -144,7 +144,7 @@ def reliability(chance: pd.DataFrame, truth: np.ndarray, bins: int = 10) -> tupl
     table = cells.agg({"said": "mean", "right": "mean", "cells": "sum"})
     hits = table["right"] * table["cells"]
     for name, quantile, end in (("low", 0.05, 0), ("high", 0.95, 1)):
-        bound = beta.ppf(quantile, hits + 0.5, table["cells"] - hits + 0.5)
+        bound = scipy.stats.beta.ppf(quantile, hits + 0.5, table["cells"] - hits + 0.5)
         table[name] = np.where(table["right"] == end, end, bound)
     return table, float(np.average((table["right"] - table["said"]).abs(), weights=table["cells"]))
 

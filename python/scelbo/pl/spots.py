@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from sklearn.neighbors import NearestNeighbors
 
 from scelbo.errors import ArgumentError, SetupError, unknown
 from scelbo.pl.style import FAINT, colours_of, empty_figure, of_shares
@@ -114,6 +113,8 @@ def _read(adata: AnnData, table: pd.DataFrame | str, basis: str) -> tuple[pd.Dat
 
 def _step(places: np.ndarray) -> float:
     """The distance between neighbours, or two thirds of what it would be if spots were spread evenly."""
+    from sklearn.neighbors import NearestNeighbors  # takes long
+
     aside = NearestNeighbors(n_neighbors=min(2, len(places))).fit(places).kneighbors(places)[0][:, -1]
     return max(float(np.median(aside)), float(np.prod(np.ptp(places, axis=0)) / len(places)) ** 0.5 / 1.5) or 1.0
 

@@ -81,6 +81,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
             work.reason = "interrupted" if stop.requested else "stopped early" if trainer.current_epoch < max_epochs else "done"
             model.outcome = {"reason": work.reason, "kept_epoch": None}
         model.optimizer_state = trainer.optimizers[0].state_dict()
+        model.module.zero_grad()  # gradients are as large as the weights
         _record(model, plan)
         if best is not None and best.weights:
             model.module.load_state_dict(best.weights)

@@ -100,6 +100,13 @@ class Plan(pl.LightningModule):
         self.rows: dict[int, dict[str, float]] = {}
         self.sums = self.seen = Sums(n_cells)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Lightning notes which hook it is in some 40 times a step, for which torch's way to set what a module has takes long."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def epoch(self) -> int:
         """Epochs trained before this one, earlier trainings counted."""
