@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -90,3 +91,8 @@ def say(text: str) -> None:
         on_event({"event": "message", "text": text})
     elif progress:
         print(text)
+
+
+def write(text: str, error: bool = False) -> None:
+    """One line for whoever called the program ``scelbo``."""
+    print(text, file=sys.stderr if error else sys.stdout, flush=True)

@@ -37,7 +37,7 @@ def takes_also(other: Callable[..., Any], without: Sequence[str] = ()) -> Callab
                     raise ArgumentError(unknown(f"{function.__name__}() argument", name, whole.parameters))
             return function(*args, **{p.name: p.default for p in more} | kwargs)
 
-        call.__signature__ = whole  # type: ignore[attr-defined]
+        call.__signature__, call.takes_also = whole, other  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]
 
     return decorate
