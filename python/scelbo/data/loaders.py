@@ -39,7 +39,7 @@ class Loader:
         Gives, for each pass, further cells that go along: as many a minibatch as it has itself, over and over.
     part
         (which, of how many): the part of each minibatch that this process takes, of several with the same ``rng``. Together they have every
-        cell once, whatever their number; neighbours in the file go to the same one.
+        cell once, whatever their number; a block of neighbours on disk goes to the same one.
     """
 
     def __init__(
@@ -80,9 +80,12 @@ class Loader:
             yield cells
 
     def _own(self, index: np.ndarray) -> np.ndarray:
-        """What this process takes of a minibatch."""
+        """What this process takes of a minibatch: those of a block of the file stay together, and blocks go anywhere."""
         which, of = self.part
-        return index if of == 1 else np.array_split(np.sort(index), of)[which]
+        if of == 1:
+            return index
+        scattered = index // max(1, self.columns.block) * 2_654_435_761 % 2**32  # Knuth's multiplicative hash
+        return np.array_split(index[np.argsort(scattered, kind="stable")], of)[which]
 
     def _minibatches(self, stream: np.ndarray) -> list[np.ndarray]:
         """The stream's cells, over and over, as many as the longest has.

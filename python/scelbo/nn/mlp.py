@@ -75,7 +75,8 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, y: Tensor) -> Tensor:
         if self.over is None or not self.training:
             return super().forward(y)
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
         return self.normed(y, self.running_mean, self.running_var)
 
 
