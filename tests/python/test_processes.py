@@ -100,7 +100,7 @@ def test_two_processes_reach_the_curve_and_weights_of_one(name, tmp_path, monkey
     curves = [part for part in alone._history if (name, part) != ("labels", "validation_loss")]  # each process means over its labels
     pd.testing.assert_frame_equal(together._history[curves], alone._history[curves], rtol=1e-5)
     for part, value in alone.module.state_dict().items():
-        apart = (together.module.state_dict()[part] - value).abs().double()
+        apart = (together.module.state_dict()[part].double() - value.double()).abs()
         assert apart.sum() <= 1e-3 * apart.numel(), part  # where a gradient is all but zero, Adam makes steps of float noise
     np.testing.assert_array_equal(np.sort(together.train_indices), np.sort(alone.train_indices))
 
