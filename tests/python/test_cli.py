@@ -218,6 +218,13 @@ def test_data_are_checked_and_models_reported_on(here, cells, capsys):
     assert "<html" in (here / "page.html").read_text()[:200]
 
 
+def test_a_store_is_prepared_and_trained_from(here, cells):
+    assert run("prepare cells.h5ad -o store.zarr --seed 1") == 0
+    assert sorted(anndata.read_zarr("store.zarr").obs_names) == sorted(cells.obs_names)
+    assert run("fit scvi store.zarr -o model --max-epochs 1") == 0
+    assert run("prepare nowhere.h5ad -o store2.zarr") == 6
+
+
 def test_a_question_that_a_model_does_not_answer_names_those_it_does(here, capsys):
     fitted("amortizedlda", "--n-topics 3")
     assert run("de model cells.h5ad -o de.csv") == 2

@@ -150,6 +150,16 @@ def check(words: list[str]) -> int:
     return 0 if all(report.ok for report in reports) else 4
 
 
+def prepare(words: list[str]) -> int:
+    """Write cells once more, in random order, for training from disk: scelbo prepare DATA -o STORE.zarr."""
+    parser = Parser("scelbo prepare", prepare.__doc__, "DATA -o STORE.zarr [options]")
+    parser.add_argument("data", help=".h5ad, .zarr", metavar="DATA")
+    parser.add_argument("-o", "--out", required=True, help="a new .zarr store")
+    given, (more,) = settle(parser, words, parser.group("order", [o for o in of_call(scelbo.data.prepare) if o.name == "seed"]))
+    scelbo.data.prepare(files.there(given.data), given.out, **more)
+    return 0
+
+
 def map_cells(words: list[str]) -> int:
     """Map new cells on a trained reference, and save their model: scelbo map FOLDER DATA -o FOLDER."""
     folder, cls, words = _saved("map", words)
@@ -235,5 +245,5 @@ def _one(data: list[Any]) -> Any:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "check": check, "fit": fit, "map": map_cells, **{name: _asking(name) for name in QUESTIONS}, "report": report, "ask": ask,
+    "check": check, "prepare": prepare, "fit": fit, "map": map_cells, **{name: _asking(name) for name in QUESTIONS}, "report": report, "ask": ask,
 }  # fmt: skip

@@ -27,16 +27,22 @@ TABLES = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 
 def read(path: str) -> Data:
     """An AnnData or a MuData; matrices that would take a quarter of the memory stay on disk."""
-    place = Path(path)
-    if not place.exists():
-        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise StorageError(f"{path!r} is not there.", nearest(place.name, beside))
+    place = there(path)
     if place.suffix == ".h5mu":
         with mudata.set_options(pull_on_update=False):
             return mudata.read_h5mu(place)
     if place.suffix not in READ:
         raise ArgumentError(f"{path!r} is of no format that is read here: {', '.join(READ)}.")
     return read_or_leave(place)
+
+
+def there(path: str) -> Path:
+    """What is there; else the nearest that is."""
+    place = Path(path)
+    if not place.exists():
+        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        raise StorageError(f"{path!r} is not there.", nearest(place.name, beside))
+    return place
 
 
 def free(path: str, overwrite: bool) -> Path:
