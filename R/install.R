@@ -51,7 +51,7 @@ install_backend <- function(envname = environment_name, method = c("virtualenv",
 # Makes the machine code of loops that training spends its time in, for which its first use would have to wait.
 compile_loops <- function(python) {
   cli::cli_inform(c(i = "Compiling the loops that training spends its time in ..."))
-  call <- paste0("import sys; sys.path.insert(0, ", encodeString(core_path(), quote = "'"), "); import scelbo.__main__ as m; m.main()")
+  call <- paste0("import sys; sys.path.insert(0, ", encodeString(core_path(), quote = "'"), "); from scelbo.cli import main; main(['compile'])")
   failed <- outside_r(system2(python, c("-W", "ignore", "-c", shQuote(call)), stdout = FALSE, stderr = FALSE))
   if (failed) cli::cli_inform(c("!" = "They were not compiled: the first training will do it."))
 }

@@ -14,7 +14,7 @@
 #' @param verbose Show a progress bar (and one closing line). In a report only the closing line is shown.
 #' @param ... Further arguments of the Python model's `train()`: `train_size`, `batch_size`, `early_stopping`,
 #'   `early_stopping_patience`, `check_val_every_n_epoch`, `plan` (`"scvi-tools"` trains as scvi-tools does), `plan_kwargs`
-#'   (a list), ...
+#'   (a list), `resume` (a file from which a training that was cut short goes on, to the same model), ...
 #' @return The model, trained, so that calls can be piped. Training it again continues.
 #' @seealso `plot(model)` and `as.data.frame(model)` show how it went.
 #' @section Errors: `scelbo_training_error` where the loss became infinite: the model is put back to its last good

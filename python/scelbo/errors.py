@@ -63,6 +63,12 @@ class NonFiniteLossError(ScelboError, ArithmeticError):
     kind = "training"
 
 
+class LostProcessError(ScelboError, RuntimeError):
+    """One of the processes that train a model together does not answer any more."""
+
+    kind = "training"
+
+
 class StorageError(ScelboError, OSError):
     """A model folder cannot be read or written."""
 

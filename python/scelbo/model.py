@@ -208,6 +208,8 @@ class Model:
         *,
         accelerator: str = "auto",
         devices: int | str | list[int] = "auto",
+        strategy: Any = "auto",
+        num_nodes: int = 1,
         train_size: float | None = None,
         validation_size: float | None = None,
         shuffle_set_split: bool = True,
@@ -218,6 +220,7 @@ class Model:
         early_stopping_min_delta: float = 0.0,
         check_val_every_n_epoch: int | None = None,
         checkpoint: str | Path | None = None,
+        resume: str | Path | None = None,
         plan: str | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         trainer_kwargs: dict[str, Any] | None = None,
@@ -231,13 +234,15 @@ class Model:
         max_epochs
             Passes over the training cells; by default ``min(400, round(400 * 20000 / cells))``.
         accelerator, devices
-            As in Lightning; ``"auto"`` is the first CUDA device, else the CPU.
+            As in Lightning; ``"auto"`` is the first CUDA device, else the CPU. Several devices share each minibatch, a process each.
+        strategy, num_nodes
+            How they are joined, ``"ddp"`` (or one of Lightning's strategies), and how many machines they stand in (docs/many_machines.md).
         train_size, validation_size
             Shares of the cells (0.9 and the rest); what neither claims is held out.
         shuffle_set_split
             Whether the split is random.
         batch_size
-            Cells in a minibatch (128); of each of a model's :meth:`streams`.
+            Cells in a minibatch (128), by all processes together; of each of a model's :meth:`streams`.
         early_stopping, early_stopping_patience, early_stopping_monitor, early_stopping_min_delta
             Stop when ``early_stopping_monitor`` (``"elbo_validation"``) has not fallen by ``min_delta`` for ``patience``
             validations (45), and go back to the best state.
@@ -245,6 +250,9 @@ class Model:
             How often the validation cells are looked at (each epoch with early stopping, else some 20 times).
         checkpoint
             A folder where the model is saved whenever the monitored value is the best so far.
+        resume
+            A file where it is noted how far the training is, after each look at the validation cells. If it was cut short, the same call
+            goes on from there, to the very weights that it would have reached; if it ended, it is not done again.
         plan
             Instead of the model's own optimiser and KL schedule one of its ``plans``: ``"scvi-tools"`` trains as scvi-tools does.
         plan_kwargs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -94,3 +95,13 @@ def say(text: str) -> None:
         on_event({"event": "message", "text": text})
     elif progress:
         print(text)
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes, of those that train one model together."""
+    return not (torch.distributed.is_available() and torch.distributed.is_initialized()) or torch.distributed.get_rank() == 0
+
+
+def write(text: str, error: bool = False) -> None:
+    """One line for whoever called the program ``scelbo``."""
+    print(text, file=sys.stderr if error else sys.stdout, flush=True)

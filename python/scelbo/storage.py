@@ -18,7 +18,7 @@ from anndata import AnnData, read_h5ad
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from scelbo import transfer
+from scelbo import settings, transfer
 from scelbo.data import Setup
 from scelbo.data.disk import shared
 from scelbo.errors import StorageError, unknown
@@ -32,7 +32,12 @@ SPLIT = ("train_indices", "validation_indices", "test_indices")
 
 
 def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata: bool = False) -> None:
-    """Write a model folder: first beside its place, then moved there, so that no half-written folder is ever seen."""
+    """Write a model folder: first beside its place, then moved there, so that no half-written folder is ever seen.
+
+    Of several processes that trained the model together the first writes.
+    """
+    if not settings.first_process():
+        return
     folder = Path(folder)
     if folder.exists():
         if not overwrite:

@@ -79,7 +79,7 @@ def takes_also(other: Callable[..., Any], without: Sequence[str] = ()) -> Callab
         def call(*args: Any, **kwargs: Any) -> Any:
             return function(*args, **{p.name: p.default for p in more} | kwargs)
 
-        call.__signature__ = whole  # type: ignore[attr-defined]
+        call.__signature__, call.takes_also = whole, other  # type: ignore[attr-defined]
         return named(call)  # type: ignore[return-value]
 
     return decorate

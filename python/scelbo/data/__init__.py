@@ -29,11 +29,12 @@ from scelbo.data.modalities import Data
 from scelbo.data.readers import counts_from_log, pbmc68k, reads_to_fragments
 from scelbo.data.reference import genes_of_both, set_up_spots
 from scelbo.data.setup import Setup, Source
+from scelbo.data.shuffle import prepare
 from scelbo.data.tenx import read_10x_atac, read_10x_multiome
 
 __all__ = [
     "Batch", "Beside", "Cells", "Columns", "Counts", "Data", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells",
     "PlainCells", "Setup", "SizedCells", "Source", "Spots", "TypedCells", "TypedSizedCells", "at_most", "categories", "category", "counts",
-    "counts_from_log", "genes_of_both", "index_of", "join", "joined", "kind_of", "means", "number", "numbers", "pbmc68k", "read_10x_atac",
-    "read_10x_multiome", "read_backed", "reads_to_fragments", "set_up_spots", "split", "table",
+    "counts_from_log", "genes_of_both", "index_of", "join", "joined", "kind_of", "means", "number", "numbers", "pbmc68k", "prepare",
+    "read_10x_atac", "read_10x_multiome", "read_backed", "reads_to_fragments", "set_up_spots", "split", "table",
 ]  # fmt: skip

@@ -21,6 +21,8 @@ BLOCK = 32
 """Cells that stand together in the file and stay together until they are in memory."""
 AT_ONCE, VALUES = 8192, 2**22
 """Cells that are read at once, and how many stored values they may have."""
+SHUFFLED, LONG_BLOCK = "scelbo-shuffled", 1024
+"""Attribute of matrices whose rows lie in random order (:func:`scelbo.data.prepare`); of these so many may stay together."""
 GAP = 4
 """As many rows that nobody asked for are read along, rather than to begin anew behind them."""
 T = TypeVar("T")
@@ -152,6 +154,8 @@ def read_rows(matrix: Any, wanted: np.ndarray) -> tuple[sparse.csr_matrix, np.nd
 
 def block_of(matrix: Any) -> int:
     """Rows that are read together in any case."""
+    if isinstance(matrix, CSRDataset) and matrix.group.attrs.get(SHUFFLED):
+        return LONG_BLOCK
     chunks = getattr(matrix, "chunks", None)  # of h5py and zarr a number for each dimension, of dask several
     return BLOCK if not chunks else max(BLOCK, int(np.max(chunks[0])))
 

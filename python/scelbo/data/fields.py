@@ -93,12 +93,13 @@ class Batch:
     """A minibatch of cells. Subclasses declare what it holds: ``name: type = counts(...)``, ``category(...)``, ...
 
     ``index`` says which cells of the data set these are, (cells,); ``beside`` holds further cells that go along with these in
-    training (``Model.beside``).
+    training (``Model.beside``); ``share`` is what a mean over these cells counts, where other processes have the rest of the minibatch.
     """
 
     index: Tensor
     posterior: dict[str, Tensor] | None = None  # of minified cells
     beside: Self | None = None
+    share: float = 1.0
 
     def __init__(self, **values: Any):
         self.__dict__.update(values)
@@ -136,7 +137,7 @@ class Batch:
 
     def take(self, rows: Tensor) -> Self:
         """Some of these cells, in the order asked for."""
-        return type(self)(**{k: _take(v, rows) for k, v in self.__dict__.items() if k != "beside"})
+        return type(self)(**{k: _take(v, rows) for k, v in self.__dict__.items() if k not in ("beside", "share")})
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As ``Tensor.to`` for every part; a dtype converts floating point parts only."""
@@ -161,7 +162,7 @@ def _to(value: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(value, Tensor) and not value.is_floating_point():
         device = torch.empty(0).to(*args, **kwargs).device if args or kwargs else value.device
         return value.to(device)
-    return None if value is None else value.to(*args, **kwargs)
+    return value if value is None or isinstance(value, float) else value.to(*args, **kwargs)
 
 
 class Cells(Batch):

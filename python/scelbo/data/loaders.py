@@ -37,6 +37,9 @@ class Loader:
         Shuffles at every pass; None keeps the order.
     beside
         Gives, for each pass, further cells that go along: as many a minibatch as it has itself, over and over.
+    part
+        (which, of how many): the part of each minibatch that this process takes, of several with the same ``rng``. Together they have every
+        cell once, whatever their number; a block of neighbours on disk goes to the same one.
     """
 
     def __init__(
@@ -46,27 +49,43 @@ class Loader:
         batch_size: int,
         rng: np.random.Generator | None = None,
         beside: Callable[[np.random.Generator], np.ndarray] | None = None,
+        part: tuple[int, int] = (0, 1),
     ):
         if not (isinstance(batch_size, int | np.integer) and batch_size > 0):
             raise ArgumentError(f"batch_size={batch_size!r} is not allowed: it must be a whole number above zero.")
         self.columns, self.batch_size, self.rng, self.beside = columns, int(batch_size), rng, beside
         self.streams = [np.asarray(index)] if isinstance(index, np.ndarray) else [np.asarray(i) for i in index if len(i)]
-        self.longest = max(map(len, self.streams), default=0)
+        self.longest, self.part = max(map(len, self.streams), default=0), part
+        smallest = self.longest // max(1, len(self))
+        if self.longest and smallest < part[1]:
+            raise ArgumentError(
+                f"Minibatches of {smallest} cells cannot be shared by {part[1]} processes.", "Raise batch_size, or take fewer processes."
+            )
 
     def __len__(self) -> int:
         return max((len(chunks(stream, self.batch_size)) for stream in self.streams), default=0)
 
     def __iter__(self) -> Iterator[Batch]:
-        streams = [self._minibatches(stream) for stream in self.streams]
-        own = [np.concatenate(parts) for parts in zip(*streams, strict=True)]
-        if not (self.beside and self.rng):
-            yield from self.columns.each(own)
-            return
-        along = chunks(np.resize(self.beside(self.rng), self.longest), self.batch_size)
-        both = self.columns.each([index for pair in zip(own, along, strict=True) for index in pair])
-        for cells in both:
-            cells.beside = next(both)
+        whole = list(zip(*(self._minibatches(stream) for stream in self.streams), strict=True))
+        own = [np.concatenate([self._own(index) for index in parts]) for parts in whole]
+        along: list[np.ndarray] = []
+        if self.beside and self.rng:
+            along = [self._own(index) for index in chunks(np.resize(self.beside(self.rng), self.longest), self.batch_size)]
+        loaded = self.columns.each([index for pair in zip(own, along, strict=True) for index in pair] if along else own)
+        for parts, cells in zip(whole, loaded, strict=False):
+            if along:
+                cells.beside = next(loaded)
+            if self.part[1] > 1:
+                cells.share = len(cells) * self.part[1] / sum(map(len, parts))
             yield cells
+
+    def _own(self, index: np.ndarray) -> np.ndarray:
+        """What this process takes of a minibatch: those of a block of the file stay together, and blocks go anywhere."""
+        which, of = self.part
+        if of == 1:
+            return index
+        scattered = index // max(1, self.columns.block) * 2_654_435_761 % 2**32  # Knuth's multiplicative hash
+        return np.array_split(index[np.argsort(scattered, kind="stable")], of)[which]
 
     def _minibatches(self, stream: np.ndarray) -> list[np.ndarray]:
         """The stream's cells, over and over, as many as the longest has.

@@ -41,7 +41,7 @@ def loop(module: str, name: str) -> Any:
     """One of them; the first of all times it is compiled, and the user told why that takes a while."""
     found = getattr(import_module(f"scelbo.kernels.{module}"), name)
     if not any(Path(found.stats.cache_path).glob(f"{module}.{name}-*.nbi")):
-        settings.say("Compiling loops that this spends its time in: some seconds, this once. (python -m scelbo does it ahead.)")
+        settings.say("Compiling loops that this spends its time in: some seconds, this once. (scelbo compile does it ahead.)")
     return found
 
 

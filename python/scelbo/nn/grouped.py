@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -35,8 +34,7 @@ class GroupedNorm(BatchNorm):
 
     def forward(self, y: Float[Tensor, "*s cells n"], group: int) -> Float[Tensor, "*s cells n"]:  # type: ignore[override]
         assert self.running_mean is not None and self.running_var is not None
-        mean, var = self.running_mean[group], self.running_var[group]
-        return F.batch_norm(y.flatten(0, -2), mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps).view_as(y)
+        return self.normed(y.flatten(0, -2), self.running_mean[group], self.running_var[group]).view_as(y)
 
 
 class GroupedMLP(MLP):

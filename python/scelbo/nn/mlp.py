@@ -31,12 +31,53 @@ def norms_of(model: Any) -> dict[str, dict[str, Any]]:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch norm that can be frozen: then it uses, and keeps, the statistics it came with, while the rest trains."""
+    """Batch norm that can be frozen: then it uses, and keeps, the statistics it came with, while the rest trains.
+
+    Where several processes share a minibatch (:mod:`scelbo.train.processes`), its statistics are those of the whole.
+    """
 
     frozen = False
+    over: Callable[[Tensor], Tensor] | None = None
+    """Sums a tensor over these processes, with its gradient; None where this one has the whole minibatch."""
 
     def train(self, mode: bool = True) -> BatchNorm:
         return super().train(mode and not self.frozen)
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return x if self.over is None else self.over(x)
+
+    def rows(self, y: Tensor) -> int:
+        """Of the whole minibatch."""
+        return len(y) if self.over is None else int(self.total(torch.tensor(float(len(y)), device=y.device)))
+
+    def mean_of(self, y: Float[Tensor, "cells n"]) -> Float[Tensor, " n"]:
+        """Over the whole minibatch."""
+        return y.mean(0) if self.over is None else self.over(y.sum(0)) / self.rows(y)
+
+    @torch.no_grad()
+    def note(self, running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, rows: int) -> None:
+        """Keep the statistics of a minibatch for later."""
+        rate = self.momentum or 0.0
+        running_mean.lerp_(mean, rate)
+        running_var.lerp_(var * (rows / max(1, rows - 1)), rate)
+
+    def normed(self, y: Float[Tensor, "cells n"], running_mean: Tensor, running_var: Tensor) -> Float[Tensor, "cells n"]:
+        """The cells by the statistics of the whole minibatch in training, else by those that were kept."""
+        if self.over is None or not self.training:
+            return F.batch_norm(y, running_mean, running_var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
+        rows, mean = self.rows(y), self.mean_of(y)
+        var = self.total((y - mean).square().sum(0)) / rows
+        self.note(running_mean, running_var, mean, var, rows)
+        out = (y - mean) * (var + self.eps).rsqrt()
+        return out if self.weight is None else out * self.weight + self.bias
+
+    def forward(self, y: Tensor) -> Tensor:
+        if self.over is None or not self.training:
+            return super().forward(y)
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        return self.normed(y, self.running_mean, self.running_var)
 
 
 class MLP(nn.Module):
@@ -157,15 +198,12 @@ class NormalisedLinear(MLP):
             read.append(t)
             weights.append(layer.slope)
         u = torch.cat([r.expand(*h.shape[:-1], -1) for r in read], -1).flatten(0, -2)
-        middle, a = u.mean(0), torch.cat(weights)
+        middle, a, rows = norm.mean_of(u), torch.cat(weights), norm.rows(u)
         u = u - middle
-        mean, var = middle @ a, (((u.T @ u) @ a) * a).sum(0) / len(u)
-        with torch.no_grad():
-            assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-            norm.num_batches_tracked += 1
-            rate = norm.momentum or 0.0
-            norm.running_mean.lerp_(mean if layer.bias is None else mean + layer.bias, rate)
-            norm.running_var.lerp_(var * (len(u) / max(1, len(u) - 1)), rate)
+        mean, var = middle @ a, ((norm.total(u.T @ u) @ a) * a).sum(0) / rows
+        assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+        norm.num_batches_tracked += 1
+        norm.note(norm.running_mean, norm.running_var, mean if layer.bias is None else mean + layer.bias, var, rows)
         scale = norm.weight * (var.clamp_min(0) + norm.eps).rsqrt()
         return scale, norm.bias - mean * scale
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import lightning.pytorch as pl
 from torch import Tensor, nn
 
 from scelbo.train.plan import NonFinite, Plan
+from scelbo.train.processes import require_agreement
 
 
 def noted(module: nn.Module, before: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -30,10 +33,20 @@ class LastGoodState(pl.Callback):
         self.weights = noted(plan.module, self.weights)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
-        """On a GPU losses are not looked at step by step: look at the epoch's sum."""
-        loss = plan.sums.parts.get("loss")
-        if loss is not None and not bool(loss.isfinite()):
+        """On a GPU, and by several processes, losses are not looked at step by step: look at the epoch's sum."""
+        loss = plan.sums.whole().parts.get("loss")
+        if loss is not None and not math.isfinite(loss):
             raise NonFinite(next(iter(trainer.train_dataloader)))  # type: ignore[arg-type]
+
+
+class Together(pl.Callback):
+    """Before several processes train, they must agree what they train."""
+
+    def __init__(self, what: dict[str, Any]):
+        self.what = what
+
+    def on_fit_start(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
+        require_agreement(self.what)
 
 
 class KeepBest(pl.Callback):

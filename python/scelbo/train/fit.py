@@ -13,14 +13,17 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
 
 from scelbo import settings
 from scelbo.data import Batch, Loader, split
-from scelbo.errors import ArgumentError, NonFiniteLossError
-from scelbo.train.callbacks import KeepBest, LastGoodState
+from scelbo.errors import ArgumentError, LostProcessError, NonFiniteLossError, one_of
+from scelbo.train.callbacks import KeepBest, LastGoodState, Together
 from scelbo.train.interrupt import graceful_interrupt
 from scelbo.train.options import PlanOptions, TrainOptions
 from scelbo.train.plan import NonFinite, Plan
+from scelbo.train.processes import lost, require_launcher, seed_for_all, sharing
+from scelbo.train.state import Noting, State, identity
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -36,7 +39,9 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
         settings.say("Nothing to train: these cells bring no category that the reference did not know.")
         return
     max_epochs = options.epochs(data.n_obs)
-    seed = settings.fresh_seed(options.seed)
+    seed = seed_for_all(options.seed, options.several)
+    state = State(options.resume, identity(model, options, plan_options, seed, max_epochs), seed) if options.resume is not None else None
+    done = state.epochs if state else 0
     with settings.private_seed(seed) as rng:
         streams = [
             [rows[part] for part in split(len(rows), options.train_size, options.validation_size, options.shuffle_set_split, rng)]
@@ -46,41 +51,57 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
         every = _validate_every(options, plan_options, max_epochs, len(validation))
         good = LastGoodState()
         best = KeepBest(options.early_stopping_monitor, _writer(model, options)) if options.early_stopping or options.checkpoint else None
-        with (
-            graceful_interrupt() as stop,
-            _quiet(),
-            settings.task(f"Training {type(model).__name__}", max_epochs, options.progress) as work,
-        ):
-            report = lambda row: work.step(1, **{name: row[key] for name, key in SHOWN.items() if key in row})  # noqa: E731
-            planned: type[Plan] = getattr(model, "Plan", Plan)  # a model may bring its own
-            plan = planned(model.module, plan_options, max_epochs, len(train), model.trained_epochs, model.optimizer_state, report, stop)
-            callbacks: list[Any] = [good]
-            if options.early_stopping:
-                callbacks.append(
-                    EarlyStopping(options.early_stopping_monitor, options.early_stopping_min_delta, options.early_stopping_patience)
+        stopping = None
+        if options.early_stopping:
+            stopping = EarlyStopping(options.early_stopping_monitor, options.early_stopping_min_delta, options.early_stopping_patience)
+        agreed = Together({"seed": seed, "max_epochs": max_epochs, "the number of cells": data.n_obs, "the epoch noted in resume": done})
+        with graceful_interrupt() as stop, _quiet():
+            trainer = _trainer(options, max_epochs - done, every, [c for c in (agreed, good, stopping, best) if c])
+            rank, of = trainer.global_rank, trainer.world_size
+            with (
+                settings.task(f"Training {type(model).__name__}", max_epochs, False if rank else options.progress) as work,
+                sharing(model.module, rank, of, seed),
+            ):
+                report = lambda row: work.step(1, **{name: row[key] for name, key in SHOWN.items() if key in row})  # noqa: E731
+                planned: type[Plan] = getattr(model, "Plan", Plan)  # a model may bring its own
+                plan = planned(
+                    model.module, plan_options, max_epochs, len(train), model.trained_epochs, model.optimizer_state, report, stop
                 )
-            trainer = _trainer(options, max_epochs, every, callbacks + [c for c in [best] if c])
-            model.module.train()  # Lightning leaves modules in the mode that they are in
-            try:
-                trainer.fit(
-                    plan,
-                    Loader(
-                        data, [s[0] for s in streams], options.batch_size, np.random.default_rng([seed, plan.start]), model.beside(train)
-                    ),
-                    Loader(data, np.sort(validation), options.batch_size) if every else None,
-                )
-            except NonFinite as error:
-                work.reason = "not finite"
-                model.module.load_state_dict(good.weights)
-                model.optimizer_state = None  # its moments have seen what led there
-                _record(model, plan)
-                raise _explain(model, error.cells, plan) from None
-            finally:
-                model.train_indices, model.validation_indices, model.test_indices = train, validation, test
-                model.module.eval()
-            work.reason = "interrupted" if stop.requested else "stopped early" if trainer.current_epoch < max_epochs else "done"
-            model.outcome = {"reason": work.reason, "kept_epoch": None}
-        model.optimizer_state = trainer.optimizers[0].state_dict()
+                shuffling = np.random.default_rng([seed, plan.start])
+                loader = Loader(data, [s[0] for s in streams], options.batch_size, shuffling, model.beside(train), (rank, of))
+                looked_at = Loader(data, np.sort(validation), options.batch_size, part=(rank, of)) if every else None
+                if state:
+                    state.restore(plan, loader, stopping, best, rank, of)
+                    trainer.callbacks.append(noting := Noting(state, loader, best, every or 1))  # type: ignore[attr-defined]
+                if done:
+                    work.step(done)
+                model.module.train()  # Lightning leaves modules in the mode that they are in
+                try:
+                    if not (state and state.finished):
+                        trainer.fit(plan, loader, looked_at)
+                except NonFinite as error:
+                    work.reason = "not finite"
+                    model.module.load_state_dict(good.weights)
+                    model.optimizer_state = None  # its moments have seen what led there
+                    _record(model, plan)
+                    raise _explain(model, error.cells, plan) from None
+                except RuntimeError as error:
+                    if not lost(error):
+                        raise
+                    work.reason = "a process was lost"
+                    raise _without(error, plan, options) from error
+                finally:
+                    model.train_indices, model.validation_indices, model.test_indices = train, validation, test
+                    model.module.eval()
+                if state and state.finished:
+                    work.reason, model.optimizer_state = state.finished, plan.optimizer_state
+                else:
+                    early = done + trainer.current_epoch < max_epochs
+                    work.reason = "interrupted" if stop.requested else "stopped early" if early else "done"
+                    model.optimizer_state = trainer.optimizers[0].state_dict()
+                    if state and not stop.requested:
+                        noting.finish(trainer, plan, work.reason)
+                model.outcome = {"reason": work.reason, "kept_epoch": None}
         model.module.zero_grad()  # gradients are as large as the weights
         _record(model, plan)
         if best is not None and best.weights:
@@ -100,7 +121,7 @@ def _record(model: Model, plan: Plan) -> None:
     before = model._history[model._history.index < plan.start]
     model._history = pd.concat([before, new]).rename_axis("epoch") if len(before) else new
     model.trained_epochs = plan.start + len(rows)
-    model.is_trained = model.is_trained or plan.global_step > 0
+    model.is_trained = model.is_trained or plan.steps > 0
 
 
 def _validate_every(options: TrainOptions, plan: PlanOptions, max_epochs: int, n_validation: int) -> int:
@@ -137,12 +158,29 @@ def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | Non
 
 def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list[Any]) -> pl.Trainer:
     accelerator = options.accelerator if options.accelerator != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(options.strategy, str):
+        one_of("strategy", options.strategy, ("auto", "ddp"))
+    strategy = options.strategy
+    if options.several and isinstance(strategy, str):
+        require_launcher()
+        strategy = DDPStrategy(find_unused_parameters=True)  # a process may hold no cell of some modality
     return pl.Trainer(
-        max_epochs=max_epochs, accelerator=accelerator, devices=1 if options.devices == "auto" else options.devices, callbacks=callbacks,
+        max_epochs=max(1, max_epochs), accelerator=accelerator, devices=1 if options.devices == "auto" else options.devices,
+        strategy=strategy, num_nodes=options.num_nodes, callbacks=callbacks,
         check_val_every_n_epoch=every or 1, limit_val_batches=1.0 if every else 0, num_sanity_val_steps=0,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, **options.trainer_kwargs,
     )  # fmt: skip
+
+
+def _without(error: RuntimeError, plan: Plan, options: TrainOptions) -> LostProcessError:
+    """What is left when another process ended."""
+    again = "Start all of them again: training goes on from what is noted there." if options.resume else (
+        "Start all of them again; with train(resume='training.state') they would go on from the last epochs that were noted."
+    )  # fmt: skip
+    where = f" How far it was is noted in {str(options.resume)!r}." if options.resume else ""
+    said = f"Another process of this training does not answer any more, in epoch {plan.epoch + 1}.{where}"
+    return LostProcessError(said, again, [str(error)])
 
 
 def _explain(model: Model, cells: Batch, plan: Plan) -> NonFiniteLossError:

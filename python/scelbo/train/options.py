@@ -117,6 +117,8 @@ class TrainOptions:
     max_epochs: int | None = None
     accelerator: str = "auto"
     devices: int | str | list[int] = "auto"
+    strategy: Any = "auto"
+    num_nodes: int = 1
     train_size: float | None = None
     validation_size: float | None = None
     shuffle_set_split: bool = True
@@ -127,9 +129,16 @@ class TrainOptions:
     early_stopping_min_delta: float = 0.0
     check_val_every_n_epoch: int | None = None
     checkpoint: str | Path | None = None
+    resume: str | Path | None = None
     trainer_kwargs: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     progress: bool | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one process is asked for."""
+        devices = len(self.devices) if isinstance(self.devices, list) else self.devices
+        return self.num_nodes > 1 or devices not in ("auto", 1, "1") or not isinstance(self.strategy, str)
 
     def epochs(self, n_obs: int) -> int:
         """``max_epochs``, else the rule: 400 up to 20,000 cells, then as many passes as keep the steps constant."""

@@ -13,6 +13,7 @@ from scelbo.data import Batch
 from scelbo.module import Loss, Module
 from scelbo.train.interrupt import Stop
 from scelbo.train.options import PlanOptions
+from scelbo.train.processes import gathered, several
 
 VALIDATION_SEED = 1234
 """Validation draws the same latents at every epoch, so that its curve shows the model and not the draws."""
@@ -51,6 +52,15 @@ class Sums:
         for name, value in parts.items():
             self.parts[name] = self.parts.get(name, 0) + value
         self.cells += n
+
+    def whole(self) -> Sums:
+        """Those of all processes that share the minibatches; each must ask."""
+        out = Sums(self.n_cells)
+        for parts, seen, cells in gathered(({name: float(value) for name, value in self.parts.items()}, self.seen, self.cells)):
+            out.cells += cells
+            out.parts = {name: out.parts.get(name, 0) + parts.get(name, 0) for name in {**out.parts, **parts}}
+            out.seen = {name: out.seen.get(name, 0) + seen.get(name, 0) for name in {**out.seen, **seen}}
+        return out
 
     def means(self) -> dict[str, float]:
         """Each part a cell, with the (minus) ELBO."""
@@ -98,6 +108,8 @@ class Plan(pl.LightningModule):
         self.module, self.options, self.max_epochs, self.n_cells, self.start = module, options, max_epochs, n_cells, start
         self.optimizer_state, self.report, self.stop = optimizer_state, report, stop
         self.rows: dict[int, dict[str, float]] = {}
+        self.done = self.steps_done = 0  # of this training, before it was cut short (State.restore)
+        self.schedule_state: dict[str, Any] | None = None
         self.sums = self.seen = Sums(n_cells)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -110,16 +122,23 @@ class Plan(pl.LightningModule):
     @property
     def epoch(self) -> int:
         """Epochs trained before this one, earlier trainings counted."""
-        return self.start + self.current_epoch
+        return self.start + self.done + self.current_epoch
+
+    @property
+    def steps(self) -> int:
+        """Minibatches of this training so far."""
+        return self.steps_done + self.global_step
 
     @property
     def kl_weight(self) -> float:
-        return self.options.kl_weight(self.epoch, self.global_step, self.max_epochs)
+        return self.options.kl_weight(self.epoch, self.steps, self.max_epochs)
 
     def configure_optimizers(self) -> Any:
         o = self.options
         optimizer = o.optimizer_of(self.module)
-        if self.optimizer_state is not None:
+        if self.optimizer_state is not None and self.done:
+            optimizer.load_state_dict(self.optimizer_state)  # a schedule may have moved the learning rate
+        elif self.optimizer_state is not None:
             groups = optimizer.state_dict()["param_groups"]  # what was learnt goes on; what was asked for now counts
             optimizer.load_state_dict({"state": self.optimizer_state["state"], "param_groups": groups})
         if not o.reduce_lr_on_plateau:
@@ -127,6 +146,8 @@ class Plan(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=o.lr_factor, patience=o.lr_patience, threshold=o.lr_threshold, threshold_mode="abs", min_lr=o.lr_min
         )
+        if self.schedule_state is not None:
+            schedule.load_state_dict(self.schedule_state)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": o.lr_scheduler_metric}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -141,7 +162,7 @@ class Plan(pl.LightningModule):
         self.sums, self.weight = Sums(self.n_cells), self.kl_weight
 
     def on_train_batch_start(self, cells: Batch, i: int) -> int | None:
-        if not self.stop.requested:
+        if not self.stop.requested or several():  # several stop together, at the end of the epoch
             return None
         self.trainer.should_stop = True
         return -1  # Lightning skips the rest of the epoch
@@ -151,14 +172,14 @@ class Plan(pl.LightningModule):
             self.weight = self.kl_weight
         loss = self.module(cells)
         total = self.total(loss)
-        if total.device.type == "cpu" and not torch.isfinite(total):
+        if total.device.type == "cpu" and not several() and not torch.isfinite(total):
             raise NonFinite(cells)
         self.sums.add(loss, total, cells)
-        return total
+        return total * cells.share
 
     def note_training(self) -> dict[str, float]:
         """The epoch's figures of the training cells, in its row."""
-        figures = self.sums.means()
+        figures = self.sums.whole().means()
         named = {"train_loss": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
         weight = {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         self.rows.setdefault(self.epoch, {}).update(named | weight)
@@ -168,6 +189,8 @@ class Plan(pl.LightningModule):
         if self.sums.cells:  # else interrupted before the first minibatch
             self.log_dict(self.note_training(), batch_size=1)
             self.report(self.rows[self.epoch])
+        if several() and any(gathered(self.stop.requested)):
+            self.stop.requested = self.trainer.should_stop = True
 
     # ------------------------------------------------------------------ validation
     def on_validation_epoch_start(self) -> None:
@@ -181,6 +204,6 @@ class Plan(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         torch.set_rng_state(self.random_state)
         self.note_training()  # validation ends inside the training epoch, and a checkpoint is written then
-        figures = {("validation_loss" if k == "loss" else f"{k}_validation"): v for k, v in self.seen.means().items()}
+        figures = {("validation_loss" if k == "loss" else f"{k}_validation"): v for k, v in self.seen.whole().means().items()}
         self.rows[self.epoch].update(figures)
         self.log_dict(figures, batch_size=1)
