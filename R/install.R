@@ -51,12 +51,13 @@ install_backend <- function(envname = environment_name, method = c("virtualenv",
 # Makes the machine code of loops that training spends its time in, for which its first use would have to wait.
 compile_loops <- function(python) {
   cli::cli_inform(c(i = "Compiling the loops that training spends its time in ..."))
-  call <- paste0("import sys; sys.path.insert(0, ", encodeString(core_path(), quote = "'"), "); from scelbo.cli import main; main(['compile'])")
+  path <- encodeString(core_path(), quote = "'")
+  call <- paste0("import sys; sys.path.insert(0, ", path, "); from scelbo.cli import main; main(['compile'])")
   failed <- outside_r(system2(python, c("-W", "ignore", "-c", shQuote(call)), stdout = FALSE, stderr = FALSE))
   if (failed) cli::cli_inform(c("!" = "They were not compiled: the first training will do it."))
 }
 
- as it was before R put its own folders first: with these a Python that is started from
+# Evaluates `expr` with LD_LIBRARY_PATH as it was before R put its own folders first: with these a Python that is started from
 # here loads the system's libpython or OpenSSL in place of those that it was built with, and pip finds no network.
 outside_r <- function(expr) {
   before <- Sys.getenv("LD_LIBRARY_PATH", NA)

@@ -160,7 +160,7 @@ ask <- function(handle, question, ..., call = caller_env()) {
   twice <- names(arguments)[duplicated(names(arguments))]
   if (length(twice)) {
     abort_scelbo("argument", paste0("`", twice[[1]], "` is Python's name for an argument that has another in R."),
-                 "R says cells for indices, object for adata, features for gene_list, group_by for groupby: see the help page.", call = call)
+                 "R says cells for indices, object for adata, features for gene_list, group_by for groupby.", call = call)
   }
   arguments <- arguments[!vapply(arguments, is.null, NA)]
   python <- python_model(handle, call)

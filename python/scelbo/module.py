@@ -87,13 +87,13 @@ class VAE(Module):
             kinds[name] = Normal(loc, scale[0], validate_args=False) if scale else Known(loc)
         return latents(**kinds)
 
-    def encode(self, cells: Any) -> Normal:
+    def encode_z(self, cells: Any) -> Normal:
         """q(z | cells) alone, for models whose ``inference`` finds more."""
         return self.inference(cells).z
 
     def place(self, cells: Any) -> Normal:
-        """q(z | cells) as questions take it: noted in minified cells, else by ``encode``."""
-        return self.encode(cells) if cells.posterior is None else self.posterior(cells).z
+        """q(z | cells) as questions take it: noted in minified cells, else by ``encode_z``."""
+        return self.encode_z(cells) if cells.posterior is None else self.posterior(cells).z
 
     def posterior_of_scale(self, cells: Any) -> Any:
         """q(latents | cells) as far as :meth:`scale_of` reads them."""

@@ -252,6 +252,6 @@ def compile_ahead(words: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "check": check, "prepare": prepare, "fit": fit, "map": map_cells, **{name: _asking(name) for name in QUESTIONS}, "report": report, "ask": ask,
-    "compile": compile_ahead,
+    "check": check, "prepare": prepare, "fit": fit, "map": map_cells, **{name: _asking(name) for name in QUESTIONS},
+    "report": report, "ask": ask, "compile": compile_ahead,
 }  # fmt: skip

@@ -73,7 +73,7 @@ class PEAKVIModule(CountsVAE):
         depth = self.certain.expand(len(cells), 1) if self.depth is None else self.depth(x, cells, t)
         return Latents(self.z(x, cells, t), Known(depth))
 
-    def encode(self, cells: Cells) -> Normal:
+    def encode_z(self, cells: Cells) -> Normal:
         return self.z(self.seen(cells), cells, cells.numbers if self.encode_covariates else None)
 
     def posterior_of_scale(self, cells: Cells) -> Latents:

@@ -111,7 +111,7 @@ class SCVIModule(CountsVAE):
             log_l = Known(cells.x.size.log()) if self.l is None else self.l(x, cells, t)
         return Latents(self.z(x, cells, t), log_l)
 
-    def encode(self, cells: SizedCells) -> Normal:
+    def encode_z(self, cells: SizedCells) -> Normal:
         return self.z(self.seen(cells), cells, self.covariates(cells) if self.encode_covariates else None)
 
     def seen_as(self, x: Counts) -> Counts:
