@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from refusals import FIRST, asked
 
-from scelbo import errors
+from scelbo import SCVI, errors
 from scelbo.data.simulate import cite
 
 
@@ -44,6 +44,42 @@ def test_a_misspelt_or_wrong_argument_of_a_model(case, adata, name, kind):
         got, text = asked(make, adata, **wrong)
         assert got is errors.ArgumentError, f"{wrong}: {text}"
         assert name in text, f"{wrong}: {text}"
+
+
+TRAINING = {
+    "max_epochs": ["ten", 0, -3, 2.5],
+    "batch_size": ["many", 0, -1, 0.5],
+    "train_size": ["most", 0, 1.5, -0.1, np.nan],
+    "validation_size": ["some", 1.5, -0.1],
+    "accelerator": ["tpx", 3],
+    "devices": ["all of them", -7],
+    "seed": ["one", 0.5, object()],
+    "early_stopping": ["yes"],
+    "plan": ["scvi_tools", 3],
+    "plan_kwargs": [
+        {"lr": 0},
+        {"lr": "fast"},
+        {"learning_rate": 0.1},
+        {"optimizer": "SGD"},
+        {"decay": "some"},
+        {"n_epochs_kl_warmup": "x"},
+        3,
+    ],
+    "max_epoch": [3],
+    "early_stoping": [True],
+}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_what_training_may_not_be_told(adata, name):
+    SCVI.setup_anndata(adata)
+    for value in TRAINING[name]:
+        model = SCVI(adata, n_hidden=4)
+        got, text = asked(lambda a, m=model, v=value: m.train(**{"max_epochs": 1, name: v}), adata)
+        assert got is errors.ArgumentError, f"{name}={value!r}: {text}"
+        assert next(iter(value)) if isinstance(value, dict) else name in text, text
+        assert not model.is_trained
+        SCVI.setup_anndata(adata)
 
 
 ASKED = ("get_", "differential_", "predict", "posterior_predictive_sample", "impute", "transfer_", "annotate", "mapping_score")

@@ -20,9 +20,9 @@ from anndata import AnnData
 from torch import Tensor
 
 from scelbo import settings
-from scelbo.analysis.arguments import question
 from scelbo.analysis.contrast import contrast_levels, text_of
 from scelbo.analysis.mixture import posteriors
+from scelbo.arguments import question
 from scelbo.data import at_most
 from scelbo.errors import ArgumentError
 

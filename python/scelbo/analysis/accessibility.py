@@ -12,11 +12,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from scelbo import settings
-from scelbo.analysis.arguments import question, takes_also
 from scelbo.analysis.compare import compare
 from scelbo.analysis.decode import counterfactuals, decode_at, genes_of, names_of, rows_at_once
 from scelbo.analysis.differential import Test
 from scelbo.analysis.differential_expression import differential_expression
+from scelbo.arguments import question, takes_also
 from scelbo.data import index_of
 from scelbo.errors import ArgumentError
 from scelbo.module import draw

@@ -8,8 +8,8 @@ import scipy
 import torch
 
 from scelbo import settings
-from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import decode, explained_fields, showing, shown_in
+from scelbo.arguments import question
 from scelbo.data import at_most
 from scelbo.module import draw
 

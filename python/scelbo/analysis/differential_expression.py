@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 
 from scelbo.analysis import differential as engine
-from scelbo.analysis.arguments import named
 from scelbo.analysis.compare import compare
+from scelbo.arguments import named
 
 if TYPE_CHECKING:
     from scelbo.model import Model

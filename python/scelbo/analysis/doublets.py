@@ -11,7 +11,7 @@ from anndata import AnnData
 from scipy.special import expit
 from torch import Tensor
 
-from scelbo.analysis.arguments import named
+from scelbo.arguments import named
 from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:

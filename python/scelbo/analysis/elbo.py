@@ -10,8 +10,8 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import explained_fields, has
+from scelbo.arguments import question
 from scelbo.module import draw
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from anndata import AnnData
 
 from scelbo import settings
 from scelbo.analysis import ondisk
-from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import counterfactuals, decode, genes_of, names_of, rows_at_once
 from scelbo.analysis.draws import Draws
 from scelbo.analysis.groups import Comparison, Design
+from scelbo.arguments import question
 from scelbo.data import index_of
 from scelbo.errors import ArgumentError, one_of
 

@@ -9,7 +9,7 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.analysis.arguments import named, question
+from scelbo.arguments import named, question
 from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:

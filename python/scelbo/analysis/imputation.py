@@ -12,10 +12,10 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.analysis.arguments import named, question
 from scelbo.analysis.decode import counterfactuals, genes_of
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.latent import latent_representation
+from scelbo.arguments import named, question
 from scelbo.data.joint import SOURCE
 from scelbo.errors import ArgumentError, unknown
 from scelbo.module import draw

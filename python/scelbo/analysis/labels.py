@@ -17,7 +17,7 @@ from anndata import AnnData
 from scipy.special import log_softmax, softmax
 
 from scelbo import settings
-from scelbo.analysis.arguments import named
+from scelbo.arguments import named
 from scelbo.errors import ArgumentError
 
 if TYPE_CHECKING:

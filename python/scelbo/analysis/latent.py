@@ -11,7 +11,7 @@ from anndata import AnnData
 from torch.quasirandom import SobolEngine
 
 from scelbo import settings
-from scelbo.analysis.arguments import question
+from scelbo.arguments import question
 from scelbo.errors import ArgumentError, one_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from scelbo.analysis.arguments import question
+from scelbo.arguments import question
 
 if TYPE_CHECKING:
     from scelbo.model import Model

@@ -14,9 +14,9 @@ from scipy import sparse
 from torch.nn.functional import logsigmoid
 
 from scelbo import settings
-from scelbo.analysis.arguments import named, question
 from scelbo.analysis.decode import explained_fields, showing, shown_in
 from scelbo.analysis.latent import latent_representation, position
+from scelbo.arguments import named, question
 from scelbo.data import Counts, Data, at_most, index_of
 from scelbo.errors import ArgumentError, SetupError, unknown
 from scelbo.likelihoods import Accessibility, ProteinMixture

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scelbo.analysis.arguments import named, question
+from scelbo.arguments import named, question
 from scelbo.data.minified import minified
 from scelbo.data.modalities import obs_of
 

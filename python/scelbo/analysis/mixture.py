@@ -18,8 +18,8 @@ from scipy.special import softmax
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, StudentT
 
-from scelbo.analysis.arguments import question
 from scelbo.analysis.elbo import marginal_ll
+from scelbo.arguments import question
 from scelbo.data import Columns
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from scelbo import settings
-from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import counterfactuals, explained_fields, genes_of
+from scelbo.arguments import question
 from scelbo.errors import ArgumentError, one_of
 from scelbo.module import draw
 

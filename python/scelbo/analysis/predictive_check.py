@@ -12,8 +12,8 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.analysis.arguments import question
 from scelbo.analysis.decode import explained_fields
+from scelbo.arguments import question
 from scelbo.data import Counts, at_most, index_of
 from scelbo.likelihoods import Accessibility, Normal
 from scelbo.module import draw

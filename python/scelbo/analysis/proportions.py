@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scelbo.analysis.arguments import named
 from scelbo.analysis.augmentation import reach, spread
+from scelbo.arguments import named
 from scelbo.errors import ArgumentError, unknown
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from anndata import AnnData
 from torch import Tensor
 
 from scelbo import settings
-from scelbo.analysis.arguments import question, takes_also
 from scelbo.analysis.compare import compare
 from scelbo.analysis.decode import counterfactuals, genes_of, names_of
 from scelbo.analysis.differential import Test
 from scelbo.analysis.differential_expression import differential_expression
 from scelbo.analysis.expression import normalized_expression
 from scelbo.analysis.minify import encoded_once
+from scelbo.arguments import question, takes_also
 from scelbo.data import index_of
 from scelbo.errors import one_of
 from scelbo.likelihoods import ProteinMixture

@@ -11,12 +11,12 @@ import pandas as pd
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.analysis.arguments import named
 from scelbo.analysis.elbo import elbo, latent_kl, reconstruction_error
 from scelbo.analysis.latent import latent_representation
 from scelbo.analysis.page import page
 from scelbo.analysis.predictive_check import PredictiveCheck, cells_to_check, posterior_predictive_check
 from scelbo.analysis.verdicts import COLLAPSED, Verdict, verdicts_of
+from scelbo.arguments import named
 from scelbo.data import at_most
 from scelbo.errors import ArgumentError, BackendError, one_of, unknown
 from scelbo.pl.cells import principal_two

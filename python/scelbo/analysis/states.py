@@ -10,8 +10,8 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
-from scelbo.analysis.arguments import named
 from scelbo.analysis.proportions import types_of
+from scelbo.arguments import named
 
 if TYPE_CHECKING:
     from scelbo.model import Model

@@ -11,9 +11,9 @@ import torch
 from anndata import AnnData
 
 from scelbo import settings
-from scelbo.analysis.arguments import named, question
 from scelbo.analysis.elbo import elbo
 from scelbo.analysis.latent import latent_representation
+from scelbo.arguments import named, question
 from scelbo.data import index_of
 from scelbo.errors import ArgumentError
 

@@ -10,7 +10,7 @@ import scipy
 import torch
 from anndata import AnnData
 
-from scelbo.analysis.arguments import named, question
+from scelbo.arguments import named, question
 from scelbo.data.minified import Gone
 from scelbo.nn import PerCategory
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
-from scelbo.analysis.arguments import question
+from scelbo.arguments import question
 from scelbo.data import Columns, Loader, MarkerCells, Setup
 from scelbo.data.markers import markers_of, measured
 from scelbo.errors import ArgumentError

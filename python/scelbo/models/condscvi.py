@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
-from scelbo.analysis.arguments import question
+from scelbo.arguments import question
 from scelbo.data import Columns, Counts, Setup, TypedSizedCells
 from scelbo.likelihoods import AdditiveNB, Mean, NegativeBinomial
 from scelbo.model import Model

@@ -33,8 +33,8 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from scelbo import analysis
-from scelbo.analysis.arguments import takes_also
 from scelbo.analysis.labels import calibrated
+from scelbo.arguments import takes_also
 from scelbo.data import LabelledCells, Setup
 from scelbo.errors import ArgumentError
 from scelbo.model import Model

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scelbo import analysis
-from scelbo.analysis.arguments import named
+from scelbo.arguments import named
 from scelbo.data import Columns, Counts, Loader, Setup, Spots, TypedCells
 from scelbo.likelihoods import AdditiveNB, Amounts, amounts, mixed
 from scelbo.model import Model

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from scelbo import settings
 from scelbo.data import Batch, Loader, split
@@ -164,13 +165,17 @@ def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list
     if options.several and isinstance(strategy, str):
         require_launcher()
         strategy = DDPStrategy(find_unused_parameters=True)  # a process may hold no cell of some modality
-    return pl.Trainer(
-        max_epochs=max(1, max_epochs), accelerator=accelerator, devices=1 if options.devices == "auto" else options.devices,
-        strategy=strategy, num_nodes=options.num_nodes, callbacks=callbacks,
-        check_val_every_n_epoch=every or 1, limit_val_batches=1.0 if every else 0, num_sanity_val_steps=0,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, **options.trainer_kwargs,
-    )  # fmt: skip
+    try:
+        return pl.Trainer(
+            max_epochs=max(1, max_epochs), accelerator=accelerator, devices=1 if options.devices == "auto" else options.devices,
+            strategy=strategy, num_nodes=options.num_nodes, callbacks=callbacks,
+            check_val_every_n_epoch=every or 1, limit_val_batches=1.0 if every else 0, num_sanity_val_steps=0,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            use_distributed_sampler=False, **options.trainer_kwargs,
+        )  # fmt: skip
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        said = f"accelerator={options.accelerator!r}, devices={options.devices!r}, trainer_kwargs={options.trainer_kwargs!r}"
+        raise ArgumentError(f"Lightning does not take {said}: {error}") from error
 
 
 def _without(error: RuntimeError, plan: Plan, options: TrainOptions) -> LostProcessError:

@@ -6,12 +6,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from scelbo.errors import ArgumentError, one_of, unknown
+from scelbo.errors import ArgumentError, of_kind, unknown
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,11 @@ class PlanOptions:
         for name in given:
             if name not in known:
                 raise ArgumentError(unknown("plan_kwargs entry", name, known))
+        kinds = get_type_hints(type(self))
+        for name, value in given.items():
+            if name != "parts" and value != getattr(self, name):
+                of_kind(name, value, kinds[name])
         new = dataclasses.replace(self, **given)
-        one_of("optimizer", new.optimizer, ("Adam", "AdamW"))
-        one_of("decay", new.decay, ("all", "matrices"))
         if not new.lr > 0:
             raise ArgumentError(f"lr={new.lr!r} is not allowed: it must be above zero.")
         return new

@@ -1,4 +1,4 @@
-"""Questions that share their arguments."""
+"""Arguments of what users call: named right, of the right kind, and shared by several questions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ KINDS: dict[str, Any] = {
     "float": float,
     "float | None": float | None,
     "bool": bool,
+    "bool | None": bool | None,
     "float | Literal['latent']": float | Literal["latent"],
 }
 """Annotations that are checked before any work is done."""
