@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import mudata
@@ -22,11 +21,11 @@ from mudata import MuData
 from scipy import sparse
 from torch import Tensor, nn
 
-from peer import blocks, totalvi, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import Both, Case, Noise, Numbers
 from scelbo import MULTIVI
 from scelbo.data.simulate import multiome
+from scelbo.scvi_tools import maps
 
 GENES, REGIONS = 40, 60
 BATCH = {"batch_key": "batch"}
@@ -97,36 +96,6 @@ def cells() -> AnnData:
     adata.obs["score"] = rng.normal(size=adata.n_obs)
     adata.obs["size_factor"] = rng.uniform(0.5, 2, adata.n_obs)
     return adata
-
-
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a MULTIVI module."""
-    genes, regions = ours.genes, ours.regions
-    for field in ours.fields:
-        yield from blocks.encoder(f"z.{field}", ours.z[field], getattr(theirs, f"z_encoder_{NAMES[field]}"))
-    if ours.proteins is not None:
-        its = {name: getattr(theirs, name) for name in ("py_r", "background_pro_alpha", "background_pro_log_beta")}
-        yield from totalvi.proteins(ours.proteins, SimpleNamespace(decoder=theirs.z_decoder_pro, **its))
-    for name, reader, other in (("l", genes.l, theirs.l_encoder_expression), ("depth", regions.depth, theirs.l_encoder_accessibility)):
-        if reader is not None:
-            yield from blocks.mlp(f"{name}.body", reader.body, other.px_decoder)
-            yield from blocks.same(f"{name}.value", reader.value, other.output[0])
-    decoder = theirs.z_decoder_expression
-    yield from blocks.mlp("genes.decoder", genes.decoder, decoder.px_decoder)
-    yield from blocks.linear("rho", genes.rho, decoder.px_scale_decoder[0])
-    if genes.pi is not None:
-        yield from blocks.linear("pi", genes.pi, decoder.px_dropout_decoder)
-    if isinstance(genes.log_theta, nn.ParameterDict):
-        yield Pair("log_theta", genes.log_theta["all"], theirs.px_r)
-    else:
-        yield from blocks.same("log_theta", genes.log_theta, decoder.px_r_decoder)
-    yield from blocks.mlp("regions.decoder", regions.decoder, theirs.z_decoder_accessibility.px_decoder)
-    yield from blocks.linear("y", regions.y, theirs.z_decoder_accessibility.output[0])
-    if regions.r is not None:
-        yield Pair("r", regions.r["all"], theirs.region_factors)
-    if ours.joint.w is not None:
-        n = len(ours.joint.w["all"])
-        yield Pair("weights", ours.joint.w["all"], theirs.mod_weights, lambda t: t[:n])
 
 
 def start(theirs: Any, adata: AnnData) -> None:
@@ -237,7 +206,7 @@ TWINS = twins.Twins(
     name="MultiVI",
     ours=MULTIVI,
     theirs=AsMuData,
-    pairs=pairs,
+    pairs=maps.multivi,
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=list(cases()),

@@ -18,7 +18,7 @@ from anndata import AnnData, read_h5ad
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from scelbo import transfer
+from scelbo import scvi_tools, transfer
 from scelbo.data import Setup
 from scelbo.data.disk import shared
 from scelbo.errors import StorageError, unknown
@@ -111,7 +111,10 @@ def about(folder: str | Path) -> dict[str, Any]:
 
 
 def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model]], expected: type[Model] | None = None) -> Any:
-    """Open a model folder; ``models`` are the classes that it may name."""
+    """Open a model folder, ours or scvi-tools'; ``models`` are the classes that it may name."""
+    theirs = None if (Path(folder) / ABOUT).exists() else scvi_tools.found(folder)
+    if theirs is not None:
+        return scvi_tools.load(theirs, adata, models, expected)
     folder, said = Path(folder), about(folder)
     name = said.get("model")
     if name not in models:

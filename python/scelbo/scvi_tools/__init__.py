@@ -1,0 +1,8 @@
+"""Models that scvi-tools saved, and models for scvi-tools.
+
+Only the format of its files, and the names and shapes of its weights, are known here; scvi-tools itself is not needed.
+"""
+
+from scelbo.scvi_tools.loading import found, load
+
+__all__ = ["found", "load"]
