@@ -22,6 +22,7 @@ from scelbo.models import (
     RNAStereoscope,
     SpatialStereoscope,
 )
+from scelbo.scvi_tools import save as save_as_scvi_tools
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,13 +45,18 @@ __all__ = [
     "data",
     "errors",
     "load",
+    "load_model",
     "pl",
+    "save_as_scvi_tools",
     "settings",
 ]
 
 
 def load(folder: str | Path, adata: Any = None) -> Any:
-    """Open a saved model of any class; its data are ``adata``, or ``data.h5ad`` in the folder. No code in the folder is run."""
+    """Open a saved model of any class, ours or scvi-tools'; its data are ``adata``, or those in the folder. No code in it is run."""
     from scelbo import storage
 
     return storage.load(folder, adata, MODELS)
+
+
+load_model = load

@@ -4,5 +4,6 @@ Only the format of its files, and the names and shapes of its weights, are known
 """
 
 from scelbo.scvi_tools.loading import found, load
+from scelbo.scvi_tools.saving import save
 
-__all__ = ["found", "load"]
+__all__ = ["found", "load", "save"]

@@ -12,15 +12,18 @@ from scelbo.errors import StorageError
 from scelbo.scvi_tools import maps
 from scelbo.scvi_tools.pickles import Named
 
-NETWORK = {
-    "log_variational": True, "encode_covariates": False, "deeply_inject_covariates": True, "use_batch_norm": "both", "use_layer_norm": "none",
-    "var_activation": "exp",
-}  # fmt: skip
-OF_SCVI = ("n_hidden", "n_latent", "n_layers", "dropout_rate", "dispersion", "gene_likelihood", "use_observed_lib_size", "latent_distribution")
+NETWORK = {"log_variational": True, "encode_covariates": False, "deeply_inject_covariates": True, "var_activation": "exp"}
+NORMS = {"use_batch_norm": "both", "use_layer_norm": "none"}
+OF_SCANVI = ("n_hidden", "n_latent", "n_layers", "dropout_rate", "dispersion", "gene_likelihood", "use_observed_lib_size")
+OF_SCVI = (*OF_SCANVI, "latent_distribution")
 EMBEDDING = {"batch_representation": "one-hot", "batch_embedding_dim": 5}
 RNA_SPARE = ("l_encoder.", "px_r", "decoder.px_r_decoder.", "decoder.px_dropout_decoder.")
 OF_DATA = {"datamodule", "n_genes", "n_regions", "sc_params", "cell_type_mapping", "use_gpu", "use_cuda", "extra_payload_autotune"}
 """Arguments of scvi-tools that say what the data, the weights or the machine say."""
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Counterpart:
     stands_for
         Ours that it lacks -> what it stands for.
     training
-        Ours that it lacks, and that concern training alone.
+        Ours that it lacks, and that concern training alone -> what comes nearest.
     without
         Arguments of our set-up that it lacks.
     fullest
@@ -51,7 +54,7 @@ class Counterpart:
     own: tuple[str, ...] = ()
     module: Mapping[str, Any] = field(default_factory=dict)
     stands_for: Mapping[str, Any] = field(default_factory=dict)
-    training: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     fullest: Mapping[str, Any] = field(default_factory=dict)
     spare: tuple[str, ...] = ()
@@ -61,17 +64,17 @@ COUNTERPARTS = {
     "SCVI": Counterpart(
         maps.scvi,
         OF_SCVI,
-        NETWORK | EMBEDDING,
+        NETWORK | NORMS | EMBEDDING,
         {"activation": "relu"},
         fullest={"use_observed_lib_size": False, "gene_likelihood": "zinb", "dispersion": "gene-cell"},
         spare=RNA_SPARE,
     ),
     "SCANVI": Counterpart(
         maps.scanvi,
-        tuple(name for name in OF_SCVI if name != "latent_distribution") + ("linear_classifier",),
-        NETWORK | {"classifier_n_hidden": None, "classifier_n_layers": None, "classifier_dropout_rate": None},
+        (*OF_SCANVI, "linear_classifier"),
+        NETWORK | NORMS | {"classifier_n_hidden": None, "classifier_n_layers": None, "classifier_dropout_rate": None},
         {"activation": "relu", "latent_distribution": "normal", **EMBEDDING},
-        ("labels_in_elbo",),
+        {"labels_in_elbo": False},
         fullest={"use_observed_lib_size": False, "gene_likelihood": "zinb", "dispersion": "gene-cell"},
         spare=(*RNA_SPARE, "y_prior"),
     ),
@@ -87,33 +90,33 @@ COUNTERPARTS = {
     ),
     "PEAKVI": Counterpart(
         maps.peakvi,
-        ("n_hidden", "n_latent", "n_layers_encoder", "n_layers_decoder", "dropout_rate", "model_depth", "region_factors", "use_batch_norm")
-        + ("use_layer_norm", "latent_distribution", "deeply_inject_covariates", "encode_covariates"),
+        _words("""n_hidden n_latent n_layers_encoder n_layers_decoder dropout_rate model_depth region_factors use_batch_norm
+            use_layer_norm latent_distribution deeply_inject_covariates encode_covariates"""),
     ),
     "TOTALVI": Counterpart(
         maps.totalvi,
-        ("n_latent", "gene_dispersion", "protein_dispersion", "gene_likelihood", "latent_distribution")
-        + ("empirical_protein_background_prior", "override_missing_proteins"),
+        _words("""n_latent gene_dispersion protein_dispersion gene_likelihood latent_distribution
+            empirical_protein_background_prior override_missing_proteins"""),
         {"n_hidden": 256, "n_layers_encoder": 2, "n_layers_decoder": 1, "dropout_rate_encoder": 0.2, "dropout_rate_decoder": 0.2}
         | {"log_variational": True, "encode_covariates": True, "use_observed_lib_size": True}
-        | {"use_batch_norm": "both", "use_layer_norm": "none"},
+        | NORMS,
         {"deeply_inject_covariates": True, "encoder_reads": "relative", "background_activation": "softplus"},
-        ("adversarial_classifier", "protein_efficiency"),
+        {"adversarial_classifier": None},
         without=("labels_key",),
         fullest={"use_observed_lib_size": False, "gene_likelihood": "zinb", "protein_efficiency": True},
         spare=("encoder.l_gene_", "decoder.px_dropout_decoder_gene."),
     ),
     "MULTIVI": Counterpart(
         maps.multivi,
-        ("modality_weights", "modality_penalty", "n_hidden", "n_latent", "n_layers_encoder", "n_layers_decoder", "dropout_rate")
-        + ("region_factors", "gene_likelihood", "dispersion", "use_batch_norm", "use_layer_norm", "latent_distribution")
-        + ("deeply_inject_covariates", "encode_covariates", "fully_paired", "protein_dispersion"),
+        _words("""modality_weights modality_penalty n_hidden n_latent n_layers_encoder n_layers_decoder dropout_rate region_factors
+            gene_likelihood dispersion use_batch_norm use_layer_norm latent_distribution deeply_inject_covariates encode_covariates
+            fully_paired protein_dispersion"""),
         stands_for={"mixing": "scvi-tools", "use_observed_lib_size": False, "log_variational": False, "background_activation": "exp"},
-        training=("hide_modalities", "adversarial_mixing"),
+        training={"hide_modalities": 0.0, "adversarial_mixing": True},
         without=("labels_key", "size_factor_key"),
         fullest={"gene_likelihood": "zinb", "dispersion": "gene-cell", "modality_weights": "universal"},
-        spare=("mod_weights", "px_r", "z_decoder_expression.px_r_decoder.", "z_decoder_expression.px_dropout_decoder.")
-        + ("z_encoder_protein.", "z_decoder_pro.", "py_r", "background_pro_"),
+        spare=_words("""mod_weights px_r z_decoder_expression.px_r_decoder. z_decoder_expression.px_dropout_decoder. z_encoder_protein.
+            z_decoder_pro. py_r background_pro_"""),
     ),
     "CondSCVI": Counterpart(
         maps.condscvi,
@@ -123,12 +126,11 @@ COUNTERPARTS = {
         without=("fine_labels_key", "size_factor_key"),
         spare=("ct_weight",),
     ),
-    "RNAStereoscope": Counterpart(maps.rna_stereoscope, training=("start",), spare=("ct_weight",)),
+    "RNAStereoscope": Counterpart(maps.rna_stereoscope, training={"start": "random"}, spare=("ct_weight",)),
     "SpatialStereoscope": Counterpart(
         maps.spatial_stereoscope,
         ("prior_weight",),
         stands_for={"augmentation": False, "start": "random"},
-        training=("cells_per_spot", "cell_types", "n_spots", "left_out"),
         without=("smoothed_layer",),
     ),
 }
@@ -145,7 +147,7 @@ def ours_of(name: str, init: Mapping[str, Any], version: tuple[int, ...], weight
         One that ours has no counterpart of.
     """
     known = COUNTERPARTS[name]
-    out = {**known.module, **known.stands_for, **_of_version(name, version, weights)}
+    out = {**known.module, **known.stands_for, **known.training}
     for argument, value in _flat(init).items():
         if argument in OF_DATA:
             continue
@@ -159,7 +161,7 @@ def ours_of(name: str, init: Mapping[str, Any], version: tuple[int, ...], weight
             _nothing_left(name, argument, {k: v for k, v in value.items() if k != "embedding_dim"})
         else:
             _nothing_left(name, argument, value)
-    return out
+    return out | _of_version(name, version, weights)
 
 
 def _flat(init: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,8 +201,9 @@ def _of_version(name: str, version: tuple[int, ...], weights: Mapping[str, Any])
             "encoder_reads": "relative" if told else "counts",
             "background_activation": "softplus" if version >= (1, 2) else "exp",
         }
-    if name == "CondSCVI" and "per_ct_bias" not in weights:  # until 1.4.0
-        return {"gene_likelihood": "additive"}
+    if name == "CondSCVI":  # 1.2 says that it reads log(1 + x), and reads x; until 1.4.0 rho = softplus(f)
+        until_1_4_0 = {} if "per_ct_bias" in weights else {"gene_likelihood": "additive"}
+        return until_1_4_0 | ({"log_variational": False} if version == (1, 2) else {})
     if name in ("MULTIVI", "PEAKVI"):
         first = weights[f"z_encoder{'_expression' * (name == 'MULTIVI')}.mean_encoder.weight"]
         return {"n_latent": first.shape[0], "n_hidden": first.shape[1]}

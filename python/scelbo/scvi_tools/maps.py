@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from scelbo.nn import inverse_softplus
+from scelbo.nn import ConditionalLinear, inverse_softplus
 from scelbo.scvi_tools import blocks
 from scelbo.scvi_tools.blocks import Pair
-from scelbo.scvi_tools.trees import leaf
+from scelbo.scvi_tools.trees import Blank, leaf
 
 MODALITIES = {"x": "expression", "atac": "accessibility", "protein": "protein"}
 """Field -> what scvi-tools' MULTIVI calls it."""
@@ -155,22 +155,30 @@ def multivi(ours: Any, theirs: Any) -> Iterator[Pair]:
 # ------------------------------------------------------------------ space
 def condscvi(ours: Any, theirs: Any) -> Iterator[Pair]:
     """CondSCVI of scvi-tools 1.4.1 and later; the decoder's first layer reads [gamma, embedded batch, type] (see :func:`fold_batches`)."""
-    yield from blocks.encoder("z", ours.z, theirs.z_encoder)
-    for i, mine in enumerate(ours.decoder.linear):
-        layer, (n_in, n_out), label = theirs.decoder.fc_layers[i][0], mine.weight.shape, mine.shifts[0]
-        n_labels = len(label.rows())
-        wide = n_in + n_labels * (n_labels > 1) + EMBEDDED * (i == 0)
-        weight = leaf(layer, "weight", mine.weight, (n_out, wide))
-        yield Pair(f"decoder.{i}.weight", mine.weight, weight, blocks.columns(0, n_in))
-        yield Pair(f"decoder.{i}.bias", mine.bias, leaf(layer, "bias", mine.bias))
-        if n_labels > 1:
-            yield Pair(f"decoder.{i}.label", label.table, weight, blocks.columns(weight.shape[1] - n_labels, n_labels))
+    read = theirs.z_encoder
+    yield from _beside_embedded("z.body", ours.z.body, read.encoder)
+    yield from blocks.same("z.mean", ours.z.mean, read.mean_encoder)
+    yield from blocks.same("z.var", ours.z.var, read.var_encoder)
+    yield from _beside_embedded("decoder", ours.decoder, theirs.decoder)
     yield from blocks.same("rho", ours.rho, theirs.px_decoder)
     yield from blocks.table("bias", ours.bias, theirs, "per_ct_bias")
     yield Pair("o", ours.o, leaf(theirs, "px_r", ours.o))
     if ours.states is not None:
         for name, key in (("logit", "prior_logits"), ("mean", "prior_means"), ("log_sd", "prior_log_std")):
             yield from blocks.table(f"states.{name}", getattr(ours.states, name), theirs, key)
+
+
+def _beside_embedded(name: str, ours: Any, theirs: Any) -> Iterator[Pair]:
+    """Hidden layers whose first also reads an embedded batch, where ours sees the batch."""
+    for i, mine in enumerate(ours.linear):
+        layer, (n_in, n_out), shifts = theirs.fc_layers[i][0], mine.weight.shape, {shift.covariate: shift for shift in mine.shifts}
+        n_labels = len(shifts["label"].rows())
+        wide = n_in + n_labels * (n_labels > 1) + EMBEDDED * (i == 0 and "batch" in shifts)
+        weight = leaf(layer, "weight", mine.weight, (n_out, wide))
+        yield Pair(f"{name}.{i}.weight", mine.weight, weight, blocks.columns(0, n_in))
+        yield Pair(f"{name}.{i}.bias", mine.bias, leaf(layer, "bias", mine.bias))
+        if n_labels > 1:
+            yield Pair(f"{name}.{i}.label", shifts["label"].table, weight, blocks.columns(wide - n_labels, n_labels))
 
 
 def condscvi_until_1_4_0(ours: Any, theirs: Any) -> Iterator[Pair]:
@@ -181,24 +189,47 @@ def condscvi_until_1_4_0(ours: Any, theirs: Any) -> Iterator[Pair]:
     yield Pair("o", ours.o, leaf(theirs, "px_r", ours.o))
 
 
+def _batches(ours: Any, theirs: Any) -> Iterator[tuple[int, ConditionalLinear, Any]]:
+    """Of the networks that see the batch: number of the layer, our layer, and the peer's."""
+    for mlp, body in ((ours.z.body, theirs.z_encoder.encoder), (ours.decoder, theirs.decoder)):
+        for i, mine in enumerate(mlp.linear):
+            if "batch" in {shift.covariate for shift in mine.shifts}:
+                yield i, mine, body.fc_layers[i][0]
+
+
+def _shift(layer: Any) -> Any:
+    return next(shift for shift in layer.shifts if shift.covariate == "batch")
+
+
 @torch.no_grad()
 def fold_batches(ours: Any, theirs: Any) -> None:
     r"""What embedded batches e add to the first layers, :math:`W_e e_b`, as the shift that each batch has in ours."""
     embedded = theirs._embeddings_dict.batch.weight
-    for mlp, body in ((ours.z.body, theirs.z_encoder.encoder), (ours.decoder, theirs.decoder)):
-        for i, mine in enumerate(mlp.linear):
-            shifts = {shift.covariate: shift for shift in mine.shifts}
-            if mlp is ours.z.body and "batch" not in shifts:
-                continue
-            if i:
-                shifts["batch"].table.zero_()
-                continue
-            n_in, width = len(mine.weight), embedded.shape[1]
-            added = embedded @ body.fc_layers[0][0].weight[:, n_in : n_in + width].T
-            if len(added) == 1:
-                mine.bias += added[0]
-            else:
-                shifts["batch"].table.copy_(added)
+    for i, mine, layer in _batches(ours, theirs):
+        table = _shift(mine).table
+        if i:
+            table.zero_()
+            continue
+        n_in, width = len(mine.weight), embedded.shape[1]
+        added = embedded @ layer.weight[:, n_in : n_in + width].T
+        if len(added) == 1:
+            mine.bias += added[0]
+        else:
+            table.copy_(added)
+
+
+@torch.no_grad()
+def unfold_batches(ours: Any, blank: Blank) -> bool:
+    """The inverse, in a blank: batches as unit vectors. False where an embedding cannot say it: too many, or they enter deeper layers."""
+    n = len(_shift(ours.decoder.linear[0]).table)
+    leaf(blank._embeddings_dict.batch, "weight", ours.rho.weight, (n, EMBEDDED)).copy_(torch.eye(n, EMBEDDED) * (n > 1))
+    for i, mine, layer in _batches(ours, blank):
+        table = _shift(mine).table
+        if n > 1 and i and table.any():
+            return False
+        if 1 < n <= EMBEDDED and not i:
+            layer.weight[:, len(mine.weight) : len(mine.weight) + n] = table.T
+    return n <= EMBEDDED
 
 
 def rna_stereoscope(ours: Any, theirs: Any) -> Iterator[Pair]:

@@ -29,7 +29,7 @@ STORAGES = {
 PLAIN = {"builtins": {"dict", "list", "set", "tuple", "slice", "bytes"}, "collections": {"OrderedDict", "defaultdict"}}
 ARRAYS = {"numpy": {"ndarray", "dtype"}, "numpy.core.multiarray": {"_reconstruct", "scalar"}, "_codecs": {"encode"}}
 TENSORS = {"torch": {f"{kind}Storage" for kind in STORAGES}, "torch._utils": {"_rebuild_tensor_v2", "_rebuild_parameter"}}
-FUNCTIONS = {"torch.nn.functional": {"softplus"}}  # what a setting may be
+FUNCTIONS = {"torch._C._nn": {"softplus"}}  # what a setting may be
 KNOWN: dict[str, set[str]] = {**PLAIN, **ARRAYS, **TENSORS, **FUNCTIONS}
 """Module -> names that a file may hold; and any of pandas, whose tables of the training history are read as far as they are understood."""
 RENAMED = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray"}
@@ -39,6 +39,8 @@ class Named(dict[Any, Any]):
     """Something that a pickle names: not made, but noted with its arguments, its state and (of a dict) its entries."""
 
     name = ""
+    args: tuple[Any, ...]
+    state: Any
 
     def __new__(cls, *args: Any) -> Named:
         self = super().__new__(cls)
@@ -63,7 +65,7 @@ class Stored(NamedTuple):
     n: int
 
 
-class _Notes(pickle._Unpickler):  # type: ignore[name-defined,misc]  # the one in C allocates memory as a file tells it to
+class _Notes(pickle._Unpickler):  # the one in C allocates memory as a file tells it to
     """Notes what a pickle says."""
 
     def __init__(self, file: Any):
@@ -156,7 +158,7 @@ class _Meaning:
             case "numpy.core.multiarray._reconstruct":
                 return self.array(*noted.state[1:])
             case "numpy.core.multiarray.scalar":
-                return self.array((), *args[:1], False, args[1]).item()
+                return self.array((), args[0], False, args[1]).item()
             case "pandas.core.indexes.base._new_Index":
                 return self.index(args[1])
             case "pandas.core.frame.DataFrame":
@@ -189,7 +191,7 @@ class _Meaning:
             out = np.empty(len(raw), object)
             out[:] = raw
         else:
-            out = np.frombuffer(raw, np.dtype(code).newbyteorder(order if order in "<>" else "="))
+            out = np.frombuffer(raw, np.dtype(code).newbyteorder(">" if order == ">" else "<"))
         return out.reshape(shape, order="F" if by_column else "C")
 
     def index(self, about: Any) -> np.ndarray:

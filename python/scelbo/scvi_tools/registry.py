@@ -9,13 +9,15 @@ import numpy as np
 
 from scelbo.data import Setup
 from scelbo.data.fields import Batch
-from scelbo.data.modalities import MODALITIES
+from scelbo.data.modalities import MODALITIES, obs_of
 from scelbo.errors import StorageError
 from scelbo.scvi_tools.arguments import COUNTERPARTS
 
 FIELDS = {"batch": "batch", "label": "labels", "panel": "panel", "fine": "fine_labels"}
 """Our category -> what scvi-tools calls it."""
 MATRICES = {"x": "X", "atac": "atac", "protein": "proteins"}
+WORDS = {"x": "rna", "atac": "atac", "protein": "protein"}
+"""Our matrix -> what scvi-tools calls it; what a MuData's modality is called that our set-up does not name."""
 NOT_OF_MODELS = {"modalities", "use_minified", "idx_layer", "index_key"}
 """Arguments of its set-ups that no model reads."""
 UNREAD = {"CondSCVI": {"size_factor_key", "unlabeled_category"}}
@@ -111,46 +113,85 @@ def registry_of(model: Any, version: str, uuid: str) -> dict[str, Any]:
     StorageError
         The data were set up with an argument that scvi-tools' model has no counterpart of.
     """
-    name, setup = type(model).__name__, model.setup
-    keys = {a: k for a, k in setup.keys.items() if a != MODALITIES}
-    for argument in COUNTERPARTS[name].without:
-        if keys.pop(argument, None) is not None and argument != "labels_key":
+    name, setup, fields = type(model).__name__, model.setup, model.Cells.fields()
+    without = COUNTERPARTS[name].without
+    for argument in set(without) - {"labels_key"}:
+        if setup.keys.get(argument) is not None:
             raise StorageError(
-                f"The data were set up with {argument}={setup.keys[argument]!r}, which scvi-tools' {name} does not take.",
+                f"The data were set up with {argument}={setup.keys[argument]!r}, which scvi-tools' {name} has no counterpart of.",
                 "scvi-tools would take it for another model, so nothing was written. model.save() keeps it as it is.",
             )
     several = name == "MULTIVI" or MODALITIES in setup.keys
-    fields = model.Cells.fields()
-    arguments = {a: None for f in fields.values() for a in f.arguments if a not in COUNTERPARTS[name].without} | keys
-    if name not in ("SCANVI", "CondSCVI"):
-        arguments.pop("unlabeled_category", None)
+    arguments = {a: setup.keys.get(a) for f in fields.values() for a in f.arguments if a not in (*without, *UNREAD.get(name, ()))}
     if name == "SCANVI":
-        arguments["unlabeled_category"] = arguments.get("unlabeled_category") or _unlike(setup.categories["label"])
+        arguments["unlabeled_category"] = unlabeled(setup)
     if name.endswith("Stereoscope"):
         arguments.pop("batch_key")
-    modalities: dict[str, str] = {}
     if several:
         renamed = {f.argument: f.mudata for f in fields.values() if f.mudata}
-        modalities = setup.keys.get(MODALITIES) or {_layer(f): word for f, word in zip(fields, ("rna", "atac", "protein"), strict=False)}
-        modalities = {renamed.get(a, a): of for a, of in modalities.items()}
+        parts = {f.argument: word for field, word in WORDS.items() if (f := fields.get(field)) is not None and field in setup.features}
+        modalities = setup.keys.get(MODALITIES) or parts
         arguments = {renamed.get(a, a): k for a, k in arguments.items() if not a.endswith("_uns_key")}
+        if MODALITIES not in setup.keys and "protein_layer" in arguments:
+            arguments["protein_layer"] = None
+        arguments["modalities"] = {renamed.get(a, a): of for a, of in modalities.items()}
     return {
         "scvi_version": version,
         "model_name": name,
-        "setup_args": arguments | ({"modalities": modalities} if several else {}),
+        "setup_args": arguments,
         "setup_method_name": "setup_mudata" if several else "setup_anndata",
-        "field_registries": {},
+        "field_registries": _field_registries(model, arguments),
         "_scvi_uuid": uuid,
     }
 
 
-def _layer(field: str) -> str:
-    return field
-
-
-def _unlike(categories: list[str]) -> str:
-    """A word for cells without a label that is no label."""
-    word = "unlabeled"
-    while word in categories:
+def unlabeled(setup: Setup) -> str:
+    """The word for cells without a label; where none is set up (they had NaN) one that is no label."""
+    word = setup.keys.get("unlabeled_category") or "unlabeled"
+    while word in setup.categories["label"]:
         word += "_"
     return word
+
+
+def _field_registries(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What was noted of each field: where it is, what it holds, how much."""
+    setup, fields = model.setup, model.Cells.fields()
+    out: dict[str, Any] = {}
+    for field, declared in fields.items():
+        key = setup.keys.get(declared.argument)
+        if field in MATRICES and field in setup.features:
+            names: Any = setup.features[field]
+            names = list(names) if declared.kind == "matrix" else np.array(names, dtype=object)
+            state: dict[str, Any] = {"n_obs": 0, "n_vars": len(names), "column_names": names}
+            out[MATRICES[field]] = _noted(key, state, {f"n_{field if field == 'atac' else 'vars'}": len(names)})
+        elif declared.kind == "category" and field in FIELDS and field != "fine":
+            given, theirs = key is not None, FIELDS[field]
+            mapping = _as_in_data(model, key, setup.categories[field]) if given else np.array([0])
+            state = {"categorical_mapping": mapping, "original_key": key if given else f"_scvi_{theirs}"}
+            if declared.missing and field == "label":
+                word = arguments.get("unlabeled_category")
+                if word is not None:
+                    state["unlabeled_category"] = word
+                    state["categorical_mapping"] = np.array([*mapping, word], dtype=object)
+            out[theirs] = _noted(f"_scvi_{theirs}", state, {f"n_{theirs}": len(state["categorical_mapping"])})
+        elif declared.kind == "categories":
+            columns = key or []
+            mappings = {column: _as_in_data(model, column, setup.categories[f"{field}.{column}"]) for column in columns}
+            state = {"mappings": mappings, "field_keys": columns, "n_cats_per_key": [len(m) for m in mappings.values()]} if columns else {}
+            out["extra_categorical_covs"] = _noted(None, state, {"n_extra_categorical_covs": len(columns)})
+        elif declared.kind == "numbers":
+            state = {"columns": np.array(key, dtype=object)} if key else {}
+            out["extra_continuous_covs"] = _noted(None, state, {"n_extra_continuous_covs": len(key or [])})
+        elif declared.kind == "number":
+            out["size_factor"] = _noted(key, {}, {})
+    return out
+
+
+def _noted(key: Any, state: dict[str, Any], n: dict[str, int]) -> dict[str, Any]:
+    return {"data_registry": {"attr_key": key}, "state_registry": state, "summary_stats": n}
+
+
+def _as_in_data(model: Any, column: str, categories: list[str]) -> np.ndarray:
+    """Categories as the data have them (numbers as numbers), where the model holds its data."""
+    values = {} if model.adata is None else {str(v): v for v in obs_of(model.adata, model.setup.keys)[column].dropna().unique()}
+    return np.array([values.get(word, word) for word in categories], dtype=object)
