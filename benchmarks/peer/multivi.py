@@ -106,6 +106,7 @@ def start(theirs: Any, adata: AnnData) -> None:
     if isinstance(theirs.module.mod_weights, nn.Parameter):
         theirs.module.mod_weights.copy_(torch.tensor([1.3, 0.6, 1.0]))
     theirs.module.l_encoder_expression.output[0].bias.fill_(3.0)
+    theirs.module.z_decoder_pro.py_back_mean_log_beta.fc_layers[0][0].bias.fill_(-1.0)  # exp of it is a background's standard deviation
 
 
 def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
@@ -148,8 +149,7 @@ def _theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weigh
     fields = list(NAMES) if "proteins" in tensors else list(NAMES)[:2]
     if "proteins" in tensors:
         still = torch.distributions.Normal(torch.zeros_like(py["back_alpha"]), torch.ones_like(py["back_alpha"]))
-        sd = py["back_beta"].log1p()  # exp here, softplus in totalVI and in ours
-        py["rate_back"] = (py["back_alpha"] + sd * noise.draw("noise", still)).exp()
+        py["rate_back"] = (py["back_alpha"] + py["back_beta"] * noise.draw("noise", still)).exp()
         py["rate_fore"] = py["rate_back"] * py["fore_scale"]
     loss = module.loss(tensors, inferred, generated, kl_weight=kl_weight)
     rna, atac = (tensors[name].sum(1) > 0 for name in ("X", "atac"))
@@ -216,6 +216,7 @@ TWINS = twins.Twins(
     questions=questions,
     only_ours={
         "mixing": "scvi-tools",
+        "background_activation": "exp",
         "use_observed_lib_size": False,
         "log_variational": False,
         "adversarial_mixing": False,

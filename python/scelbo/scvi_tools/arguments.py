@@ -126,12 +126,12 @@ COUNTERPARTS = {
         without=("fine_labels_key", "size_factor_key"),
         spare=("ct_weight",),
     ),
-    "RNAStereoscope": Counterpart(maps.rna_stereoscope, training={"start": "random"}, spare=("ct_weight",)),
+    "RNAStereoscope": Counterpart(maps.rna_stereoscope, training={"start": "random"}, without=("batch_key",), spare=("ct_weight",)),
     "SpatialStereoscope": Counterpart(
         maps.spatial_stereoscope,
         ("prior_weight",),
         stands_for={"augmentation": False, "start": "random"},
-        without=("smoothed_layer",),
+        without=("batch_key", "smoothed_layer"),
     ),
 }
 """Name of the model, in both -> what is known of it."""

@@ -191,7 +191,7 @@ class _Meaning:
             out = np.empty(len(raw), object)
             out[:] = raw
         else:
-            out = np.frombuffer(raw, np.dtype(code).newbyteorder(">" if order == ">" else "<"))
+            out = np.frombuffer(raw, np.dtype(code).newbyteorder(">" if order == ">" else "<")).copy()
         return out.reshape(shape, order="F" if by_column else "C")
 
     def index(self, about: Any) -> np.ndarray:

@@ -125,8 +125,6 @@ def registry_of(model: Any, version: str, uuid: str) -> dict[str, Any]:
     arguments = {a: setup.keys.get(a) for f in fields.values() for a in f.arguments if a not in (*without, *UNREAD.get(name, ()))}
     if name == "SCANVI":
         arguments["unlabeled_category"] = unlabeled(setup)
-    if name.endswith("Stereoscope"):
-        arguments.pop("batch_key")
     if several:
         renamed = {f.argument: f.mudata for f in fields.values() if f.mudata}
         parts = {f.argument: word for field, word in WORDS.items() if (f := fields.get(field)) is not None and field in setup.features}
@@ -157,13 +155,16 @@ def _field_registries(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any
     """What was noted of each field: where it is, what it holds, how much."""
     setup, fields = model.setup, model.Cells.fields()
     out: dict[str, Any] = {}
+    without = COUNTERPARTS[type(model).__name__].without
     for field, declared in fields.items():
-        key = setup.keys.get(declared.argument)
+        key = None if declared.argument in without else setup.keys.get(declared.argument)
+        if (declared.argument in without and field != "label") or (field == "panel" and key is None):
+            continue
         if field in MATRICES and field in setup.features:
             names: Any = setup.features[field]
             names = list(names) if declared.kind == "matrix" else np.array(names, dtype=object)
             state: dict[str, Any] = {"n_obs": 0, "n_vars": len(names), "column_names": names}
-            out[MATRICES[field]] = _noted(key, state, {f"n_{field if field == 'atac' else 'vars'}": len(names)})
+            out[MATRICES[field]] = _noted(key, state, {f"n_{'vars' if field == 'x' else MATRICES[field]}": len(names)})
         elif declared.kind == "category" and field in FIELDS and field != "fine":
             given, theirs = key is not None, FIELDS[field]
             mapping = _as_in_data(model, key, setup.categories[field]) if given else np.array([0])

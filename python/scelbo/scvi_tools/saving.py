@@ -19,7 +19,7 @@ from scelbo.data.modalities import MODALITIES
 from scelbo.errors import StorageError
 from scelbo.nn import inverse_softplus
 from scelbo.scvi_tools import blocks, maps
-from scelbo.scvi_tools.arguments import COUNTERPARTS, lacking, theirs_of
+from scelbo.scvi_tools.arguments import COUNTERPARTS, theirs_of
 from scelbo.scvi_tools.loading import FILE
 from scelbo.scvi_tools.registry import registry_of
 from scelbo.scvi_tools.trees import Blank
@@ -96,7 +96,7 @@ def save(model: Any, folder: str | Path, *, overwrite: bool = False) -> None:
 def weights_of(model: Any) -> OrderedDict[str, Tensor]:
     """All weights that scvi-tools' module has, by its names: those that its model does not use are as they start."""
     name, module, blank = type(model).__name__, model.module, Blank({})
-    known, setup = COUNTERPARTS[name], _without_size(model.setup)
+    known, setup = COUNTERPARTS[name], _any_model(model.setup)
     if known.fullest:
         if name == "MULTIVI" and "protein" not in setup.features:
             features = setup.features | {"protein": ("none",)}
@@ -132,15 +132,14 @@ def weights_of(model: Any) -> OrderedDict[str, Tensor]:
     return OrderedDict(out)
 
 
-def _without_size(setup: Setup) -> Setup:
-    return dataclasses.replace(setup, keys={key: value for key, value in setup.keys.items() if key != "size_factor_key"})
+def _any_model(setup: Setup) -> Setup:
+    """As if any model could be made of the data, and read their library sizes."""
+    return dataclasses.replace(setup, keys={k: v for k, v in setup.keys.items() if k != "size_factor_key"}, whole=True)
 
 
 def _of_data(model: Any) -> dict[str, Any]:
     """Arguments of scvi-tools' class that say what data and reference say; and what else it cannot have of them."""
-    name, module, categories = type(model).__name__, model.module, model.setup.categories
-    if name.endswith("Stereoscope"):
-        lacking(name, "the number of batches", len(categories["batch"]), 1)
+    name, module = type(model).__name__, model.module
     if name == "MULTIVI":
         if "atac" not in model.setup.features:
             raise StorageError("This MULTIVI has no regions, which scvi-tools' needs.", "TOTALVI explains genes and proteins.")
