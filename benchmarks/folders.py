@@ -53,7 +53,7 @@ def main() -> None:
         data = "cells_and_regions" if isinstance(theirs.adata, MuData) else "cells"
         if not (KEPT_IN / f"{data}.h5ad").exists():
             adata.layers.clear()
-            adata.write(KEPT_IN / f"{data}.h5ad", compression="gzip")
+            adata.write(KEPT_IN / f"{data}.h5ad")
     np.savez_compressed(KEPT_IN / "answers.npz", **answers)
 
 

@@ -123,9 +123,12 @@ class Poisoned:
         return getattr, (Hostile(), "__reduce__")
 
 
-def _zip(path, program):
+def _zip(path, program, parts=()):
+    """A file with another pickle, beside the same tensors."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("model/data.pkl", program)
+        for name, data in dict(parts).items():
+            file.writestr(name, data)
 
 
 @pytest.mark.parametrize("hostile", [Hostile(), {"model_state_dict": Hostile()}, [Poisoned()], {"history_": [Hostile()]}])
@@ -162,13 +165,14 @@ def test_files_that_ask_for_more_memory_than_they_have_are_refused(tmp_path):
 @settings(max_examples=150, deadline=None, database=None, derandomize=True)
 def test_damaged_files_are_an_error_or_the_same_kind_of_model(data):
     with zipfile.ZipFile(KEPT / "scvi" / "model.pt") as file:
-        damaged = bytearray(file.read("model/data.pkl"))
+        parts = {name: file.read(name) for name in file.namelist()}
+        damaged = bytearray(parts.pop("model/data.pkl"))
     for _ in range(data.draw(some.integers(1, 4))):
         at = data.draw(some.integers(0, len(damaged) - 1))
         damaged[at : at + data.draw(some.integers(0, 8))] = data.draw(some.binary(max_size=8))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.pt"
-        _zip(file, bytes(damaged))
+        _zip(file, bytes(damaged), parts)
         try:
             model = scelbo.load(file)
         except errors.StorageError:
@@ -202,7 +206,10 @@ def _as_saved(tmp_path, change):
         (lambda s: s["model_state_dict"].update(new_part=torch.ones(2)), "new_part"),
         (lambda s: s["model_state_dict"].pop("z_encoder.mean_encoder.bias"), "mean_encoder.bias"),
         (lambda s: s["model_state_dict"].update({"z_encoder.mean_encoder.bias": torch.ones(7)}), "shape"),
+        (lambda s: s["model_state_dict"]["z_encoder.mean_encoder.bias"].fill_(torch.nan), "not all numbers"),
         (lambda s: s["attr_dict"].pop("init_params_"), "init_params_"),
+        (lambda s: s["attr_dict"]["init_params_"]["non_kwargs"].update(n_hidden=10**9), "larger model"),
+        (lambda s: s["attr_dict"]["init_params_"]["non_kwargs"].update(n_layers=10**9), "larger model"),
         (lambda s: s.update(var_names=s["var_names"][:5]), "not accounted for"),
         (lambda s: s["attr_dict"]["init_params_"]["non_kwargs"].update(gene_likelihood="poisson_lognormal"), "gene_likelihood"),
     ],

@@ -19,6 +19,7 @@ from scelbo.scvi_tools import blocks, maps, pickles
 from scelbo.scvi_tools.arguments import COUNTERPARTS, ours_of
 from scelbo.scvi_tools.registry import setup_of
 from scelbo.scvi_tools.trees import Tree
+from scelbo.trust import AsLargeAs, check_numbers
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -94,7 +95,9 @@ def _model(file: Path, said: Any, adata: Any, models: Mapping[str, type[Model]],
     for path, reads in beside.items():
         if adata is None and path.exists():
             adata = reads(path)
-    model = cls(adata, setup=setup, **arguments)
+    check_numbers(weights)
+    with AsLargeAs(weights):
+        model = cls(adata, setup=setup, **arguments)
     if adata is not None:
         setup.matched(adata, cls.Cells)
         model.module.observe(model.read())

@@ -166,8 +166,8 @@ def _field_registries(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any
             state: dict[str, Any] = {"n_obs": 0, "n_vars": len(names), "column_names": names}
             out[MATRICES[field]] = _noted(key, state, {f"n_{'vars' if field == 'x' else MATRICES[field]}": len(names)})
         elif declared.kind == "category" and field in FIELDS and field != "fine":
-            given, theirs = key is not None, FIELDS[field]
-            mapping = _as_in_data(model, key, setup.categories[field]) if given else np.array([0])
+            given, theirs = isinstance(key, str), FIELDS[field]
+            mapping = _as_in_data(model, str(key), setup.categories[field]) if given else np.array([0])
             state = {"categorical_mapping": mapping, "original_key": key if given else f"_scvi_{theirs}"}
             if declared.missing and field == "label":
                 word = arguments.get("unlabeled_category")
