@@ -191,7 +191,8 @@ def _restored(said: dict[str, Any], weights: dict[str, Tensor], cls: type[Model]
         transfer.freeze(model.module, **model.freeze)
     model.trained_epochs, model.is_trained = int(said["trained_epochs"]), bool(said["is_trained"])
     model.outcome, model.calibration = dict(said.get("outcome", {})), dict(said.get("calibration", {}))
-    model._history = pd.DataFrame(said["history"]["columns"], index=pd.Index(said["history"]["epoch"], name="epoch"), dtype=float)
+    epoch = pd.Index(np.asarray(said["history"]["epoch"], dtype=np.int64), name="epoch")
+    model._history = pd.DataFrame(said["history"]["columns"], index=epoch, dtype=float)
     for part in SPLIT:
         setattr(model, part, np.asarray(said["split"][part], dtype=np.int64))
     return model

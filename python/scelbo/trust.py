@@ -16,7 +16,7 @@ SLACK, SMALLEST = 1_000_000, 64
 def check_numbers(weights: Mapping[str, Tensor]) -> None:
     """Raise where a weight is no number; one may be minus infinity, the logarithm of nothing."""
     for name, value in weights.items():
-        if value.is_floating_point() and value.isnan().any():
+        if value.is_floating_point() and (value.isnan() | value.isposinf()).any():
             raise ValueError(f"its weights {name} are not all numbers")
 
 
