@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint parity bench capabilities surface metrics clean venv venv-peer
+.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint fuzz parity bench capabilities surface metrics clean venv venv-peer
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -35,6 +35,9 @@ site: venv ## the R package's pages as a web site, in site/ (no network)
 
 lint: venv ## style, types, layers; R's style and help pages
 	@tools/lint.sh
+
+fuzz: venv ## 10,000 damaged model folders: each an error that says so, or the model that it was
+	@PYTHONPATH=tests/python $(python) tests/python/fuzz.py 10000
 
 parity: venv-peer ## the same weights give the same numbers in scvi-tools
 	@$(peer) benchmarks/parity.py

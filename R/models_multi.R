@@ -38,6 +38,9 @@
 #' @param adversarial_classifier Whether an adversary guesses batches from \eqn{z}; `NULL`: where proteins are missing in
 #'   some batch.
 #' @param log_variational Feed the encoder `log(1 + x / (1 + mean of the cell))`, of genes and of proteins.
+#' @param encoder_reads `"relative"`: as above; `"counts"`: `log(1 + x)` itself, as scvi-tools had it before 1.3.1.
+#' @param background_activation What makes the standard deviation of the proteins' log background positive: `"softplus"`, or `"exp"` (as
+#'   scvi-tools has it in MultiVI, and in totalVI before 1.2).
 #' @param use_observed_lib_size Take the library size of RNA from the data (`TRUE`) or infer it.
 #' @inherit scvi return
 #' @section Errors: As in [scvi()]; `scelbo_setup_error` where the assay of proteins is not there (with the nearest match);
@@ -60,7 +63,8 @@ totalvi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     protein_dispersion = "protein", gene_likelihood = "nb", latent_distribution = "normal",
                     empirical_protein_background_prior = NULL, override_missing_proteins = FALSE,
                     protein_efficiency = FALSE, adversarial_classifier = NULL,
-                    use_observed_lib_size = TRUE, log_variational = TRUE, encode_covariates = TRUE,
+                    use_observed_lib_size = TRUE, log_variational = TRUE, encoder_reads = "relative",
+                    background_activation = "softplus", encode_covariates = TRUE,
                     deeply_inject_covariates = TRUE, use_batch_norm = "both", use_layer_norm = "none", ...) {
   new_model("TOTALVI", arguments_in(environment(), ...))
 }
@@ -120,6 +124,7 @@ multivi <- function(object, batch = NULL, labels = NULL, categorical = NULL, con
                     gene_likelihood = "zinb", dispersion = "gene", protein_dispersion = "protein", use_batch_norm = "none",
                     use_layer_norm = "both", latent_distribution = "normal", deeply_inject_covariates = FALSE,
                     encode_covariates = FALSE, fully_paired = FALSE, adversarial_mixing = TRUE,
-                    use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published", ...) {
+                    use_observed_lib_size = TRUE, log_variational = TRUE, mixing = "published",
+                    background_activation = "softplus", ...) {
   new_model("MULTIVI", arguments_in(environment(), ...))
 }

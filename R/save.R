@@ -4,11 +4,18 @@
 #' too: a model keeps its trained state inside, and restores itself when it is next asked. Neither keeps the cells, so
 #' pass them to questions by `object =`, or [minify()] the model first.)
 #'
+#' Models of scvi-tools 0.15 to 1.4 (SCVI, SCANVI, LinearSCVI, PEAKVI, TOTALVI, MULTIVI, CondSCVI and both of Stereoscope) open as well,
+#' and such models go back to scvi-tools. No code in a file is run, of either kind.
+#'
 #' @param model A trained `scelbo_model`.
-#' @param folder Where to: a folder with `model.json` and `weights.safetensors`.
+#' @param folder Where to, or where from: a folder with `model.json` and `weights.safetensors`; or that of a model of scvi-tools, with
+#'   `model.pt`.
 #' @param overwrite Replace a folder that is there already.
+#' @param format `"scelbo"`, or `"scvi-tools"`: what `scvi.model.SCVI.load(folder, adata)` opens (version 1.4.2). What scvi-tools has no
+#'   counterpart of is an error that names it.
 #' @return `save_model()`: the folder, invisibly. `load_model()`: a `scelbo_model`.
-#' @section Errors: `scelbo_storage_error` where the folder is there already, or is no model.
+#' @section Errors: `scelbo_storage_error` where the folder is there already, is no model, is damaged, or holds a model of scvi-tools that
+#'   has no counterpart here.
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
 #' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)
@@ -16,7 +23,12 @@
 #' save_model(model, folder)
 #' load_model(folder, object = so)
 #' @export
-save_model <- function(model, folder, overwrite = FALSE) {
+save_model <- function(model, folder, overwrite = FALSE, format = c("scelbo", "scvi-tools")) {
+  format <- rlang::arg_match(format)
+  if (format == "scvi-tools") {
+    ask(model, "save_as_scvi_tools", folder = path.expand(folder), overwrite = overwrite)
+    return(invisible(folder))
+  }
   small <- to_r(with_python(bridge()$is_minified(python_model(model))))
   ask(model, "save", folder = path.expand(folder), overwrite = overwrite, save_anndata = small)
   invisible(folder)

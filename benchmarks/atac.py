@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 import scvi
 from anndata import AnnData, read_h5ad
-from peer import blocks
-from peer.peakvi import pairs
+from peer import twins
 from scipy import sparse
 from scores import accuracy, label_agreement, mixing
 from sklearn.decomposition import TruncatedSVD
 
 import scelbo
 from scelbo import PEAKVI
+from scelbo.scvi_tools import maps
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "hemato_scatac.h5ad"
 TYPE, BATCH = "cell_type", "batch"
@@ -84,7 +84,7 @@ def by_scvi_tools(train: AnnData, seed: int) -> PEAKVI:
     theirs.train(accelerator="cpu", enable_progress_bar=False)
     PEAKVI.setup_anndata(train, batch_key=BATCH)
     model = PEAKVI(train)
-    return blocks.answering_for(theirs, model, pairs(model.module, theirs.module))
+    return twins.answering_for(theirs, model, maps.peakvi(model.module, theirs.module))
 
 
 FITS: dict[str, Callable[[AnnData, int], PEAKVI]] = {

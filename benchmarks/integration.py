@@ -22,12 +22,12 @@ import scanpy as sc
 import scvi
 import torch
 from anndata import AnnData, read_h5ad
-from peer import blocks
-from peer.scvi import pairs
+from peer import twins
 from scores import label_agreement, mapped_labels, mixing, pca_of, structure
 
 import scelbo
 from scelbo import SCVI
+from scelbo.scvi_tools import maps
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BATCH, LABEL = "batch", "cell_type_coarse"
@@ -61,7 +61,7 @@ def by_scvi_tools(train: AnnData, epochs: int, seed: int) -> SCVI:
     theirs.train(epochs, train_size=1.0, accelerator="cpu", enable_progress_bar=False)
     SCVI.setup_anndata(train, batch_key=BATCH)
     model = SCVI(train)
-    return blocks.answering_for(theirs, model, pairs(model.module, theirs.module))
+    return twins.answering_for(theirs, model, maps.scvi(model.module, theirs.module))
 
 
 def fits(epochs: int, warmups: list[int]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from peer import (
     compare,
     condscvi,
     differential,
+    folders,
     gimvi,
     linear_scvi,
     multivi,
@@ -52,6 +53,7 @@ def topics() -> Iterator[Topic]:
             yield transfer.topic(twins)
     yield posterior.topic()
     yield solo.topic()
+    yield folders.topic()
     for twins in MODELS:
         yield compare.one_weight_changed(twins)
 

@@ -26,7 +26,6 @@ import scanpy as sc
 import torch
 from anndata import AnnData, read_h5ad
 from children import SIZES, load, read, simulate, timed
-from peer import blocks
 from peer.amortized_lda import pairs
 from scipy import sparse
 from scipy.special import digamma, gammaln, logsumexp
@@ -36,6 +35,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 import scelbo
 from scelbo import AmortizedLDA
+from scelbo.scvi_tools import blocks
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "pbmc_facs.h5ad"
 TYPE, HELD_OUT, GENES = "cell_type", 0.2, 3000

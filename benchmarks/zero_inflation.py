@@ -21,7 +21,7 @@ import scanpy as sc
 import scvi
 import torch
 from anndata import AnnData, read_h5ad
-from peer import blocks
+from peer import twins
 from peer.autozi import pairs
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
@@ -79,7 +79,7 @@ def by_scvi_tools(train: AnnData, epochs: int, seed: int) -> AUTOZI:
     theirs.train(epochs, train_size=1.0, accelerator="cpu", enable_progress_bar=False)
     AUTOZI.setup_anndata(train)
     model = AUTOZI(train)
-    return blocks.answering_for(theirs, model, pairs(model.module, theirs.module))
+    return twins.answering_for(theirs, model, pairs(model.module, theirs.module))
 
 
 FITS = {

@@ -18,10 +18,11 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from peer import blocks, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import Case, Noise, Numbers
 from scelbo import AmortizedLDA
+from scelbo.scvi_tools import blocks
+from scelbo.scvi_tools.blocks import Pair
 
 CASES: list[Case] = [
     ({}, {}),

@@ -15,12 +15,12 @@ import scvi
 import torch
 from torch import Tensor
 
-from peer import blocks, twins
 from peer import scvi as of_scvi
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import BATCH, Both, Case, Noise, Numbers
 from scelbo import AUTOZI
-from scelbo.nn import PerCategory
+from scelbo.scvi_tools import blocks, maps
+from scelbo.scvi_tools.blocks import Pair
 
 PRIORS: dict[str, list[dict[str, Any]]] = {
     "gene": [{}, {"alpha_prior": 0.3, "beta_prior": 0.3}, {"alpha_prior": None, "beta_prior": None}],
@@ -46,13 +46,9 @@ def cases() -> Iterator[Case]:
 
 def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
     """Every learnt number of an AUTOZI module."""
-    yield from of_scvi.pairs(ours, theirs)
+    yield from maps.scvi(ours, theirs)
     for name, table in ours.posterior_logits.items():
-        mirror = getattr(theirs, f"{name}_posterior_logit")
-        if isinstance(table, PerCategory):
-            yield from blocks.table(f"posterior {name}", table, mirror, transposed=True)
-        else:
-            yield Pair(f"posterior {name}", table["all"], mirror)
+        yield from blocks.dispersion(f"posterior {name}", table, theirs, f"{name}_posterior_logit")
     for name, logit in ours.prior_logits.items():
         yield Pair(f"prior {name}", logit, getattr(theirs, f"{name}_prior_logit"))
 
@@ -98,6 +94,6 @@ TWINS = twins.Twins(
     cases=list(cases()),
     richest=(BATCH, {"zero_inflation": "gene-batch", "dispersion": "gene-batch", "use_observed_lib_size": False}),
     start=start,
-    from_data=("l prior",),
+    from_data=("l prior, means", "l prior, vars"),
     questions=questions,
 )

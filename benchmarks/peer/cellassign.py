@@ -17,10 +17,11 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
-from peer import blocks, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import Both, Case, Noise, Numbers
 from scelbo import CellAssign
+from scelbo.scvi_tools import blocks
+from scelbo.scvi_tools.blocks import Pair
 
 N_VARS = 24
 MORE = {"categorical_covariate_keys": ["donor", "site"], "continuous_covariate_keys": ["percent_mito", "score"]}

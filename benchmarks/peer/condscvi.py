@@ -7,17 +7,16 @@ than the published one (shares by softmax, several states a type, counts that do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import scvi
 from anndata import AnnData
 from torch import Tensor
 
-from peer import blocks, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import Both, Case, Noise, Numbers
 from scelbo import CondSCVI
+from scelbo.scvi_tools import maps
 
 TYPED = {"labels_key": "cell_type"}
 CASES: list[Case] = [
@@ -26,21 +25,6 @@ CASES: list[Case] = [
     (TYPED, {"n_hidden": 32, "n_latent": 3, "n_layers": 1}),
     (TYPED, {"log_variational": False, "n_layers": 3}),
 ]
-
-
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a CondSCVI module; the decoder's first layer reads [gamma, embedded batch, type]."""
-    yield from blocks.encoder("z", ours.z, theirs.z_encoder)
-    for i, (mine, layer) in enumerate(zip(ours.decoder.linear, theirs.decoder.fc_layers, strict=True)):
-        n_in, n_labels = len(mine.weight), len(mine.shifts[0].rows())
-        yield Pair(f"decoder.{i}.weight", mine.weight, layer[0].weight, blocks.columns(0, n_in))
-        yield Pair(f"decoder.{i}.bias", mine.bias, layer[0].bias)
-        yield Pair(
-            f"decoder.{i}.label", mine.shifts[0].table, layer[0].weight, blocks.columns(layer[0].weight.shape[1] - n_labels, n_labels)
-        )
-    yield from blocks.same("rho", ours.rho, theirs.px_decoder)
-    yield Pair("bias", ours.bias.table, theirs.per_ct_bias)
-    yield Pair("o", ours.o, theirs.px_r)
 
 
 def start(theirs: Any, adata: AnnData) -> None:
@@ -82,7 +66,7 @@ TWINS = twins.Twins(
     name="CondSCVI",
     ours=CondSCVI,
     theirs=peer,  # type: ignore[arg-type]
-    pairs=pairs,
+    pairs=maps.condscvi,
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=CASES,

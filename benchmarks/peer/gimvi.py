@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 import scelbo
-from peer import blocks, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import Case, Noise, Numbers
 from scelbo.data.simulate import counts
 from scelbo.models.gimvi import GIMVIModule
 from scelbo.nn import Adversary
+from scelbo.scvi_tools import blocks
+from scelbo.scvi_tools.blocks import Pair
 
 KAPPA = 5.0
 BATCH = {"batch_key": "batch"}
@@ -120,7 +121,7 @@ def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
     if isinstance(ours.log_theta, nn.ParameterDict):
         yield Pair("log_theta", ours.log_theta["all"], theirs.px_r)
     else:
-        yield from blocks.table("log_theta", ours.log_theta, theirs.px_r, transposed=True)
+        yield from blocks.table("log_theta", ours.log_theta, theirs, "px_r", transposed=True)
     *hidden, last = theirs.adversary.classifier
     yield from blocks.mlp("adversary", ours.adversary.body, hidden[0])
     yield from blocks.same("adversary.logits", ours.adversary.logits, last)

@@ -12,11 +12,11 @@ from typing import Any
 
 import scvi
 
-from peer import blocks, twins
 from peer import scvi as of_scvi
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import BATCH, Both, Case
 from scelbo import LinearSCVI
+from scelbo.scvi_tools import maps
 
 LIKELIHOODS = ("zinb", "nb", "poisson", "normal")
 DISPERSIONS = ("gene", "gene-batch")
@@ -36,14 +36,6 @@ def cases() -> Iterator[Case]:
     yield from OTHERS
 
 
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a LinearSCVI module."""
-    yield from of_scvi.beside_the_decoder(ours, theirs)
-    yield from blocks.mlp("rho", ours.rho, theirs.decoder.factor_regressor)
-    if ours.pi is not None:
-        yield from blocks.mlp("pi", ours.pi, theirs.decoder.px_dropout_decoder)
-
-
 def questions(pair: Both) -> dict[str, tuple[Any, Any]]:
     ours, theirs = pair.ours.get_loadings(), pair.theirs.get_loadings()
     assert list(ours) == list(theirs)
@@ -55,12 +47,12 @@ TWINS = twins.Twins(
     name="LDVAE",
     ours=LinearSCVI,
     theirs=scvi.model.LinearSCVI,
-    pairs=pairs,
+    pairs=maps.linear_scvi,
     ours_says=of_scvi.ours_says,
     theirs_says=of_scvi.theirs_says,
     cases=list(cases()),
     richest=(BATCH, {"gene_likelihood": "zinb", "dispersion": "gene-batch"}),  # a bias has no effect, but in answers
     start=of_scvi.start,
-    from_data=("l prior",),
+    from_data=("l prior, means", "l prior, vars"),
     questions=questions,
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import mudata
@@ -22,11 +21,11 @@ from mudata import MuData
 from scipy import sparse
 from torch import Tensor, nn
 
-from peer import blocks, totalvi, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import Both, Case, Noise, Numbers
 from scelbo import MULTIVI
 from scelbo.data.simulate import multiome
+from scelbo.scvi_tools import maps
 
 GENES, REGIONS = 40, 60
 BATCH = {"batch_key": "batch"}
@@ -99,36 +98,6 @@ def cells() -> AnnData:
     return adata
 
 
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a MULTIVI module."""
-    genes, regions = ours.genes, ours.regions
-    for field in ours.fields:
-        yield from blocks.encoder(f"z.{field}", ours.z[field], getattr(theirs, f"z_encoder_{NAMES[field]}"))
-    if ours.proteins is not None:
-        its = {name: getattr(theirs, name) for name in ("py_r", "background_pro_alpha", "background_pro_log_beta")}
-        yield from totalvi.proteins(ours.proteins, SimpleNamespace(decoder=theirs.z_decoder_pro, **its))
-    for name, reader, other in (("l", genes.l, theirs.l_encoder_expression), ("depth", regions.depth, theirs.l_encoder_accessibility)):
-        if reader is not None:
-            yield from blocks.mlp(f"{name}.body", reader.body, other.px_decoder)
-            yield from blocks.same(f"{name}.value", reader.value, other.output[0])
-    decoder = theirs.z_decoder_expression
-    yield from blocks.mlp("genes.decoder", genes.decoder, decoder.px_decoder)
-    yield from blocks.linear("rho", genes.rho, decoder.px_scale_decoder[0])
-    if genes.pi is not None:
-        yield from blocks.linear("pi", genes.pi, decoder.px_dropout_decoder)
-    if isinstance(genes.log_theta, nn.ParameterDict):
-        yield Pair("log_theta", genes.log_theta["all"], theirs.px_r)
-    else:
-        yield from blocks.same("log_theta", genes.log_theta, decoder.px_r_decoder)
-    yield from blocks.mlp("regions.decoder", regions.decoder, theirs.z_decoder_accessibility.px_decoder)
-    yield from blocks.linear("y", regions.y, theirs.z_decoder_accessibility.output[0])
-    if regions.r is not None:
-        yield Pair("r", regions.r["all"], theirs.region_factors)
-    if ours.joint.w is not None:
-        n = len(ours.joint.w["all"])
-        yield Pair("weights", ours.joint.w["all"], theirs.mod_weights, lambda t: t[:n])
-
-
 def start(theirs: Any, adata: AnnData) -> None:
     """Region factors and weights that differ, libraries of a sensible size."""
     twins.start(theirs, adata)
@@ -137,6 +106,7 @@ def start(theirs: Any, adata: AnnData) -> None:
     if isinstance(theirs.module.mod_weights, nn.Parameter):
         theirs.module.mod_weights.copy_(torch.tensor([1.3, 0.6, 1.0]))
     theirs.module.l_encoder_expression.output[0].bias.fill_(3.0)
+    theirs.module.z_decoder_pro.py_back_mean_log_beta.fc_layers[0][0].bias.fill_(-1.0)  # exp of it is a background's standard deviation
 
 
 def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
@@ -179,8 +149,7 @@ def _theirs_says(module: Any, tensors: dict[str, Tensor], noise: Noise, kl_weigh
     fields = list(NAMES) if "proteins" in tensors else list(NAMES)[:2]
     if "proteins" in tensors:
         still = torch.distributions.Normal(torch.zeros_like(py["back_alpha"]), torch.ones_like(py["back_alpha"]))
-        sd = py["back_beta"].log1p()  # exp here, softplus in totalVI and in ours
-        py["rate_back"] = (py["back_alpha"] + sd * noise.draw("noise", still)).exp()
+        py["rate_back"] = (py["back_alpha"] + py["back_beta"] * noise.draw("noise", still)).exp()
         py["rate_fore"] = py["rate_back"] * py["fore_scale"]
     loss = module.loss(tensors, inferred, generated, kl_weight=kl_weight)
     rna, atac = (tensors[name].sum(1) > 0 for name in ("X", "atac"))
@@ -237,7 +206,7 @@ TWINS = twins.Twins(
     name="MultiVI",
     ours=MULTIVI,
     theirs=AsMuData,
-    pairs=pairs,
+    pairs=maps.multivi,
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=list(cases()),
@@ -247,6 +216,7 @@ TWINS = twins.Twins(
     questions=questions,
     only_ours={
         "mixing": "scvi-tools",
+        "background_activation": "exp",
         "use_observed_lib_size": False,
         "log_variational": False,
         "adversarial_mixing": False,

@@ -15,10 +15,10 @@ import scvi
 from anndata import AnnData
 from torch import Tensor
 
-from peer import blocks, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import BATCH, MORE, Both, Case, Noise, Numbers
 from scelbo import PEAKVI
+from scelbo.scvi_tools import maps
 
 ALL_ENCODED = {"encode_covariates": True, "deeply_inject_covariates": True}
 COVARIATES: dict[str, Case] = {
@@ -49,18 +49,6 @@ def cells() -> AnnData:
     adata = twins.cells()
     adata.layers["counts"], adata.X = adata.X, adata.layers["capped"]
     return adata
-
-
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a PEAKVI module."""
-    yield from blocks.encoder("z", ours.z, theirs.z_encoder)
-    if ours.depth is not None:
-        yield from blocks.mlp("depth.body", ours.depth.body, theirs.d_encoder.px_decoder)
-        yield from blocks.same("depth.value", ours.depth.value, theirs.d_encoder.output[0])
-    yield from blocks.mlp("decoder", ours.decoder, theirs.z_decoder.px_decoder)
-    yield from blocks.linear("y", ours.y, theirs.z_decoder.output[0])
-    if ours.r is not None:
-        yield Pair("r", ours.r["all"], theirs.region_factors)
 
 
 def start(theirs: Any, adata: AnnData) -> None:
@@ -141,7 +129,7 @@ TWINS = twins.Twins(
     name="PeakVI",
     ours=PEAKVI,
     theirs=scvi.model.PEAKVI,
-    pairs=pairs,
+    pairs=maps.peakvi,
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=list(cases()),

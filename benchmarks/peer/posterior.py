@@ -10,12 +10,11 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from peer import blocks
 from peer.compare import Topic, markdown
-from peer.scvi import pairs
 from scelbo import SCVI
 from scelbo.analysis.mixture import importance_weights
 from scelbo.data.simulate import counts
+from scelbo.scvi_tools import blocks, maps
 
 REPEATS, DRAWS, CELLS = 8, 200, 60
 ERRORS = 4.0
@@ -54,7 +53,7 @@ def trained(epochs: int = 100) -> tuple[SCVI, Any]:
     theirs.train(epochs, accelerator="cpu", enable_progress_bar=False)
     SCVI.setup_anndata(adata)
     ours = SCVI(adata, n_latent=4, gene_likelihood="nb")
-    blocks.copy(pairs(ours.module, theirs.module))
+    blocks.copy(maps.scvi(ours.module, theirs.module))
     ours.is_trained = True
     ours.module.eval()
     theirs.module.eval()

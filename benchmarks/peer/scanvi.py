@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import scvi as peer
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor
 
 import scelbo
-from peer import blocks, scvi, twins
-from peer.blocks import Pair
+from peer import scvi, twins
 from peer.twins import Case, Noise, Numbers
 from scelbo.nn import classified
+from scelbo.scvi_tools import maps
 
 RATIO = 50.0
 LABELS = {"labels_key": "cell_type", "unlabeled_category": "type3"}
@@ -34,19 +33,6 @@ class SCANVI(scelbo.SCANVI):
     """As scvi-tools has it: labels teach the classifier only."""
 
     labels_in_elbo: bool = False
-
-
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a SCANVI module."""
-    yield from scvi.pairs(ours, theirs)
-    yield from blocks.encoder("u", ours.u, theirs.encoder_z2_z1)
-    yield from blocks.mlp("z of u", ours.z_of_u.body, theirs.decoder_z1_z2.decoder)
-    yield from blocks.same("z of u.mean", ours.z_of_u.mean, theirs.decoder_z1_z2.mean_decoder)
-    yield from blocks.same("z of u.var", ours.z_of_u.var, theirs.decoder_z1_z2.var_decoder)
-    *hidden, last = theirs.classifier.classifier
-    if ours.classifier.body is not None:
-        yield from blocks.mlp("classifier", ours.classifier.body, hidden[0])
-    yield from blocks.same("classifier.logits", ours.classifier.logits, last)
 
 
 def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Numbers:
@@ -107,13 +93,13 @@ TWINS = twins.Twins(
     name="scANVI",
     ours=SCANVI,
     theirs=peer.model.SCANVI,
-    pairs=pairs,
+    pairs=maps.scanvi,
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=CASES,
     richest=(MORE, {"encode_covariates": True, "n_layers": 2, "use_observed_lib_size": False, "dispersion": "gene-batch"}),
     start=scvi.start,
-    from_data=("l prior",),
+    from_data=("l prior, means", "l prior, vars"),
     questions=questions,
     query_keys=BATCH,
     queries=({}, {"encode_covariates": True, "n_layers": 2}),

@@ -10,12 +10,12 @@ import numpy as np
 import scvi
 import torch
 from anndata import AnnData
-from torch import Tensor, nn
+from torch import Tensor
 
-from peer import blocks, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import BATCH, MORE, Case, Noise, Numbers
 from scelbo import SCVI
+from scelbo.scvi_tools import maps
 
 LIKELIHOODS = ("zinb", "nb", "poisson", "normal")
 DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
@@ -53,32 +53,6 @@ def cases() -> Iterator[Case]:
         (keys, hyper), (more_keys, more_hyper) = LIBRARIES[library], COVARIATES[covariates]
         yield {**keys, **more_keys}, {**hyper, **more_hyper, "gene_likelihood": likelihood, "dispersion": dispersion}
     yield from OTHERS
-
-
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of an SCVI module."""
-    yield from beside_the_decoder(ours, theirs)
-    yield from blocks.mlp("decoder", ours.decoder, theirs.decoder.px_decoder)
-    yield from blocks.same("rho", ours.rho, theirs.decoder.px_scale_decoder[0])
-    if ours.pi is not None:
-        yield from blocks.same("pi", ours.pi, theirs.decoder.px_dropout_decoder)
-
-
-def beside_the_decoder(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Encoders, dispersion, library prior, embedded batches."""
-    yield from blocks.encoder("z", ours.z, theirs.z_encoder)
-    if ours.l is not None:
-        yield from blocks.encoder("l", ours.l, theirs.l_encoder)
-    if isinstance(ours.log_theta, nn.Linear):
-        yield from blocks.same("log_theta", ours.log_theta, theirs.decoder.px_r_decoder)
-    elif isinstance(ours.log_theta, nn.ParameterDict):
-        yield Pair("log_theta", ours.log_theta["all"], theirs.px_r)
-    else:
-        yield from blocks.table("log_theta", ours.log_theta, theirs.px_r, transposed=True)
-    if ours.l_prior is not None:
-        yield Pair("l prior", ours.l_prior.table, torch.cat([theirs.library_log_means, theirs.library_log_vars]).T)
-    if ours.batch_embedding is not None:
-        yield from blocks.table("batch_embedding", ours.batch_embedding, theirs.get_embedding("batch").weight)
 
 
 def start(theirs: Any, adata: AnnData) -> None:
@@ -136,13 +110,13 @@ TWINS = twins.Twins(
     name="scVI",
     ours=SCVI,
     theirs=scvi.model.SCVI,
-    pairs=pairs,
+    pairs=maps.scvi,
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=list(cases()),
     richest=(MORE, {"encode_covariates": True, "n_layers": 2, "use_observed_lib_size": False, "dispersion": "gene-batch"}),
     start=start,
-    from_data=("l prior",),
+    from_data=("l prior, means", "l prior, vars"),
     queries=(
         {},
         {"encode_covariates": True, "n_layers": 2},

@@ -10,13 +10,14 @@ import torch
 from scvi.train import ClassifierTrainingPlan
 from torch import Tensor
 
-from peer import blocks, twins
 from peer import scvi as scvi_twins
+from peer import twins
 from peer.compare import SINGLE, Topic, as_in_training, difference, worst
 from scelbo import SOLO
 from scelbo.data.doublets import Evidence
 from scelbo.data.simulate import counts
 from scelbo.nn import Classifier
+from scelbo.scvi_tools import blocks
 
 RATIOS = (1, 2, 3)
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scvi.external
 import torch
-import torch.nn.functional as F
 from anndata import AnnData
 from torch import Tensor
 
 from peer import twins
-from peer.blocks import Pair
 from peer.twins import Both, Noise, Numbers
 from scelbo import RNAStereoscope, SpatialStereoscope
+from scelbo.scvi_tools import maps
 
 TYPED = {"labels_key": "cell_type"}
-transposed = lambda t: t.T  # noqa: E731
 
 
 def cells() -> AnnData:
@@ -29,11 +26,6 @@ def cells() -> AnnData:
 
 
 # ------------------------------------------------------------------ cells
-def profiles(ours: Any, theirs: Any) -> Iterator[Pair]:
-    yield Pair("W", ours.W.table, theirs.W, transposed)
-    yield Pair("o", ours.o, theirs.px_o)
-
-
 def cells_say(module: Any, batch: Any, noise: Noise, kl_weight: float) -> Numbers:
     loss = module(batch)
     return {"-log p(cell)": loss.nll["x"], "loss": loss.total()}
@@ -52,7 +44,7 @@ CELLS = twins.Twins(
     name="Stereoscope, cells",
     ours=RNAStereoscope,
     theirs=scvi.external.RNAStereoscope,
-    pairs=profiles,
+    pairs=maps.rna_stereoscope,
     ours_says=cells_say,
     theirs_says=their_cells_say,
     cases=[(TYPED, {}), ({**TYPED, "layer": "capped"}, {})],
@@ -85,14 +77,6 @@ ours.setup_anndata = SpatialStereoscope.setup_anndata  # type: ignore[attr-defin
 theirs.setup_anndata = scvi.external.SpatialStereoscope.setup_anndata  # type: ignore[attr-defined]
 
 
-def amounts(ours: Any, theirs: Any) -> Iterator[Pair]:
-    yield Pair("w", ours.w, theirs.W, lambda t: F.softplus(t).T)
-    yield Pair("o", ours.o, theirs.px_o)
-    yield Pair("V", ours.V.weight, theirs.V, transposed)
-    yield Pair("beta", ours.beta.table, theirs.beta, lambda t: t[None])
-    yield Pair("eta", ours.noise["eta"], theirs.eta)
-
-
 def spots_say(module: Any, batch: Any, noise: Noise, kl_weight: float) -> Numbers:
     v, n = module.learnt(batch), len(batch)  # one minibatch of all spots: either weight of the prior is the same
     p = module.explained(v, batch, module.profiles(batch))
@@ -118,7 +102,7 @@ SPOTS = twins.Twins(
     name="Stereoscope, spots",
     ours=ours,  # type: ignore[arg-type]
     theirs=theirs,  # type: ignore[arg-type]
-    pairs=amounts,
+    pairs=maps.spatial_stereoscope,
     ours_says=spots_say,
     theirs_says=their_spots_say,
     cases=[({}, {}), ({}, {"prior_weight": "minibatch"}), ({"layer": "capped"}, {})],

@@ -15,13 +15,13 @@ import pandas as pd
 import scvi
 import torch
 from anndata import AnnData
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from peer import blocks, twins
-from peer.blocks import Pair
+from peer import twins
 from peer.twins import Case, Noise, Numbers
 from scelbo import TOTALVI
+from scelbo.scvi_tools import maps
 
 PROTEIN = {"protein_expression_obsm_key": "protein"}
 BATCH = {**PROTEIN, "batch_key": "batch"}
@@ -59,55 +59,6 @@ def cells() -> AnnData:
     y[(adata.obs["batch"] == "batch1").to_numpy(), :2] = 0
     adata.obsm["protein"] = pd.DataFrame(y, adata.obs_names, [f"protein{p}" for p in range(12)])
     return adata
-
-
-def pairs(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Every learnt number of a TOTALVI module."""
-    read = theirs.encoder
-    yield from _encoder("z", ours.z, read.encoder, read.z_mean_encoder, read.z_var_encoder)
-    if ours.l is not None:
-        yield from _encoder("l", ours.l, read.l_gene_encoder, read.l_gene_mean_encoder, read.l_gene_var_encoder)
-        yield Pair("l prior", ours.l_prior.table, torch.cat([theirs.library_log_means, theirs.library_log_vars]).T)
-    yield from blocks.mlp("decoder", ours.decoder, theirs.decoder.px_decoder)
-    yield from blocks.linear("rho", ours.rho, _layer(theirs.decoder.px_scale_decoder))
-    if ours.pi is not None:
-        yield from blocks.linear("pi", ours.pi, _layer(theirs.decoder.px_dropout_decoder_gene))
-    yield from proteins(ours.proteins, theirs)
-    if isinstance(ours.log_theta, nn.ParameterDict):
-        yield Pair("log_theta", ours.log_theta["all"], theirs.px_r)
-    else:
-        yield from blocks.table("log_theta", ours.log_theta, theirs.px_r, transposed=True)
-
-
-def proteins(ours: Any, theirs: Any) -> Iterator[Pair]:
-    """Decoder, dispersion and background of the proteins."""
-    d, p = ours.decoder, theirs.decoder
-    for name, own, other in (
-        ("back_body", d.back_body, p.py_back_decoder), ("fore_body", d.fore_body, p.py_fore_decoder),
-        ("mixing_body", d.mixing_body, p.sigmoid_decoder),
-    ):  # fmt: skip
-        yield from blocks.mlp(name, own, other)
-    for name, own, other in (
-        ("back_mean", d.back_mean, p.py_back_mean_log_alpha), ("back_sd", d.back_sd, p.py_back_mean_log_beta),
-        ("fore", d.fore, p.py_fore_scale_decoder), ("mixing", d.mixing, p.py_background_decoder),
-    ):  # fmt: skip
-        yield from blocks.linear(name, own, _layer(other))
-    if isinstance(ours.log_phi, nn.ParameterDict):
-        yield Pair("log_phi", ours.log_phi["all"], theirs.py_r)
-    else:
-        yield from blocks.table("log_phi", ours.log_phi, theirs.py_r, transposed=True)
-    yield from blocks.table("background mean", ours.back_mean, theirs.background_pro_alpha, transposed=True)
-    yield from blocks.table("background log sd", ours.back_log_sd, theirs.background_pro_log_beta, transposed=True)
-
-
-def _encoder(name: str, ours: Any, body: Any, mean: Any, var: Any) -> Iterator[Pair]:
-    yield from blocks.mlp(f"{name}.body", ours.body, body)
-    yield from blocks.same(f"{name}.mean", ours.mean, mean)
-    yield from blocks.same(f"{name}.var", ours.var, var)
-
-
-def _layer(block: Any) -> nn.Linear:
-    return block.fc_layers[0][0]
 
 
 def start(theirs: Any, adata: AnnData) -> None:
@@ -182,7 +133,7 @@ TWINS = twins.Twins(
     name="totalVI",
     ours=TOTALVI,
     theirs=scvi.model.TOTALVI,
-    pairs=pairs,
+    pairs=maps.totalvi,
     ours_says=ours_says,
     theirs_says=theirs_says,
     cases=list(cases()),
@@ -190,5 +141,5 @@ TWINS = twins.Twins(
     start=start,
     cells=cells,
     only_ours={"empirical_protein_background_prior": False, "adversarial_classifier": False, "n_hidden": 256},
-    from_data=("l prior",),
+    from_data=("l prior, means", "l prior, vars"),
 )

@@ -10,9 +10,9 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
-from peer import blocks
 from peer.compare import Topic, difference, worst
 from peer.twins import Both, Twins, both, losses
+from scelbo.scvi_tools import blocks
 
 
 def query(twins: Twins, adata: AnnData, **hyper: Any) -> tuple[Both, list[tuple[Tensor, Tensor]]]:

@@ -17,10 +17,10 @@ from anndata import AnnData
 from torch import Tensor
 from torch.distributions import Normal
 
-from peer import blocks
-from peer.blocks import Pair
 from scelbo.data import Counts
 from scelbo.data.simulate import counts
+from scelbo.scvi_tools import blocks
+from scelbo.scvi_tools.blocks import Pair
 
 Case = tuple[dict[str, Any], dict[str, Any]]
 """setup_anndata's arguments, the constructor's."""
@@ -143,6 +143,16 @@ def both(twins: Twins, adata: AnnData, keys: dict[str, Any], seed: int = 0, **hy
     assert not forgotten, f"{twins.name}: no pair for {', '.join(sorted(forgotten))}"
     taken = {p.name: (p.ours.detach().clone(), p.view(p.theirs).detach()) for p in found if p.name in twins.from_data}
     return Both(twins, ours, theirs, blocks.copy(found), taken)
+
+
+def answering_for(theirs: Any, model: Any, pairs: Iterator[Pair]) -> Any:
+    """Our model with the weights that the peer's was trained to: it then answers for it."""
+    blocks.copy(pairs)
+    model.is_trained = True
+    mine = model.get_latent_representation()
+    worst = np.abs(mine - theirs.get_latent_representation()).max() / np.abs(mine).max()
+    assert worst < 1e-4, f"the copy is not the original: latents differ by {worst:.1e}"
+    return model
 
 
 class Noise:

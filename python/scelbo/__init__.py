@@ -71,7 +71,7 @@ FOUND_IN = {"Counts": "data", "Setup": "data", "Model": "model", **dict.fromkeys
 
 
 def load(folder: str | Path, adata: Any = None) -> Any:
-    """Open a saved model of any class; its data are ``adata``, or ``data.h5ad`` in the folder. No code in the folder is run."""
+    """Open a saved model of any class, ours or scvi-tools'; its data are ``adata``, or those in the folder. No code in it is run."""
     from scelbo import models, storage  # noqa: F401 (a folder may hold any of them)
     from scelbo.model import MODELS
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 
-from scelbo import kernels, settings, storage, transfer
+from scelbo import kernels, scvi_tools, settings, storage, transfer
 from scelbo.data import Batch, Cells, Columns, Loader, Setup, index_of
 from scelbo.data.modalities import keys_of
 from scelbo.errors import ArgumentError, DataError, NotTrainedError, SetupError, of_kind, unknown
@@ -112,7 +111,7 @@ class Model:
     @classmethod
     def hyperparameters(cls) -> dict[str, Any]:
         """Name -> type of every constructor argument."""
-        hints = typing.get_type_hints(cls)
+        hints = get_type_hints(cls)
         return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in ("adata", "setup")}
 
     # ------------------------------------------------------------------ data
@@ -157,6 +156,7 @@ class Model:
         Setup.of(mdata, cls.Cells, given, allow_non_counts).store(mdata, cls.__name__)
 
     check = classmethod(preflight.check)
+    save_as_scvi_tools = scvi_tools.save
 
     def source(self, adata: AnnData | None = None) -> AnnData:
         """The cells that a question is about: ``adata``, or the model's own."""
@@ -225,7 +225,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: str | Path, adata: AnnData | None = None) -> Self:
-        """Open a saved model, with its data (``adata``, or ``data.h5ad`` in the folder) or without. No code in the folder is run."""
+        """Open a saved model, ours or scvi-tools', with its data (``adata``, or those in the folder) or without. No code in it is run."""
         return storage.load(folder, adata, MODELS, expected=cls)
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ import json
 import pickle
 
 import pytest
+from fuzz import fuzz
 
 import scelbo
 from scelbo import SCVI, errors
@@ -108,3 +109,44 @@ def test_another_class_says_which(model, adata, tmp_path):
     model.save(tmp_path / "m")
     with pytest.raises(errors.StorageError, match="holds a SCVI, not a Other"):
         Other.load(tmp_path / "m", adata)
+
+
+def test_hundreds_of_damaged_folders_are_an_error_or_the_same_model():
+    outcomes = fuzz(300, seed=1)
+    assert outcomes["bytes of model.json", "an error that says so"] > 50
+    assert outcomes["bytes of the weights", "an error that says so"] > 50
+    assert outcomes["model.json forged", "an error that says so"] > 20
+    assert outcomes["weights forged", "an error that says so"] > 20
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model.json", lambda said: said["arguments"].update(dropout_rate=0.2)),
+        ("model.json", lambda said: said["setup"]["categories"].update(batch=["batch1", "batch0"])),
+        ("model.json", lambda said: said["checksums"].pop("about")),
+        ("weights.safetensors", None),
+    ],
+)
+def test_what_was_changed_since_it_was_saved_is_noticed(model, adata, tmp_path, file, change):
+    model.save(tmp_path / "m")
+    if change is None:  # the weights of another model of the same shape
+        SCVI(adata, n_hidden=8, n_latent=3).save(tmp_path / "other")
+        (tmp_path / "other" / file).replace(tmp_path / "m" / file)
+    else:
+        about = json.loads((tmp_path / "m" / file).read_text())
+        change(about)
+        (tmp_path / "m" / file).write_text(json.dumps(about, indent=2))
+    with pytest.raises(errors.StorageError, match="was changed since the model was saved"):
+        scelbo.load(tmp_path / "m", adata)
+
+
+@pytest.mark.parametrize("size", ["n_hidden", "n_layers", "n_latent", "batch_embedding_dim"])
+def test_a_size_that_would_fill_the_memory_is_refused_at_once(model, tmp_path, size):
+    model.save(tmp_path / "m")
+    about = json.loads((tmp_path / "m" / "model.json").read_text())
+    about["arguments"] |= {size: 10**9, "batch_representation": "embedding"}
+    del about["checksums"]
+    (tmp_path / "m" / "model.json").write_text(json.dumps(about))
+    with pytest.raises(errors.StorageError, match="larger model than the weights are of"):
+        scelbo.load(tmp_path / "m")

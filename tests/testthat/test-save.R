@@ -82,3 +82,47 @@ test_that("a model trained in Python answers the same in R, to the last digit", 
   expect_identical(answers_of(load_model(folder, object = seurat_object())), told)
   expect_identical(answers_of(load_model(folder, object = read_h5ad(path))), told)
 })
+
+# Files that scvi-tools 1.4.2 wrote, which the tests of the core keep; an installed package does not carry them.
+of_scvi_tools <- function(name) {
+  folder <- test_path("..", "python", "scvi_tools")
+  skip_if_not(dir.exists(folder), "no checkout around the tests")
+  normalizePath(file.path(folder, name))
+}
+
+test_that("a model that scvi-tools saved opens, and says what it said there", {
+  folder <- of_scvi_tools("scanvi")
+  adata <- reticulate::import("anndata", convert = FALSE)$read_h5ad(of_scvi_tools("cells.h5ad"))
+  model <- load_model(folder, object = adata)
+  said <- reticulate::import("numpy")$load(of_scvi_tools("answers.npz"))
+  z <- get_latent_representation(model)
+  expect_equal(unname(as.matrix(z)), unname(as.matrix(said$f[["scanvi"]])), tolerance = 1e-5, ignore_attr = TRUE)
+  expect_length(predict(model), 40)
+  expect_equal(get_latent_representation(load_model(folder), object = adata), z, tolerance = 1e-6)
+  back <- file.path(withr::local_tempdir(), "back")
+  save_model(model, back, format = "scvi-tools")
+  expect_setequal(list.files(back), "model.pt")
+  expect_equal(get_latent_representation(load_model(back, object = adata)), z, tolerance = 1e-6)
+  expect_error(save_model(model, back, format = "scvi-tools"), class = "scelbo_storage_error")
+})
+
+test_that("a file that would run code is an error, and runs nothing", {
+  folder <- withr::local_tempdir()
+  witness <- file.path(folder, "ran")
+  reticulate::py_run_string(sprintf("
+import pickle, zipfile
+class Hostile:
+    def __reduce__(self):
+        return exec, (\"open(r'%s', 'w')\",)
+with zipfile.ZipFile(r'%s', 'w') as file:
+    file.writestr('model/data.pkl', pickle.dumps(Hostile(), protocol=2))
+", witness, file.path(folder, "model.pt")))
+  expect_error(load_model(folder), "Nothing was run", class = "scelbo_storage_error")
+  expect_false(file.exists(witness))
+})
+
+test_that("what scvi-tools has no counterpart of is named", {
+  expect_error(save_model(trained_model(), withr::local_tempfile(), format = "loom"), "format")
+  model <- scvi(simulate_counts(), activation = "gelu") |> train(max_epochs = 1, verbose = FALSE)
+  expect_error(save_model(model, withr::local_tempfile(), format = "scvi-tools"), "activation", class = "scelbo_storage_error")
+})

@@ -64,7 +64,7 @@ class MULTIVIModule(CountsVAE):
             setup, n_latent, of_counts, seen, model.gene_likelihood, model.dispersion, None if model.use_observed_lib_size else reader
         )
         self.regions = Regions(setup, n_latent, decoder, seen, reader, model.region_factors) if "atac" in sizes else None
-        of_proteins = {**of_counts, "deep": True, "dropout": model.dropout_rate}
+        of_proteins = {**of_counts, "deep": True, "dropout": model.dropout_rate, "background_activation": model.background_activation}
         self.proteins = Proteins(setup, n_latent, of_proteins, seen, model.protein_dispersion) if "protein" in sizes else None
         how = (model.modality_weights, model.mixing, model.modality_penalty, model.hide_modalities)
         self.joint = Joint(len(sizes), n_latent, *how)
@@ -202,8 +202,9 @@ class MULTIVI(Model):
         Whether all cells have all modalities; if not, whether an adversary keeps z from telling which they have.
     use_observed_lib_size, log_variational
         Whether the RNA's library size is the cell's total count (else a network reads it); whether the encoders read log(1 + x).
-    mixing
-        How posteriors are mixed and compared: as published, or as scvi-tools does, whose variances are wider.
+    mixing, background_activation
+        How posteriors are mixed and compared: as published, or as scvi-tools does, whose variances are wider; what makes the standard
+        deviation of the proteins' log background positive (scvi-tools: ``"exp"``).
 
     Examples
     --------
@@ -239,6 +240,7 @@ class MULTIVI(Model):
     use_observed_lib_size: bool = True
     log_variational: bool = True
     mixing: Literal["published", "scvi-tools"] = "published"
+    background_activation: Literal["softplus", "exp"] = "softplus"
 
     Cells = MultiCells
     regions = "atac"

@@ -74,6 +74,7 @@ class TOTALVIModule(CountsVAE):
         super().__init__(setup.n_vars)
         genes, proteins, batches = setup.n_vars, len(setup.features["protein"]), setup.n_categories("batch")["batch"]
         self.likelihood, self.log_variational = model.gene_likelihood, model.log_variational
+        self.relative = model.encoder_reads == "relative"
         self.on_simplex = model.latent_distribution == "ln"
         seen: dict[str, Any] = {"categories": setup.n_categories("batch", "extra"), "n_continuous": setup.n_continuous}
         norms, deep = norms_of(model), model.deeply_inject_covariates
@@ -90,8 +91,9 @@ class TOTALVIModule(CountsVAE):
         self.decoder = MLP(model.n_latent, **decoder, **seen)
         of_genes = lambda: ConditionalLinear(model.n_hidden + model.n_latent, genes, **seen)  # noqa: E731
         self.rho = of_genes()
+        of_proteins = decoder | {"background_activation": model.background_activation}
         self.proteins = Proteins(
-            setup, model.n_latent, decoder, seen, model.protein_dispersion, empirical=model.empirical_protein_background_prior,
+            setup, model.n_latent, of_proteins, seen, model.protein_dispersion, empirical=model.empirical_protein_background_prior,
             override_missing=model.override_missing_proteins, efficiency=model.protein_efficiency,
         )  # fmt: skip
         self.pi = of_genes() if model.gene_likelihood == "zinb" else None
@@ -109,14 +111,14 @@ class TOTALVIModule(CountsVAE):
 
     # ------------------------------------------------------------------ q and p
     def seen_as(self, x: Counts) -> Counts:
-        relative = x.scaled(1 / (1 + x.size / x.n_measured))
-        return relative.map(torch.log1p) if self.log_variational else relative
+        read = x.scaled(1 / (1 + x.size / x.n_measured)) if self.relative else x
+        return read.map(torch.log1p) if self.log_variational else read
 
     def noise(self, n: int) -> dict[str, Normal]:
         return {"noise": self.proteins.noise(n)}
 
     def inference(self, cells: ProteinCells) -> Latents:
-        y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True))
+        y = cells.protein / (1 + cells.protein.mean(-1, keepdim=True)) if self.relative else cells.protein
         read = Beside(self.seen(cells), torch.log1p(y) if self.log_variational else y)
         t = cells.numbers if self.encode_covariates else None
         if self.size_given:
@@ -200,6 +202,10 @@ class TOTALVI(Model):
         Whether the library size is the cell's total RNA count (else a latent variable with a prior for each batch).
     log_variational
         Whether the encoder reads log(1 + r) of r = x / (1 + mean of the cell), for genes and for proteins (else r).
+    encoder_reads
+        r as above (``"relative"``), or the counts themselves (``"counts"``, as scvi-tools had it before 1.3.1).
+    background_activation
+        Makes the standard deviation of the log background positive (``"exp"``: scvi-tools before 1.2).
     encode_covariates
         Whether the encoder sees the covariates.
     deeply_inject_covariates
@@ -236,6 +242,8 @@ class TOTALVI(Model):
     adversarial_classifier: bool | None = None
     use_observed_lib_size: bool = True
     log_variational: bool = True
+    encoder_reads: Literal["relative", "counts"] = "relative"
+    background_activation: Literal["softplus", "exp"] = "softplus"
     encode_covariates: bool = True
     deeply_inject_covariates: bool = True
     use_batch_norm: Where = "both"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from scelbo.data import Batch
 from scelbo.nn.conditional import ConditionalLinear
 from scelbo.nn.mlp import MLP
 
+Activation = Literal["softplus", "exp"]
+POSITIVE: dict[str, Callable[[Tensor], Tensor]] = {"softplus": F.softplus, "exp": torch.exp}
 TINY = 1e-8
 """Keeps a standard deviation above zero."""
 
@@ -38,12 +41,18 @@ class ProteinDecoder(nn.Module):
         Sizes.
     seen
         ``categories`` and ``n_continuous``: the covariates s.
+    background_activation
+        Makes the background's standard deviation positive.
     **mlp
         Further arguments of :class:`~scelbo.nn.MLP`.
     """
 
-    def __init__(self, n_latent: int, n_proteins: int, n_hidden: int, n_layers: int, seen: dict[str, Any], **mlp: Any):
+    def __init__(
+        self, n_latent: int, n_proteins: int, n_hidden: int, n_layers: int, seen: dict[str, Any],
+        background_activation: Activation = "softplus", **mlp: Any,
+    ):  # fmt: skip
         super().__init__()
+        self.positive = POSITIVE[background_activation]
         body = lambda: MLP(n_latent, n_hidden, n_layers, **seen, **mlp)  # noqa: E731
         out = lambda: ConditionalLinear(n_hidden + n_latent, n_proteins, **seen)  # noqa: E731
         self.back_body, self.fore_body, self.mixing_body = body(), body(), body()
@@ -51,6 +60,6 @@ class ProteinDecoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "*s cells n_latent"], cells: Batch, t: Tensor | None) -> Decoded:
         back, fore, mixing = (torch.cat([body(z, cells, t), z], -1) for body in (self.back_body, self.fore_body, self.mixing_body))
-        log_back = Normal(self.back_mean(back, cells, t), F.softplus(self.back_sd(back, cells, t)) + TINY, validate_args=False)
+        log_back = Normal(self.back_mean(back, cells, t), self.positive(self.back_sd(back, cells, t)) + TINY, validate_args=False)
         log_alpha = torch.log1p(self.fore(fore, cells, t).relu())
         return Decoded(log_back, log_alpha, self.mixing(mixing, cells, t), mixing)
