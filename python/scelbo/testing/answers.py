@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+import scelbo
 from scelbo import errors
 from scelbo.analysis.decode import explained_fields
+from scelbo.model import Model
 from scelbo.module import draw
 from scelbo.testing.asked import DECODED, DIFFERENTIAL, decoded, differential, per_cell
 from scelbo.testing.case import Case
@@ -96,6 +98,22 @@ def questions_are_documented(case: Case, folder: Path) -> None:
     }
     mute = [name for name, f in {case.model.__name__: case.model, **own}.items() if not inspect.getdoc(f)]
     assert not mute, f"without a docstring: {', '.join(mute)}"
+
+
+@check()
+def questions_take_what_they_take_elsewhere(case: Case, folder: Path) -> None:
+    """A question with the name of one of scelbo's own takes the arguments that one of these takes, so that R and people can ask it."""
+    own = [kind for n in scelbo.__all__ if isinstance(kind := getattr(scelbo, n), type) and issubclass(kind, Model)]
+    for name in (n for n in dir(case.model) if not n.startswith("_") and not hasattr(Model, n)):
+        elsewhere = [_takes(kind, name) for kind in own if inspect.isroutine(getattr(kind, name, None))]
+        takes = _takes(case.model, name) if elsewhere else set()
+        lacking = min((other - takes for other in elsewhere), key=len, default=set())
+        assert not lacking or "more" in takes, f"{name}() does not take {', '.join(sorted(lacking))}: name it otherwise, or take them"
+
+
+def _takes(model: type[Model], question: str) -> set[str]:
+    parameters = inspect.signature(getattr(model, question)).parameters.values()
+    return {"more" if p.kind is p.VAR_KEYWORD else p.name for p in parameters}
 
 
 @check()
