@@ -165,14 +165,14 @@ def differential_expression_is_the_same_for_the_same_seed(case: Case, folder: Pa
 
 
 @check(*DECODED)
-@torch.inference_mode()
 def what_is_asked_alone_is_part_of_the_whole(case: Case, folder: Path) -> None:
     """Heads that are asked for alone say what they say among all."""
     model: Any = case.trained(case.cells())
-    module, cells = model.module, next(model.batches())
-    q, alone = module.posterior(cells), module.posterior_of_scale(cells)
-    torch.testing.assert_close(module.place(cells).mean, q.z.mean, rtol=0, atol=0)
-    z, some = draw(q, mean=True), draw(alone, mean=True)
-    for of in explained_fields(model).values():
-        whole = module.likelihood_of(of, z, cells).scale
-        torch.testing.assert_close(module.scale_of(of, some, cells), whole, rtol=1e-6, atol=1e-12)
+    with torch.inference_mode():
+        module, cells = model.module, next(model.batches())
+        q, alone = module.posterior(cells), module.posterior_of_scale(cells)
+        torch.testing.assert_close(module.place(cells).mean, q.z.mean, rtol=0, atol=0)
+        z, some = draw(q, mean=True), draw(alone, mean=True)
+        for of in explained_fields(model).values():
+            whole = module.likelihood_of(of, z, cells).scale
+            torch.testing.assert_close(module.scale_of(of, some, cells), whole, rtol=1e-6, atol=1e-12)
