@@ -155,7 +155,7 @@ check_offered <- function(model, question, call) {
 
 # Calls a method of the Python model; arguments that are NULL keep Python's defaults. (`handle`, as `mode =` would match
 # an argument named `model`.)
-ask <- function(handle, question, ..., call = caller_env()) {
+ask <- function(handle, question, ..., asked = FALSE, call = caller_env()) {
   arguments <- rlang::list2(...)
   twice <- names(arguments)[duplicated(names(arguments))]
   if (length(twice)) {
@@ -164,7 +164,7 @@ ask <- function(handle, question, ..., call = caller_env()) {
   }
   arguments <- arguments[!vapply(arguments, is.null, NA)]
   python <- python_model(handle, call)
-  check_offered(handle, question, call)
+  if (!asked) check_offered(handle, question, call)
   heard(with_python(bridge(call)$ask(python, python_question(question), as_dict(arguments)), call = call))
 }
 

@@ -76,3 +76,43 @@ sample_posterior.scelbo_model <- function(model, sites = NULL, object = NULL, ce
   }
   told
 }
+
+#' Ask a model a question of its own
+#'
+#' Questions that R has a function for are asked by it. This asks any other that the model's Python class offers.
+#'
+#' @inheritParams questions
+#' @param question Name of the Python method: `"get_loadings"`.
+#' @param object,cells As in [questions], where the method takes cells (`adata`, `indices`).
+#' @param ... Further arguments of the method.
+#' @return What the method returns: a data frame, a matrix (with a row for each of the cells where it has as many), a number, or a
+#'   Python object where R has nothing like it.
+#' @section Errors: `scelbo_argument_error` where the model has no such question, with the nearest match.
+#' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
+#' model <- scvi(simulate_cells(n_cells = 100, n_genes = 50)) |> train(max_epochs = 2, verbose = FALSE)
+#' ask_model(model, "get_elbo", cells = 1:10)
+#' @export
+ask_model <- function(model, question, object = NULL, cells = NULL, ...) {
+  python <- python_model(model)
+  known <- as.character(unlist(reticulate::py_to_r(with_python(bridge()$questions(python)))))
+  if (!question %in% known) {
+    abort_scelbo("argument", paste(c(paste0("A model of class ", model$class, " has no question '", question, "'."),
+                                     did_you_mean(question, known)), collapse = " "), paste0("It has ", some_of(known, 30), "."))
+  }
+  if (!reticulate::py_to_r(bridge()$takes_cells(python, question))) {
+    return(plain_answer(ask(model, question, ..., asked = TRUE)))
+  }
+  about <- cells_asked(model, object)
+  at <- cell_positions(cells, about$cells)
+  plain_answer(ask(model, question, adata = about$adata, indices = at, ..., asked = TRUE), chosen(about$cells, at))
+}
+
+# Python's answer in R, as far as R has something like it.
+plain_answer <- function(value, cells = NULL) {
+  if (inherits(value, "pandas.core.frame.DataFrame")) return(from_pandas(value))
+  value <- to_r(value)
+  if (is.array(value) && length(dim(value)) == 2 && nrow(value) == length(cells)) rownames(value) <- cells
+  if (is.array(value) && length(dim(value)) == 1) value <- as.vector(value)
+  if (is.numeric(value) && is.null(dim(value)) && length(value) == length(cells)) names(value) <- cells
+  value
+}

@@ -52,6 +52,6 @@ class PoissonFactors(Model):
     get_elbo, get_marginal_ll = analysis.elbo, analysis.marginal_ll
     differential_expression = analysis.differential_expression
 
-    def get_loadings(self) -> pd.DataFrame:
+    def get_programmes(self) -> pd.DataFrame:
         """How often each programme draws each gene, genes x programmes."""
         return pd.DataFrame(self.module.log_phi.detach().softmax(-1).T.numpy(), list(self.setup.var_names))

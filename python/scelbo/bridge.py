@@ -48,7 +48,9 @@ from scelbo.bridge_models import (  # noqa: F401 (R asks for them here)
     hyperparameters,
     model_class,
     posterior,
+    questions,
     setup_arguments,
+    takes_cells,
 )
 from scelbo.bridge_objects import (  # noqa: F401 (R asks for them here)
     assemble,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,16 @@ def hyperparameters(model: type[Model]) -> list[str]:
     return list(model.hyperparameters())
 
 
+def questions(model: Model) -> list[str]:
+    """What a model may be asked: the public methods that not every model has."""
+    return sorted(n for n in dir(model) if not n.startswith("_") and not hasattr(Model, n) and callable(getattr(type(model), n, None)))
+
+
+def takes_cells(model: Model, question: str) -> bool:
+    """Whether a question is about cells."""
+    return {"adata", "indices"} <= inspect.signature(getattr(model, question)).parameters.keys()
+
+
 def posterior(told: dict[str, dict[str, Any]]) -> list[tuple[str, str, np.ndarray, list[str] | None, list[str] | None]]:
     """An answer of ``sample_posterior`` for R: site, what, the numbers, and of a data frame the names of its rows and columns."""
     return [
@@ -61,4 +72,4 @@ def posterior(told: dict[str, dict[str, Any]]) -> list[tuple[str, str, np.ndarra
     ]
 
 
-__all__ = ["column_kinds", "hyperparameters", "model_class", "posterior", "setup_arguments"]
+__all__ = ["column_kinds", "hyperparameters", "model_class", "posterior", "questions", "setup_arguments", "takes_cells"]

@@ -33,6 +33,7 @@ STABLE: dict[str, tuple[str, ...]] = {
     "scelbo.pyro": ("PyroModel", "PyroModule", "explains"),
     "scelbo.errors": ("ArgumentError", "DataError", "NotTrainedError", "ScelboError", "SetupError"),
     "scelbo.settings": ("private_seed",),
+    "scelbo.testing": ("Case", "Checked", "ContractError", "check_model"),
     "scelbo.surface": ("STABLE", "VERSION", "require"),
 }  # fmt: skip
 """Module -> its stable names."""
@@ -42,8 +43,11 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "PerCategory": ("forward", "once", "rows"),
     "Plan": ("configure_optimizers", "epoch", "kl_weight", "total", "training_step"),
     "PlanOptions": (),
+    "PyroModel": ("get_elbo", "get_reconstruction_error", "sample_posterior"),
+    "PyroModule": ("encode", "guide", "model", "observe", "plate"),
     "Setup": ("code", "n_categories", "n_continuous", "n_vars", "var_names"),
     "TrainOptions": (),
+    "Case": ("cells", "data", "make", "trained"),
 }
 """Class -> the stable ones of what it offers, where that is not all that is public."""
 

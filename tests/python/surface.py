@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import scelbo.pyro
+import scelbo.testing
 from scelbo.surface import MEMBERS, STABLE, VERSION
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "developer" / "surface.md"

@@ -67,7 +67,7 @@ def test_poisson_factors_find_the_programmes():
     found = model.get_latent_representation()
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-4)
     assert np.corrcoef(theta.T, found.T)[:3, 3:].max(1).min() > 0.85
-    np.testing.assert_allclose(model.get_loadings().sum(), 1, rtol=1e-4)
+    np.testing.assert_allclose(model.get_programmes().sum(), 1, rtol=1e-4)
 
 
 def test_salient_latents_show_who_responded(cells):

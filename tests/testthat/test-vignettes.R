@@ -35,6 +35,7 @@ expected <- list(
   multiome = list(from = "Made from **simulated cells**", says = "^#> +RNA +0 +[0-9]+$", figures = 2),
   spatial_imputation = list(from = "Made from **simulated cells**", says = "^#> GIMVI trained for 2 epochs", figures = 4),
   spatial = list(from = "Made from **simulated cells and spots**", says = "^#> DestVI trained for 2 epochs", figures = 5),
+  new_model = list(from = "Made from **real cells**", says = "^#> \\[1\\] TRUE$", figures = 1),
   rna_models = list(from = "Made from **real cells**", says = "^#> +TRUE +[0-9]+ +[0-9]+$", figures = 5)
 )
 

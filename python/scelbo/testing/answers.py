@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+import scelbo
 from scelbo import errors
 from scelbo.analysis.decode import explained_fields
+from scelbo.model import Model
 from scelbo.module import draw
 from scelbo.testing.asked import DECODED, DIFFERENTIAL, decoded, differential, per_cell
 from scelbo.testing.case import Case
@@ -99,6 +101,22 @@ def questions_are_documented(case: Case, folder: Path) -> None:
 
 
 @check()
+def questions_take_what_they_take_elsewhere(case: Case, folder: Path) -> None:
+    """A question with the name of one of scelbo's own takes the arguments that one of these takes, so that R and people can ask it."""
+    own = [kind for n in scelbo.__all__ if isinstance(kind := getattr(scelbo, n), type) and issubclass(kind, Model)]
+    for name in (n for n in dir(case.model) if not n.startswith("_") and not hasattr(Model, n)):
+        elsewhere = [_takes(kind, name) for kind in own if inspect.isroutine(getattr(kind, name, None))]
+        takes = _takes(case.model, name) if elsewhere else set()
+        lacking = min((other - takes for other in elsewhere), key=len, default=set())
+        assert not lacking or "more" in takes, f"{name}() does not take {', '.join(sorted(lacking))}: name it otherwise, or take them"
+
+
+def _takes(model: type[Model], question: str) -> set[str]:
+    parameters = inspect.signature(getattr(model, question)).parameters.values()
+    return {"more" if p.kind is p.VAR_KEYWORD else p.name for p in parameters}
+
+
+@check()
 def questions_need_a_trained_model(case: Case, folder: Path) -> None:
     """Before training, every question says what to call."""
     model: Any = case.make(case.cells())
@@ -147,14 +165,14 @@ def differential_expression_is_the_same_for_the_same_seed(case: Case, folder: Pa
 
 
 @check(*DECODED)
-@torch.inference_mode()
 def what_is_asked_alone_is_part_of_the_whole(case: Case, folder: Path) -> None:
     """Heads that are asked for alone say what they say among all."""
     model: Any = case.trained(case.cells())
-    module, cells = model.module, next(model.batches())
-    q, alone = module.posterior(cells), module.posterior_of_scale(cells)
-    torch.testing.assert_close(module.place(cells).mean, q.z.mean, rtol=0, atol=0)
-    z, some = draw(q, mean=True), draw(alone, mean=True)
-    for of in explained_fields(model).values():
-        whole = module.likelihood_of(of, z, cells).scale
-        torch.testing.assert_close(module.scale_of(of, some, cells), whole, rtol=1e-6, atol=1e-12)
+    with torch.inference_mode():
+        module, cells = model.module, next(model.batches())
+        q, alone = module.posterior(cells), module.posterior_of_scale(cells)
+        torch.testing.assert_close(module.place(cells).mean, q.z.mean, rtol=0, atol=0)
+        z, some = draw(q, mean=True), draw(alone, mean=True)
+        for of in explained_fields(model).values():
+            whole = module.likelihood_of(of, z, cells).scale
+            torch.testing.assert_close(module.scale_of(of, some, cells), whole, rtol=1e-6, atol=1e-12)
