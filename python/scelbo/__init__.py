@@ -22,6 +22,7 @@ from scelbo.models import (
     RNAStereoscope,
     SpatialStereoscope,
 )
+from scelbo.tuning import tune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "pl",
     "settings",
+    "tune",
 ]
 
 

@@ -245,5 +245,6 @@ def _one(data: list[Any]) -> Any:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "check": check, "prepare": prepare, "fit": fit, "map": map_cells, **{name: _asking(name) for name in QUESTIONS}, "report": report, "ask": ask,
+    "check": check, "prepare": prepare, "fit": fit, "map": map_cells,
+    **{name: _asking(name) for name in QUESTIONS}, "report": report, "ask": ask,
 }  # fmt: skip
