@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SpatialStereoscope,
     )
     from scelbo.module import VAE, CountsVAE, Loss, Module
+    from scelbo.tuning import tune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -65,8 +66,15 @@ __all__ = [
     "settings",
     "surface",
     "train",
+    "tune",
 ]
-FOUND_IN = {"Counts": "data", "Setup": "data", "Model": "model", **dict.fromkeys(("VAE", "CountsVAE", "Loss", "Module"), "module")}
+FOUND_IN = {
+    "Counts": "data",
+    "Setup": "data",
+    "Model": "model",
+    "tune": "tuning",
+    **dict.fromkeys(("VAE", "CountsVAE", "Loss", "Module"), "module"),
+}
 """Names that are not a model's, nor a module's of this package."""
 
 
@@ -82,7 +90,7 @@ def __getattr__(name: str) -> Any:
     """A name of this package when it is first used: PyTorch and AnnData take seconds to import."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name.islower():
+    if name.islower() and name not in FOUND_IN:
         return import_module(f"scelbo.{name}")
     found = globals()[name] = getattr(import_module(f"scelbo.{FOUND_IN.get(name, 'models')}"), name)
     return found
