@@ -22,7 +22,7 @@ from torch import Tensor
 from scelbo import scvi_tools, settings, transfer
 from scelbo.data import Setup
 from scelbo.data.disk import shared
-from scelbo.errors import StorageError, unknown
+from scelbo.errors import DataError, SetupError, StorageError, unknown
 from scelbo.trust import AsLargeAs, check_numbers
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
                 adata = mudata.read_h5mu(folder / DATA_OF_SEVERAL)
         model = _restored(said, _weights(folder, said), models[name], adata)
     except Exception as error:  # whatever a damaged folder leads to
+        if adata is not None and isinstance(error, DataError | SetupError):
+            raise  # of the data that were given
         raise StorageError(
             f"{str(folder)!r} does not hold a whole {name}: {error}.", "The folder is damaged, or from another version."
         ) from error

@@ -104,6 +104,24 @@ def test_files_of_old_versions_open(name, cls):
     assert model.setup.categories["batch"] == (["all"] if cls is SCANVI else ["batch_0", "batch_1"])
 
 
+def test_data_that_do_not_fit_are_told_apart_from_a_file_that_does_not():
+    adata = cells("scvi")
+    with pytest.raises(errors.DataError, match="features are not in"):
+        scelbo.load(KEPT / "scvi", adata[:, 4:].copy())
+    del adata.obs["batch"]
+    with pytest.raises(errors.SetupError, match="obs column 'batch'"):
+        scelbo.load(KEPT / "scvi", adata)
+
+
+def test_a_query_is_mapped_on_a_model_of_scvi_tools():
+    query = cells("scvi")[::2, :12].copy()
+    query.obs["batch"] = "new"
+    model = SCVI.load_query_data(query, KEPT / "scvi")
+    model.train(max_epochs=1)
+    assert model.setup.categories["batch"][-1] == "new"
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
 def test_a_weight_that_differs_is_noticed(tmp_path):
     """The comparison above can fail: another weight gives other answers."""
     folder = _as_saved(tmp_path, lambda said: said["model_state_dict"]["z_encoder.mean_encoder.bias"].add_(1))
