@@ -80,7 +80,7 @@ def there_and_back(twins: Twins, adata: Any, case: Case) -> dict[str, float]:
         ours = scelbo.load(folder, theirs.adata.copy())
         drawn = type(theirs).__name__ == "MULTIVI" and theirs.module.latent_distribution == "ln"  # its answers are, on the simplex
         found = {} if drawn else {"answers": difference(answer(ours), answer(theirs), share=SINGLE)}
-        scelbo.save_as_scvi_tools(ours, Path(folder) / "back")
+        ours.save_as_scvi_tools(Path(folder) / "back")
         back = type(theirs).load(str(Path(folder) / "back"), theirs.adata.copy(), accelerator="cpu")
     if not drawn:
         found["answers of what went back"] = difference(answer(back), answer(theirs), share=SINGLE)
