@@ -19,7 +19,7 @@ from hypothesis import strategies as some
 from scipy import sparse
 
 import scelbo
-from scelbo import SCANVI, SCVI, TOTALVI, errors, scvi_tools
+from scelbo import SCANVI, SCVI, TOTALVI, errors, scvi_tools, storage
 from scelbo.data.simulate import counts
 from scelbo.scvi_tools import maps, pickles, registry
 from scelbo.scvi_tools.trees import Blank
@@ -235,6 +235,11 @@ def _as_saved(tmp_path, change):
 def test_what_ours_has_no_counterpart_of_is_named(tmp_path, change, said):
     with pytest.raises(errors.StorageError, match=said):
         scelbo.load(_as_saved(tmp_path, change))
+
+
+def test_what_reads_our_folders_only_says_how_to_open_it():
+    with pytest.raises(errors.StorageError, match=r"scelbo.load\(\) opens it"):
+        storage.about(KEPT / "scvi")
 
 
 def test_another_class_old_folders_and_several_files_are_told_apart(tmp_path):
