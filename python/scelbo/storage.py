@@ -22,7 +22,7 @@ from torch import Tensor
 from scelbo import scvi_tools, settings, transfer
 from scelbo.data import Setup
 from scelbo.data.disk import shared
-from scelbo.errors import StorageError, unknown
+from scelbo.errors import DataError, SetupError, StorageError, unknown
 from scelbo.trust import AsLargeAs, check_numbers
 
 if TYPE_CHECKING:
@@ -108,7 +108,10 @@ def about(folder: str | Path) -> dict[str, Any]:
         said = json.loads((folder / ABOUT).read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "no such folder"
-        raise StorageError(f"{str(folder)!r} holds no scelbo model: it has no {ABOUT} ({there}).") from None
+        hint = (
+            "It is a model of scvi-tools: scelbo.load() opens it, save() keeps it as ours." if scvi_tools.found(folder) else ""
+        )
+        raise StorageError(f"{str(folder)!r} holds no scelbo model: it has no {ABOUT} ({there}).", hint) from None
     except (ValueError, OSError, RecursionError, MemoryError) as error:
         raise StorageError(f"{str(folder / ABOUT)!r} cannot be read: {error}.", "The file is damaged.") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
@@ -163,6 +166,8 @@ def load(folder: str | Path, adata: AnnData | None, models: dict[str, type[Model
                 adata = mudata.read_h5mu(folder / DATA_OF_SEVERAL)
         model = _restored(said, _weights(folder, said), models[name], adata)
     except Exception as error:  # whatever a damaged folder leads to
+        if adata is not None and isinstance(error, DataError | SetupError):
+            raise  # of the data that were given
         raise StorageError(
             f"{str(folder)!r} does not hold a whole {name}: {error}.", "The folder is damaged, or from another version."
         ) from error

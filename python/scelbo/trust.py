@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-SLACK, SMALLEST = 1_000_000, 64
+SLACK, SMALLEST = 1_000_000, 500
 """Numbers that a module may hold or make beside four times its weights; each matrix counts at least as this many."""
 
 
@@ -25,7 +25,7 @@ class AsLargeAs(TorchDispatchMode):
 
     def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__()
-        self.left = SLACK + 4 * sum(w.numel() for w in weights.values())
+        self.left = SLACK + 4 * sum(max(SMALLEST, w.numel()) for w in weights.values())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if args and isinstance(args[0], list | tuple) and all(isinstance(n, int) for n in args[0]):

@@ -54,7 +54,7 @@ def damaged(data, rng):
     """Some bytes changed, left out, put in or cut off."""
     data = bytearray(data)
     for _ in range(rng.integers(1, 4)):
-        at, n = int(rng.integers(0, len(data))), int(rng.integers(1, 9))
+        at, n = int(rng.integers(0, max(1, len(data)))), int(rng.integers(1, 9))
         match rng.integers(0, 4):
             case 0:
                 data[at : at + n] = rng.bytes(n)

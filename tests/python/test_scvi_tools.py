@@ -19,7 +19,7 @@ from hypothesis import strategies as some
 from scipy import sparse
 
 import scelbo
-from scelbo import SCANVI, SCVI, TOTALVI, errors, scvi_tools
+from scelbo import SCANVI, SCVI, TOTALVI, errors, scvi_tools, storage
 from scelbo.data.simulate import counts
 from scelbo.scvi_tools import maps, pickles, registry
 from scelbo.scvi_tools.trees import Blank
@@ -102,6 +102,24 @@ def test_files_of_old_versions_open(name, cls):
     model = cls.load(CHECKPOINTS / f"{name}.pt")
     assert model.is_trained and model.setup.n_vars == 100
     assert model.setup.categories["batch"] == (["all"] if cls is SCANVI else ["batch_0", "batch_1"])
+
+
+def test_data_that_do_not_fit_are_told_apart_from_a_file_that_does_not():
+    adata = cells("scvi")
+    with pytest.raises(errors.DataError, match="features are not in"):
+        scelbo.load(KEPT / "scvi", adata[:, 4:].copy())
+    del adata.obs["batch"]
+    with pytest.raises(errors.SetupError, match="obs column 'batch'"):
+        scelbo.load(KEPT / "scvi", adata)
+
+
+def test_a_query_is_mapped_on_a_model_of_scvi_tools():
+    query = cells("scvi")[::2, :12].copy()
+    query.obs["batch"] = "new"
+    model = SCVI.load_query_data(query, KEPT / "scvi")
+    model.train(max_epochs=1)
+    assert model.setup.categories["batch"][-1] == "new"
+    assert np.isfinite(model.get_latent_representation()).all()
 
 
 def test_a_weight_that_differs_is_noticed(tmp_path):
@@ -217,6 +235,11 @@ def _as_saved(tmp_path, change):
 def test_what_ours_has_no_counterpart_of_is_named(tmp_path, change, said):
     with pytest.raises(errors.StorageError, match=said):
         scelbo.load(_as_saved(tmp_path, change))
+
+
+def test_what_reads_our_folders_only_says_how_to_open_it():
+    with pytest.raises(errors.StorageError, match=r"scelbo.load\(\) opens it"):
+        storage.about(KEPT / "scvi")
 
 
 def test_another_class_old_folders_and_several_files_are_told_apart(tmp_path):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scelbo.errors import StorageError
 from scelbo.nn import MLP, ConditionalLinear, GaussianEncoder, PerCategory
-from scelbo.scvi_tools.trees import Blank, leaf
+from scelbo.scvi_tools.trees import leaf
 
 View = Callable[[Tensor], Tensor]
 
@@ -140,8 +140,3 @@ def dispersion(name: str, ours: nn.Module, there: Any, key: str, of_cells: Any =
         yield Pair(name, ours["all"], leaf(there, key, ours["all"]))
     else:
         yield from same(name, ours, of_cells)
-
-
-def is_blank(theirs: Any) -> bool:
-    """Whether the peer's side is one to be written."""
-    return isinstance(theirs, Blank)

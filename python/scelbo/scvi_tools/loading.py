@@ -14,7 +14,7 @@ import torch
 from anndata import read_h5ad
 from torch import Tensor
 
-from scelbo.errors import ArgumentError, DataError, SetupError, StorageError, unknown
+from scelbo.errors import DataError, SetupError, StorageError, unknown
 from scelbo.scvi_tools import blocks, maps, pickles
 from scelbo.scvi_tools.arguments import COUNTERPARTS, ours_of
 from scelbo.scvi_tools.registry import setup_of
@@ -67,9 +67,9 @@ def load(file: Path, adata: Any, models: Mapping[str, type[Model]], expected: ty
         return _model(file, said, adata, models, expected)
     except StorageError as error:
         raise StorageError(f"{str(file)!r} is not opened. {error.args[0]}", error.hint) from None
-    except (ArgumentError, SetupError, AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, DataError):
-            raise
+    except Exception as error:  # whatever a damaged file leads to
+        if adata is not None and isinstance(error, DataError | SetupError):
+            raise  # of the data that were given
         raise StorageError(f"{str(file)!r} does not hold a whole model of scvi-tools: {error!r}.", "The file is damaged.") from error
 
 

@@ -128,7 +128,8 @@ def registry_of(model: Any, version: str, uuid: str) -> dict[str, Any]:
     if several:
         renamed = {f.argument: f.mudata for f in fields.values() if f.mudata}
         parts = {f.argument: word for field, word in WORDS.items() if (f := fields.get(field)) is not None and field in setup.features}
-        modalities = setup.keys.get(MODALITIES) or parts
+        columns = {a: WORDS["x"] for a, key in arguments.items() if key is not None and a.endswith(("_key", "_keys"))}
+        modalities = setup.keys.get(MODALITIES) or columns | parts
         arguments = {renamed.get(a, a): k for a, k in arguments.items() if not a.endswith("_uns_key")}
         if MODALITIES not in setup.keys and "protein_layer" in arguments:
             arguments["protein_layer"] = None
