@@ -102,7 +102,7 @@ def test_the_walk_to_how_many_cells_a_spot_has(tmp_path):
     cells, tissue = spots(60, 300, 120, stored=0.5, seed=1)
     cells.write_h5ad(tmp_path / "cells.h5ad")
     tissue.write_h5ad(tmp_path / "spots.h5ad")
-    few = ["--reference", tmp_path / "cells.h5ad", "--spatial", tmp_path / "spots.h5ad", "--epochs", "100", "--spots", "60"]
+    few = ["--reference", tmp_path / "cells.h5ad", "--spatial", tmp_path / "spots.h5ad", "--epochs", "150", "--spots", "60"]
     done = subprocess.run([sys.executable, CITESEQ.with_name("abundance.py"), folder, *few], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(re.search(r"true numbers correlate (0\.\d+)", done.stdout)[1]) > 0.75

@@ -27,13 +27,11 @@ def treated(adata):
         ("contrastive", "Contrastive", {"n_latent": 3, "n_salient": 2, "n_hidden": 16}, {"cells": treated, "labels_key": "treatment"}),
         ("protein_factors", "ProteinFactors", {"n_latent": 3, "n_hidden": 16}, PROTEINS),
         ("pyro_mixture", "PyroMixture", {"n_clusters": 3}, {}),
-        ("pyro_lda", "TopicModel", {"n_topics": 3, "n_hidden": 16}, {"batch_key": None}),
     ],
 )
 def test_it_keeps_the_contract(name, model, arguments, how):
     cells = how.pop("cells", None)
-    keys = {key: column for key, column in {"batch_key": "batch", **how}.items() if column}
-    checked = check_model(getattr(example(name), model), arguments, keys=keys, cells=cells)
+    checked = check_model(getattr(example(name), model), arguments, keys={"batch_key": "batch", **how}, cells=cells)
     assert len(checked.passed) >= 19
 
 
@@ -77,7 +75,7 @@ def test_salient_latents_show_who_responded(cells):
     x = adata.X.toarray()
     x[np.ix_(responds, np.arange(10))] += rng.poisson(4, (responds.sum(), 10))
     adata.X = x
-    model = made("contrastive", "Contrastive", adata, {"labels_key": "treatment"}, 80, n_latent=4, n_salient=2, n_hidden=32)
+    model = made("contrastive", "Contrastive", adata, {"labels_key": "treatment"}, 50, n_latent=4, n_salient=2, n_hidden=32)
 
     def told(z):
         return max(max(auc, 1 - auc) for auc in (roc_auc_score(responds[drug], z[drug, d]) for d in range(z.shape[1])))

@@ -1,5 +1,8 @@
 """Models written in Pyro: their ELBO is Pyro's, their posterior the true one, and they are kept like any other."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -245,3 +248,9 @@ def test_what_is_wrong_is_said(few):
         model.sample_posterior(n_samples=0)
     with pytest.raises(TypeError, match="must say its model"):
         made(PyroModule, few)
+
+
+def test_without_pyro_it_is_said_what_to_install():
+    code = "import sys; sys.modules['pyro'] = None\ntry:\n    import scelbo.pyro\nexcept ImportError as e:\n    print(type(e).__name__, e)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("BackendError") and "pip install 'scelbo[pyro]'" in done.stdout

@@ -43,11 +43,9 @@ def test_it_is_whole(made):
 def test_it_installs_and_passes_its_tests(made, tmp_path):
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
     done(sys.executable, "-m", "pip", "install", *offline, f"--target={tmp_path}", str(made))
+    (made / "gene_programmes").rename(made / "not_this_one")  # the installed one is tested
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    said = done(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={made}", str(made / "tests"), "-q", PYTHONPATH=path)
-    assert "2 passed" in said
-    where = done(sys.executable, "-P", "-c", "import gene_programmes as p; print(p.__file__)", PYTHONPATH=path)
-    assert Path(where.strip()).is_relative_to(tmp_path)
+    assert "2 passed" in done(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(made), cwd=made, PYTHONPATH=path)
 
 
 def test_a_name_that_is_none_is_refused(tmp_path):
