@@ -115,7 +115,8 @@ def marked(model: Any, adata: Any, theirs: bool) -> Any:
 # ------------------------------------------------------------------ training
 def settings_of(job: Job, model: Any, side: str, epochs: int, share: float) -> dict[str, Any]:
     """Arguments of ``train()``: both go by scvi-tools' plan, and neither validates nor shows a bar."""
-    given: dict[str, Any] = {"max_epochs": epochs, "accelerator": "cpu", "train_size": share}
+    given: dict[str, Any] = {"max_epochs": epochs, "accelerator": "cpu"}
+    given |= {} if job.model in REFERENCES else {"train_size": share}  # of spots all train
     if side == "scelbo":
         given |= {"early_stopping": False, "check_val_every_n_epoch": epochs + 1, "plan_kwargs": {"reduce_lr_on_plateau": False}}
         return given | ({"plan": "scvi-tools"} if "scvi-tools" in model.plans else {})

@@ -111,34 +111,45 @@ def run_child(what: str, *rest: str) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ what is kept
-def written(rows: list[Row], given: Any, stem: str) -> None:
-    """The results, and their figure."""
+def kept(row: Row, given: Any) -> dict[str, Any]:
+    """A row as it is written: what was measured, of what, when, and beside what else."""
+    job, measured_in = JOBS[row.name], {"epochs": given.epochs, "rounds": given.rounds, "share of the cells that train": given.share}
+    about = {"model": row.name, "question": row.asked, "data": row.size._asdict(), "ratio": row.ratio, "required": row.required}
+    when = {"when": datetime.now(UTC).isoformat(timespec="minutes"), "load": [round(v, 1) for v in os.getloadavg()]}
+    return {**about, "arguments": dict(job.arguments), "setup": dict(job.keys), **measured_in, **when, **row.sides}
+
+
+def row_of(found: dict[str, Any]) -> Row:
+    """The row that was written so."""
+    sides = {side: found[side] for side in PACKAGES if side in found}
+    name = found["model"]
+    return Row(name, found["question"], Size(**found["data"]), found["required"], JOBS[name].memory, sides)
+
+
+def written(rows: list[dict[str, Any]], stem: str) -> None:
+    """These rows among those of earlier runs, and the figure of all."""
+    path = RESULTS / f"{stem}.json"
+    which = lambda row: (row["model"], row["question"], *row["data"].values())  # noqa: E731
+    earlier = json.loads(path.read_text())["rows"] if path.exists() else []
+    found = {which(row): row for row in [*earlier, *rows] if row["model"] in JOBS}
+    order = list(JOBS)
+    merged = sorted(found.values(), key=lambda row: order.index(row["model"]))
     names = ("torch", "numpy", "scipy", "numba", "anndata", "lightning", "scvi-tools")
     about = {
-        "when": datetime.now(UTC).isoformat(timespec="minutes"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}; one thread a process",
-        "load": list(os.getloadavg()),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
-        "epochs": given.epochs,
-        "share of the cells that train": given.share,
-        "rounds": given.rounds,
     }
-    listed = [
-        {
-            "model": row.name, "question": row.asked, "data": row.size._asdict(), "arguments": dict(JOBS[row.name].arguments),
-            "setup": dict(JOBS[row.name].keys), "ratio": row.ratio, "required": row.required, **row.sides,
-        }
-        for row in rows
-    ]  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{stem}.json").write_text(json.dumps({**about, "rows": listed}, indent=1) + "\n")
+    path.write_text(json.dumps({**about, "rows": merged}, indent=1) + "\n")
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    both = [row for row in rows if row.ratio is not None]
+    both = [row for row in map(row_of, merged) if row.ratio is not None]
     if both:
         figure = Figure(layout="constrained")
-        (curves if given.grow else bars)(figure, both)
-        figure.savefig(RESULTS / f"{stem}.svg", metadata={"Date": None})
+        (curves if len({row.size for row in both if row.name == both[0].name}) > 1 else bars)(figure, both)
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": stem}):  # small, and the same of the same numbers
+            figure.savefig(RESULTS / f"{stem}.svg", metadata={"Date": None})
 
 
 def bars(figure: Any, rows: list[Row]) -> None:
@@ -178,7 +189,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=0.2, help="of the cells that train: an epoch costs as much more as there are more")
     parser.add_argument("--grow", choices=list(GROW), help="along the number of cells, that of genes, or the share of stored values")
     parser.add_argument("--data", help="a folder to keep the simulated cells in")
-    parser.add_argument("--out", help="stem of the results' files (default: speed, or speed_ and what grows)")
+    parser.add_argument("--out", help="stem of the results' files, to which rows are added (default: speed, or speed_ and what grows)")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
@@ -195,7 +206,7 @@ def main() -> int:
                     shown = row._replace(name=f"{name}, {size}") if given.grow else row
                     print(shown.shown(), flush=True)
                     rows.append(row)
-    written(rows, given, given.out or (f"speed_{given.grow}" if given.grow else "speed"))
+                    written([kept(row, given)], given.out or (f"speed_{given.grow}" if given.grow else "speed"))
     wrong = [] if given.grow else [text for row in rows for text in row.wrong]
     print(f"\n({load()})", *wrong, "FAILED" if wrong else "passed", sep="\n")
     return int(bool(wrong))
