@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 import scelbo
-from scelbo import SCVI, errors, settings
+from scelbo import SCVI, errors, models, settings
 from scelbo.cli import CODES, files, main
 from scelbo.cli.options import Option, of_call, of_data, of_fields, of_plan
 from scelbo.data.simulate import cite, counts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:zarr", "ignore::FutureWarning:zarr")
-MODELS = {name.casefold(): cls for name, cls in vars(scelbo).items() if isinstance(cls, type) and issubclass(cls, scelbo.Model)}
+MODELS = {name.casefold(): getattr(models, name) for name in models.__all__}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_fit_is_setup_model_train_and_save(here, cells):
         np.testing.assert_array_equal(by_command.module.state_dict()[name], value)
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"model"}))
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_options_are_pythons_arguments_and_help_says_something_of_each(name, capsys):
     cls = MODELS[name]
     options = [*of_data(cls.Cells), *of_fields(cls), *of_call(cls.train), *of_plan(cls.plan)]
