@@ -13,11 +13,12 @@ import pandas as pd
 from anndata import AnnData
 from anndata.io import write_elem
 
-from scelbo import settings, storage
+import scelbo
+from scelbo import settings
 from scelbo.analysis import ondisk
 from scelbo.data import read_backed
 from scelbo.errors import ArgumentError, BackendError, unknown
-from scelbo.model import MODELS, Model
+from scelbo.model import Model
 
 ROWS = 4096
 """Cells that are asked about at once."""
@@ -70,9 +71,8 @@ def ask(
     except ImportError as error:
         raise BackendError("Answers by many workers need dask.", "pip install 'scelbo[distributed]'.") from error
     folder, place = str(Path(model).absolute()), str(Path(data).absolute())
-    cls = MODELS[storage.about(folder)["model"]]
-    _require(cls, question)
-    cells = read_backed(place)
+    opened, cells = _opened(folder, place)
+    _require(type(opened), question)
     asked: dict[str, Any] = {"question": question, "seed": settings.fresh_seed(seed), "arguments": arguments}
     first = _piece(0, min(2, cells.n_obs), folder, place, **asked)
     if len(first) != min(2, cells.n_obs):
@@ -109,7 +109,7 @@ def _require(cls: type[Model], question: str) -> None:
 @lru_cache(maxsize=2)
 def _opened(folder: str, place: str) -> tuple[Model, AnnData]:
     """Once in each worker."""
-    return storage.load(folder, None, MODELS), read_backed(place)
+    return scelbo.load(folder), read_backed(place)
 
 
 def _piece(start: int, stop: int, folder: str, place: str, question: str, seed: int, arguments: dict[str, Any]) -> pd.DataFrame:

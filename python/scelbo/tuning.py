@@ -138,16 +138,18 @@ def tune(
             tuner = ray_tune.Tuner.restore(str(where), trainable=trial, resume_errored=True, resume_unfinished=True)
         else:
             longest = cls.training.epochs(_cells(adata)) if max_epochs is None else max_epochs
-            by_chance = ray_tune.search.basic_variant.BasicVariantGenerator
             asha = ray_tune.schedulers.ASHAScheduler(
                 "epoch", LOOKED_AT, "min", max_t=longest + 1, grace_period=min(grace_epochs, longest), reduction_factor=3
+            )
+            drawn = ray_tune.search.basic_variant.BasicVariantGenerator(
+                max_concurrent=at_once or 0, random_state=np.random.RandomState(chosen)
             )
             tuner = ray_tune.Tuner(
                 trial,
                 param_space={name: _domain(ray_tune, name, given) for name, given in space.items()},
                 tune_config=ray_tune.TuneConfig(
                     num_samples=n_trials, scheduler=asha if stop_early else None,
-                    search_alg=search or by_chance(at_once or 0, random_state=np.random.RandomState(chosen)),
+                    search_alg=search or drawn,
                 ),
                 run_config=ray_tune.RunConfig(name=where.name, storage_path=str(where.parent), verbose=0),
             )  # fmt: skip

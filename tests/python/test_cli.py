@@ -53,7 +53,7 @@ def test_fit_is_setup_model_train_and_save(here, cells):
         np.testing.assert_array_equal(by_command.module.state_dict()[name], value)
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"model"}))
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_options_are_pythons_arguments_and_help_says_something_of_each(name, capsys):
     cls = MODELS[name]
     options = [*of_data(cls.Cells), *of_fields(cls), *of_call(cls.train), *of_plan(cls.plan)]

@@ -193,8 +193,8 @@ def test_a_session_and_a_missing_seed_are_refused(monkeypatch):
     monkeypatch.setattr(settings, "seed", None)
     with pytest.raises(errors.ArgumentError, match="the same seed"):
         scvi(counts(60, 20)).train(max_epochs=1, devices=2, accelerator="cpu")
-    with pytest.raises(errors.ArgumentError, match="must be one of 'auto', 'ddp'"):
-        scvi(counts(60, 20)).train(max_epochs=1, strategy="dpp")
+    with pytest.raises(errors.ArgumentError, match="must be one of 'auto', 'ddp', 'ray'"):
+        scvi(counts(60, 20)).train(max_epochs=1, strategy="dpp", seed=0)
 
 
 SCRIPT = """
@@ -228,3 +228,31 @@ def test_a_killed_process_ends_the_run_with_a_word_and_the_state_intact(tmp_path
     alone = scvi(counts(300, 40))
     alone.train(max_epochs=5, resume=tmp_path / "state", **ALONE)  # by one process: also that goes on
     assert alone.trained_epochs == 5 and alone.outcome["reason"] == "done"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_workers_of_ray_train_what_other_processes_would(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    torch_trainer = pytest.importorskip("ray.train.torch").TorchTrainer
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
+    options, path = {**ALONE, "max_epochs": 2}, str(tmp_path)
+
+    def train(folder="ray", **where):
+        from scelbo import SCVI
+        from scelbo.data.simulate import counts
+
+        adata = counts(300, 40)
+        SCVI.setup_anndata(adata, batch_key="batch")
+        model = SCVI(adata, n_hidden=16, n_latent=4)
+        model.train(**options, **(where or {"strategy": "ray"}))
+        model.save(f"{path}/{folder}")
+
+    before = np.random.get_state()  # noqa: NPY002
+    ray.init(include_dashboard=False, log_to_driver=False)
+    try:
+        torch_trainer(train, scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1})).fit()
+    finally:
+        ray.shutdown()
+        np.random.set_state(before)  # noqa: NPY002
+    assert forked(lambda rank: train("forked", devices=2)) == [0, 0]
+    pd.testing.assert_frame_equal(scelbo.load(tmp_path / "ray")._history, scelbo.load(tmp_path / "forked")._history, rtol=1e-5)

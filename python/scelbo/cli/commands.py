@@ -9,7 +9,7 @@ from typing import Any
 from mudata import MuData
 
 import scelbo
-from scelbo import models, storage  # noqa: F401 (a folder may hold any of them)
+from scelbo import models, storage
 from scelbo.cli import files
 from scelbo.cli.compile import compile_loops
 from scelbo.cli.options import Option, Parser, of_call, of_data, of_fields, of_plan, settle
@@ -30,8 +30,7 @@ TRAINED, ASKED = "DATA -o FOLDER [options]", "[DATA] -o FILE [options]"
 
 def _classes() -> dict[str, type[Model]]:
     """The models by their names in small letters."""
-    found = [getattr(scelbo, name) for name in scelbo.__all__]
-    return {cls.__name__.casefold(): cls for cls in found if isinstance(cls, type) and issubclass(cls, Model) and cls is not Model}
+    return {name.casefold(): getattr(models, name) for name in models.__all__}
 
 
 def _named(command: str, words: list[str], what: str, known: str) -> tuple[str, list[str]]:

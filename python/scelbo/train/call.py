@@ -48,7 +48,8 @@ def train(
     accelerator, devices
         As in Lightning; ``"auto"`` is the first CUDA device, else the CPU. Several devices share each minibatch, a process each.
     strategy, num_nodes
-        How they are joined, ``"ddp"`` (or one of Lightning's strategies), and how many machines they stand in (docs/many_machines.md).
+        How they are joined: ``"ddp"``, in workers of Ray Train ``"ray"``, or one of Lightning's strategies; and how many
+        machines they stand in (docs/many_machines.md).
     train_size, validation_size
         Shares of the cells (0.9 and the rest); what neither claims is held out.
     shuffle_set_split

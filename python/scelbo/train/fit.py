@@ -23,7 +23,7 @@ from scelbo.train.callbacks import KeepBest, LastGoodState, Together
 from scelbo.train.interrupt import graceful_interrupt
 from scelbo.train.options import PlanOptions, TrainOptions
 from scelbo.train.plan import NonFinite, Plan
-from scelbo.train.processes import lost, require_launcher, seed_for_all, sharing
+from scelbo.train.processes import lost, of_ray, require_launcher, seed_for_all, sharing
 from scelbo.train.state import Noting, State, identity
 
 if TYPE_CHECKING:
@@ -160,9 +160,12 @@ def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | Non
 def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list[Any]) -> pl.Trainer:
     accelerator = options.accelerator if options.accelerator != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(options.strategy, str):
-        one_of("strategy", options.strategy, ("auto", "ddp"))
-    strategy = options.strategy
-    if options.several and isinstance(strategy, str):
+        one_of("strategy", options.strategy, ("auto", "ddp", "ray"))
+    strategy, more = options.strategy, dict(options.trainer_kwargs)
+    if strategy == "ray":
+        strategy, environment = of_ray()
+        more["plugins"] = [environment, *more.get("plugins", [])]
+    elif options.several and isinstance(strategy, str):
         require_launcher()
         strategy = DDPStrategy(find_unused_parameters=True)  # a process may hold no cell of some modality
     try:
@@ -171,7 +174,7 @@ def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list
             strategy=strategy, num_nodes=options.num_nodes, callbacks=callbacks,
             check_val_every_n_epoch=every or 1, limit_val_batches=1.0 if every else 0, num_sanity_val_steps=0,
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            use_distributed_sampler=False, **options.trainer_kwargs,
+            use_distributed_sampler=False, **more,
         )  # fmt: skip
     except (TypeError, ValueError, MisconfigurationException) as error:
         said = f"accelerator={options.accelerator!r}, devices={options.devices!r}, trainer_kwargs={options.trainer_kwargs!r}"

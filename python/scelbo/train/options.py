@@ -140,7 +140,7 @@ class TrainOptions:
     def several(self) -> bool:
         """Whether more than one process is asked for."""
         devices = len(self.devices) if isinstance(self.devices, list) else self.devices
-        return self.num_nodes > 1 or devices not in ("auto", 1, "1") or not isinstance(self.strategy, str)
+        return self.num_nodes > 1 or devices not in ("auto", 1, "1") or self.strategy not in ("auto", "ddp")
 
     def epochs(self, n_obs: int) -> int:
         """``max_epochs``, else the rule: 400 up to 20,000 cells, then as many passes as keep the steps constant."""

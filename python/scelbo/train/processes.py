@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from scelbo import settings
-from scelbo.errors import ArgumentError
+from scelbo.errors import ArgumentError, BackendError
 from scelbo.nn import BatchNorm
 
 T = TypeVar("T")
@@ -97,6 +97,15 @@ def require_launcher() -> None:
             "Several processes each run a whole program, and this is a session without one.",
             "Write the training into a script: python script.py, or torchrun --nproc-per-node 2 script.py (docs/many_machines.md).",
         )
+
+
+def of_ray() -> tuple[Any, Any]:
+    """How the workers of Ray Train are joined: Lightning's strategy and environment, as Ray gives them."""
+    try:
+        from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+    except ImportError as error:
+        raise BackendError("strategy='ray' needs Ray Train.", "pip install 'scelbo[tune]'.") from error
+    return RayDDPStrategy(find_unused_parameters=True), RayLightningEnvironment()
 
 
 def lost(error: BaseException) -> bool:
