@@ -52,7 +52,7 @@ check_data <- function(object, batch = NULL, ..., model = "scvi", forecast = TRU
 
 # All arguments that a constructor would have: matched, and with its defaults.
 arguments_of <- function(constructor, given) {
-  body(constructor) <- quote(as.list(environment()))
+  body(constructor) <- quote(arguments_in(environment(), ...))
   do.call(constructor, given, quote = TRUE)
 }
 

@@ -43,7 +43,7 @@ test_that("it is ready where scvi() makes a model, and not where it refuses", {
     expect_s3_class(suppressWarnings(do.call(scvi, arguments)), "scelbo_model")
     expect_true(do.call(check_data, c(arguments, forecast = FALSE))$ok)
   }
-  expect_error(check_data(counts, n_latnt = 3), "unused argument")
+  expect_error(check_data(counts, n_latnt = 3), "Did you mean 'n_latent'", class = "scelbo_argument_error")
   expect_error(check_data(counts, n_latent = 2.5), class = "scelbo_argument_error")
 })
 
