@@ -59,6 +59,8 @@ JOBS = {
     "values on disk": Job("SCVI", "whole", {TO_DISK: None}, long=True),
 }
 REFERENCES = {"SpatialStereoscope": "RNAStereoscope", "DestVI": "CondSCVI"}
+MANY = 5_000
+"""Cells of which a share is enough for an epoch."""
 REPEATS = 3
 """Of each question."""
 MOST_GB = 1.5
@@ -116,7 +118,8 @@ def marked(model: Any, adata: Any, theirs: bool) -> Any:
 def settings_of(job: Job, model: Any, side: str, epochs: int, share: float) -> dict[str, Any]:
     """Arguments of ``train()``: both go by scvi-tools' plan, and neither validates nor shows a bar."""
     given: dict[str, Any] = {"max_epochs": epochs, "accelerator": "cpu"}
-    given |= {} if job.model in REFERENCES else {"train_size": share}  # of spots all train
+    if SIZES[job.size].cells >= MANY:  # of few cells nine in ten train, and of spots all
+        given["train_size"] = share
     if side == "scelbo":
         given |= {"early_stopping": False, "check_val_every_n_epoch": epochs + 1, "plan_kwargs": {"reduce_lr_on_plateau": False}}
         return given | ({"plan": "scvi-tools"} if "scvi-tools" in model.plans else {})
