@@ -108,9 +108,7 @@ def about(folder: str | Path) -> dict[str, Any]:
         said = json.loads((folder / ABOUT).read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "no such folder"
-        hint = (
-            "It is a model of scvi-tools: scelbo.load() opens it, save() keeps it as ours." if scvi_tools.found(folder) else ""
-        )
+        hint = "It is a model of scvi-tools: scelbo.load() opens it, save() keeps it as ours." if scvi_tools.found(folder) else ""
         raise StorageError(f"{str(folder)!r} holds no scelbo model: it has no {ABOUT} ({there}).", hint) from None
     except (ValueError, OSError, RecursionError, MemoryError) as error:
         raise StorageError(f"{str(folder / ABOUT)!r} cannot be read: {error}.", "The file is damaged.") from None

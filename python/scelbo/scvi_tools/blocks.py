@@ -36,12 +36,7 @@ def copy(pairs: Iterable[Pair]) -> list[Pair]:
     done = list(pairs)
     with torch.no_grad():
         for p in done:
-            theirs = p.view(p.theirs)
-            if theirs.shape != p.ours.shape:
-                raise StorageError(
-                    f"Its weights for {p.name} have the shape {tuple(theirs.shape)}, where {tuple(p.ours.shape)} is expected."
-                )
-            p.ours.copy_(theirs)
+            p.ours.copy_(p.view(p.theirs))
     return done
 
 

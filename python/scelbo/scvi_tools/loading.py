@@ -122,7 +122,12 @@ def _take(name: str, model: Any, tree: Tree, registry: Mapping[str, Any]) -> Non
     pairs = known.pairs
     if name == "CondSCVI" and model.gene_likelihood == "additive":
         pairs = maps.condscvi_until_1_4_0
-    blocks.copy(pairs(module, tree))
+    found = list(pairs(module, tree))
+    for p in found:
+        here, there = tuple(p.ours.shape), tuple(p.view(p.theirs).shape)
+        if here != there:
+            raise StorageError(f"Its weights for {p.name} have the shape {there}, where {here} is expected.")
+    blocks.copy(found)
     if name == "CondSCVI":
         if model.gene_likelihood == "nb":
             maps.fold_batches(module, tree)
