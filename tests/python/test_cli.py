@@ -214,6 +214,16 @@ def test_data_are_checked_and_models_reported_on(here, cells, capsys):
     assert "<html" in (here / "page.html").read_text()[:200]
 
 
+def test_models_come_over_from_scvi_tools_and_go_back(here):
+    theirs = Path(__file__).parent / "scvi_tools"
+    assert run(f"convert {theirs / 'scvi'} -o ours") == 0
+    assert run("convert ours -o back --to scvi-tools") == 0 and (here / "back" / "model.pt").exists()
+    assert run(f"latent ours {theirs / 'cells.h5ad'} -o z.csv") == 0
+    expected = scelbo.load(theirs / "scvi", anndata.read_h5ad(theirs / "cells.h5ad")).get_latent_representation()
+    np.testing.assert_allclose(pd.read_csv("z.csv", index_col=0), expected, rtol=1e-5, atol=1e-6)
+    assert run("convert ours -o back --to scvi-tools") == 6
+
+
 def test_a_store_is_prepared_and_trained_from(here, cells):
     assert run("prepare cells.h5ad -o store.zarr --seed 1") == 0
     assert sorted(anndata.read_zarr("store.zarr").obs_names) == sorted(cells.obs_names)

@@ -244,6 +244,21 @@ def _one(data: list[Any]) -> Any:
     return data[0] if len(data) == 1 else (data or None)
 
 
+def convert(words: list[str]) -> int:
+    """Bring a model of scvi-tools over, or take one there: scelbo convert FOLDER [DATA] -o FOLDER --to {scelbo,scvi-tools}."""
+    parser = Parser("scelbo convert", convert.__doc__, "FOLDER [DATA] -o FOLDER --to {scelbo,scvi-tools}")
+    parser.add_argument("folder", metavar="FOLDER", help="a model's, ours or scvi-tools'")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="its cells, which it keeps means of; it may go without")
+    _output(parser, "folder to save the model in")
+    parser.add_argument("--to", choices=("scelbo", "scvi-tools"), default="scelbo", help="whose format the new folder has")
+    given = parser.parse_args(words)
+    files.free(given.out, given.overwrite)
+    model = scelbo.load(given.folder, files.read(given.data) if given.data else None)
+    save = model.save if given.to == "scelbo" else model.save_as_scvi_tools
+    save(given.out, overwrite=given.overwrite)
+    return 0
+
+
 def compile_ahead(words: list[str]) -> int:
     """Compile the loops of training and questions now, as after an installation: scelbo compile."""
     Parser("scelbo compile", compile_ahead.__doc__, "").parse_args(words)
@@ -252,5 +267,5 @@ def compile_ahead(words: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": check, "prepare": prepare, "fit": fit, "map": map_cells, **{name: _asking(name) for name in QUESTIONS},
-    "report": report, "ask": ask, "compile": compile_ahead,
+    "report": report, "ask": ask, "convert": convert, "compile": compile_ahead,
 }  # fmt: skip
