@@ -24,7 +24,7 @@ import torch
 from anndata import AnnData
 
 import scelbo
-from scelbo import kernels, settings
+from scelbo import kernels, settings, tuning
 from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
     anndata,
     append_rows,
@@ -44,6 +44,7 @@ from scelbo.bridge_cells import (  # noqa: F401 (R asks for them here)
 )
 from scelbo.bridge_frames import columns, frame, records  # noqa: F401 (R asks for them here)
 from scelbo.bridge_models import (  # noqa: F401 (R asks for them here)
+    arguments_of,
     column_kinds,
     hyperparameters,
     model_class,
@@ -93,6 +94,17 @@ def create(
     return _heard(make)
 
 
+def tune(model: str, adata: AnnData, keys: Mapping[str, Any], space: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Set ``adata`` up and try hyper-parameters; R's whole numbers are doubles."""
+    kind = model_class(model)
+
+    def run() -> Any:
+        kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
+        return tuning.tune(kind, adata, {name: _whole(given) for name, given in space.items()}, **typed(tuning.tune, told))
+
+    return _heard(run)
+
+
 def create_pair(
     model: str, adatas: Sequence[AnnData], keys: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]
 ) -> tuple[Any, list[str]]:
@@ -140,11 +152,6 @@ def typed(called: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def arguments_of(called: Any) -> list[str]:
-    """Their names."""
-    return list(inspect.signature(called).parameters)
-
-
 def _words(annotation: Any) -> set[str]:
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return set(re.findall(r"\w+", text))
@@ -161,7 +168,11 @@ def _typed(name: str, value: Any, words: set[str]) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """What a method passes on has no type here: a whole number serves as either."""
+    """What a method passes on has no type here: a whole number serves as either, alone or among others."""
+    if isinstance(value, Mapping):
+        return {name: _whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -53,6 +53,11 @@ def hyperparameters(model: type[Model]) -> list[str]:
     return list(model.hyperparameters())
 
 
+def arguments_of(called: Any) -> list[str]:
+    """Names of what a function takes."""
+    return list(inspect.signature(called).parameters)
+
+
 def questions(model: Model) -> list[str]:
     """What a model may be asked: the public methods that not every model has."""
     return sorted(n for n in dir(model) if not n.startswith("_") and not hasattr(Model, n) and callable(getattr(type(model), n, None)))
