@@ -94,13 +94,13 @@ def create(
     return _heard(make)
 
 
-def tune(model: str, adata: AnnData, keys: Mapping[str, Any], space: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[Any, list[str]]:
+def tune(model: str, adata: AnnData, keys: Mapping[str, Any], space: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """Set ``adata`` up and try hyper-parameters; R's whole numbers are doubles."""
     kind = model_class(model)
 
     def run() -> Any:
         kind.setup_anndata(adata, **typed(kind.setup_anndata, keys))
-        return tuning.tune(kind, adata, {name: _whole(given) for name, given in space.items()}, **typed(tuning.tune, told))
+        return tuning.tune(kind, adata, {name: _whole(given) for name, given in space.items()}, **typed(tuning.tune, given))
 
     return _heard(run)
 
