@@ -37,6 +37,7 @@ noted <- function(x) {
 
 of_features <- function(assay, features) {
   assay$layers <- lapply(assay$layers, function(x) x[intersect(features, rownames(x)), , drop = FALSE])
+  assay$layers <- assay$layers[vapply(assay$layers, nrow, 1L) > 0] # of scale.data there may be none
   assay$var <- assay$var[features, , drop = FALSE]
   if (length(assay$variable)) assay$variable <- intersect(assay$variable, features)
   assay

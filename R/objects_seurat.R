@@ -48,14 +48,20 @@ with_main_assay <- function(whole, object, assay, layer, call = caller_env()) {
 is_v5 <- function(assay) inherits(assay, "StdAssay")
 makes_v5 <- function() utils::packageVersion("SeuratObject") >= "5.0.0"
 
+variable_columns <- c("var.features", "var.features.rank")
+
 assay_of_seurat <- function(from, name, is_main, renamed, call) {
   layers <- if (is_v5(from)) all_layers_v5(from, call) else all_slots_v3(from)
   var <- if (is_v5(from)) from[[]] else from@meta.features
   rownames(var) <- rownames(from)
+  also <- if (is_v5(from)) intersect(variable_columns, names(var)) # where Seurat 5 keeps variable features, beside a method's own column
+  var <- var[setdiff(names(var), also)]
+  marked <- if (length(also) && any(endsWith(names(var), ".variable"))) TRUE
   key <- SeuratObject::Key(from)
   whole <- list(layers = layers, var = var, variable = intersect(SeuratObject::VariableFeatures(from), rownames(from)), about = noted(list(
     key = if (!identical(key, assay_key(name, is_main))) key,
-    v3 = if (makes_v5() && !is_v5(from)) TRUE, misc = if (is_plain_list(from@misc)) from@misc
+    v3 = if (makes_v5() && !is_v5(from)) TRUE, marked = marked,
+    misc = if (is_plain_list(from@misc)) from@misc[setdiff(names(from@misc), "calcN")] # Seurat 5's own
   )))
   rename_features(whole, renamed)
 }
@@ -207,7 +213,11 @@ assay_seurat <- function(from, cells) {
     first <- intersect(c("counts", "data"), names(layers))
     if (!length(first)) first <- names(layers)[[1]]
     assay <- do.call(seurat5("CreateAssay5Object"), if (any(v3_slots[1:2] %in% first)) layers[first] else list(counts = layers[[first]]))
-    for (name in setdiff(names(layers), first)) assay <- seurat5("LayerData<-")(assay, layer = name, value = layers[[name]])
+    fits <- vapply(layers, function(x) nrow(x) > 1, NA)
+    if (!all(fits)) {
+      warn_scelbo("data", paste0("Left out, because Seurat 5 has no layer of one feature: ", some_of(names(layers)[!fits]), "."))
+    }
+    for (name in setdiff(names(layers)[fits], first)) assay <- seurat5("LayerData<-")(assay, layer = name, value = layers[[name]])
     if (length(from$var)) assay <- SeuratObject::AddMetaData(assay, from$var)
   } else {
     layers <- lapply(layers, function(x) spread(if (methods::is(x, "lMatrix")) as(x, "dMatrix") else x, cells))
@@ -221,7 +231,9 @@ assay_seurat <- function(from, cells) {
     assay@meta.features <- from$var
   }
   known <- SeuratObject::VariableFeatures(assay) # in Seurat 5 also from metadata
-  if (length(from$variable) && !identical(known, from$variable)) SeuratObject::VariableFeatures(assay) <- from$variable
+  if (length(from$variable) && (!identical(known, from$variable) || isTRUE(from$about$marked))) {
+    SeuratObject::VariableFeatures(assay) <- from$variable
+  }
   if (length(from$about$misc)) assay@misc <- from$about$misc
   assay
 }

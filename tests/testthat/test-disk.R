@@ -68,7 +68,10 @@ test_that("what cannot be read where it is is written once, and a message says w
 
 test_that("blocks cover all cells once", {
   x <- tenx_matrix()
-  withr::with_options(list(DelayedArray.auto.block.size = 8 * 60 * 40), blocks <- cell_blocks(x))
+  before <- DelayedArray::getAutoBlockSize()
+  withr::defer(suppressMessages(DelayedArray::setAutoBlockSize(before)))
+  suppressMessages(DelayedArray::setAutoBlockSize(8 * 60 * 40))
+  blocks <- cell_blocks(x)
   expect_gt(length(blocks), 1)
   expect_equal(unlist(blocks), 1:150, ignore_attr = TRUE)
 })

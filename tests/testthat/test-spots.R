@@ -167,7 +167,7 @@ test_that("arguments reach the model that they are of", {
 
 test_that("counts smoothed over neighbours are read where the object has them, also of other spots and of a saved model", {
   object <- spots_object()
-  counts <- SeuratObject::GetAssayData(object, "counts")
+  counts <- read_cells(object)$counts
   places <- as.matrix(stats::dist(SeuratObject::Embeddings(object, "spatial")))
   near <- t(apply(places, 1, rank, ties.method = "first")) %in% 2:9 + 0
   smoothed <- as_sparse(as.matrix(counts) %*% t(matrix(near, ncol(counts), dimnames = dimnames(places))))
