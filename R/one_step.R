@@ -10,9 +10,10 @@ fit_model <- function(constructor, object, arguments) {
   own <- setdiff(names(formals(constructor)), "...")
   in_training <- setdiff(names(formals(train.scelbo_model)), c("model", "..."))
   constructing <- names(arguments) %in% own
-  class <- if (constructor %in% names(constructors)) constructors[[constructor]] else arguments$reference$class
-  known <- c(own, in_training, as.character(to_r(bridge()$arguments_of(core()[[class]]$train))))
-  check_names(names(arguments)[!constructing], setdiff(known, "self"), "argument", kind = "argument")
+  if (constructor %in% names(constructors)) { # else train() itself says what it does not know
+    known <- c(own, in_training, as.character(to_r(bridge()$arguments_of(core()[[constructors[[constructor]]]]$train))))
+    check_names(names(arguments)[!constructing], setdiff(known, "self"), "argument", kind = "argument")
+  }
   training <- !constructing | names(arguments) %in% in_training
   model <- eval(rlang::call2(constructor, object = quote(object), !!!arguments[constructing]))
   eval(rlang::call2("train", quote(model), !!!arguments[training]), list(model = model))

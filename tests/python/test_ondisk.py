@@ -49,7 +49,7 @@ def test_what_is_unfinished_is_removed_and_what_is_there_is_kept(model, tmp_path
     with pytest.raises(errors.ArgumentError, match="exists"):
         model.get_normalized_expression(out=there)
     assert there.read_text() == "mine"
-    monkeypatch.setattr(type(model.module), "generative", lambda *a: 1 / 0)
+    monkeypatch.setattr(type(model.module), "inference", lambda *a: 1 / 0)
     for name in ("new.h5ad", "new.zarr"):
         with pytest.raises(ZeroDivisionError):
             model.get_normalized_expression(out=tmp_path / name)

@@ -1,5 +1,7 @@
 """RNA and proteins: what was not measured is left out and imputed, questions about both, the forms that data come in."""
 
+import functools
+
 import mudata
 import numpy as np
 import pandas as pd
@@ -45,7 +47,7 @@ def test_a_protein_that_was_not_measured_is_left_out(trained):
 
 def test_genes_and_proteins_are_decoded_of_one_encoding(trained, monkeypatch):
     asked, inference, n = [], trained.module.inference, trained.adata.n_obs
-    monkeypatch.setattr(trained.module, "inference", lambda cells: asked.append(len(cells)) or inference(cells))
+    monkeypatch.setattr(trained.module, "inference", functools.wraps(inference)(lambda cells: asked.append(len(cells)) or inference(cells)))
     both = trained.get_normalized_expression(seed=1, n_samples=2)
     assert sum(asked) == n
     apart = trained.get_normalized_expression(indices=np.arange(n), seed=1, n_samples=2)
