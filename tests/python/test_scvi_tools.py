@@ -149,6 +149,13 @@ def _zip(path, program, parts=()):
             file.writestr(name, data)
 
 
+def test_what_pyro_keeps_of_other_models_is_only_noted(tmp_path):
+    store = {"params": {"other": torch.zeros(2)}, "constraints": {"other": torch.distributions.constraints.positive}}
+    torch.save({"pyro_param_store": store, "n": 3}, tmp_path / "model.pt")
+    read = pickles.read(tmp_path / "model.pt")
+    assert read["n"] == 3 and type(read["pyro_param_store"]["constraints"]["other"]) is not type(store["constraints"]["other"])
+
+
 @pytest.mark.parametrize("hostile", [Hostile(), {"model_state_dict": Hostile()}, [Poisoned()], {"history_": [Hostile()]}])
 @pytest.mark.parametrize("bare", [True, False])
 def test_a_hostile_file_runs_nothing(tmp_path, hostile, bare):

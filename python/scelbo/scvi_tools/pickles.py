@@ -31,7 +31,9 @@ ARRAYS = {"numpy": {"ndarray", "dtype"}, "numpy.core.multiarray": {"_reconstruct
 TENSORS = {"torch": {f"{kind}Storage" for kind in STORAGES}, "torch._utils": {"_rebuild_tensor_v2", "_rebuild_parameter"}}
 FUNCTIONS = {"torch._C._nn": {"softplus"}}  # what a setting may be
 KNOWN: dict[str, set[str]] = {**PLAIN, **ARRAYS, **TENSORS, **FUNCTIONS}
-"""Module -> names that a file may hold; and any of pandas, whose tables of the training history are read as far as they are understood."""
+"""Module -> names that a file may hold; and any of these, of which no more than a note is made:"""
+NOTED = ("pandas.", "torch.distributions.constraints.")
+"""Tables of the training history, read as far as they are understood, and what Pyro keeps of other models of that session."""
 RENAMED = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray"}
 
 
@@ -74,7 +76,7 @@ class _Notes(pickle._Unpickler):  # the one in C allocates memory as a file tell
 
     def find_class(self, module: str, name: str) -> type[Named]:
         module = RENAMED.get(module, module)
-        if name not in KNOWN.get(module, ()) and module.partition(".")[0] != "pandas":
+        if name not in KNOWN.get(module, ()) and not f"{module}.".startswith(NOTED):
             raise StorageError(
                 f"It would have Python call {module}.{name}, which no model needs. Nothing was run.",
                 "Do not open it with other software before you know where it comes from.",
