@@ -4,6 +4,7 @@ if (!requireNamespace("pkgdown", quietly = TRUE)) {
   quit(status = 3)
 }
 source("tools/data.R")
+options(pkgdown.internet = FALSE) # else it asks CRAN whether it has this package
 site <- pkgdown::as_pkgdown(".", override = list(destination = "site"))
 pkgdown::check_pkgdown(site) # stops where the index of functions or of articles lacks one
 pkgdown::init_site(site)
@@ -17,7 +18,7 @@ for (page in list.files("docs", "\\.md$", recursive = TRUE)) {
   html <- file.path("site/docs", sub("md$", "html", page))
   dir.create(dirname(html), showWarnings = FALSE, recursive = TRUE)
   title <- sub("^#+ *", "", readLines(file.path("docs", page), 1))
-  options <- c("--standalone", "--mathml", "--metadata", paste0("pagetitle=", title))
+  options <- c("--standalone", "--mathml", "--wrap=none", "--metadata", paste0("pagetitle=", title))
   rmarkdown::pandoc_convert(normalizePath(file.path("docs", page)), to = "html", from = "gfm+tex_math_dollars",
                             output = file.path(getwd(), html), options = options)
   lines <- readLines(html)
@@ -26,6 +27,12 @@ for (page in list.files("docs", "\\.md$", recursive = TRUE)) {
   writeLines(gsub(code, "\\2", lines, perl = TRUE), html)
 }
 file.copy("docs/images", "site/docs", recursive = TRUE)
+
+# What points to pages as they stand in the repository.
+for (page in file.path("site", c("index.html", "CHANGELOG.html"))) {
+  lines <- gsub('href="vignettes/([a-z_]+)[.]Rmd"', 'href="articles/\\1.html"', readLines(page))
+  writeLines(gsub('href="NEWS[.]html"', 'href="news/index.html"', lines), page)
+}
 
 # Links within the site lead somewhere.
 pages <- list.files("site", "\\.html$", recursive = TRUE)
