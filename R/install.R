@@ -52,7 +52,7 @@ install_backend <- function(envname = environment_name, method = c("virtualenv",
 compile_loops <- function(python) {
   cli::cli_inform(c(i = "Compiling the loops that training spends its time in ..."))
   path <- encodeString(core_path(), quote = "'")
-  call <- paste0("import sys; sys.path.insert(0, ", path, "); from scelbo.cli import main; main(['compile'])")
+  call <- paste0("import sys; sys.path.insert(0, ", path, "); from scelbo.cli import main; sys.exit(main(['compile']))")
   failed <- outside_r(system2(python, c("-W", "ignore", "-c", shQuote(call)), stdout = FALSE, stderr = FALSE))
   if (failed) cli::cli_inform(c("!" = "They were not compiled: the first training will do it."))
 }
