@@ -132,7 +132,14 @@ def settings_of(job: Job, model: Any, side: str, epochs: int, share: float) -> d
 def train(model: Any, side: str, given: dict[str, Any]) -> list[tuple[float, float]]:
     """(CPU, clock) at the end of each epoch."""
     ends: list[tuple[float, float]] = []
-    note = lambda: ends.append((time.process_time(), time.perf_counter()))  # noqa: E731
+
+    def note() -> None:
+        import torch
+
+        if torch.cuda.is_initialized():  # else a GPU is still at it
+            torch.cuda.synchronize()
+        ends.append((time.process_time(), time.perf_counter()))
+
     if side == "scelbo":
         import scelbo
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from scelbo.data.counts import Counts
+from scelbo.data.counts import Counts, there
 from scelbo.data.disk import together
-from scelbo.data.fields import Batch, _take
+from scelbo.data.fields import Batch, _take, _to
 from scelbo.data.matrix import DiskCounts
 from scelbo.data.minified import Gone
 
@@ -33,6 +34,8 @@ class Columns:
         Of counts on disk how many cells are read at once, and how many neighbours in the file should be among them; 0 in memory.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self, cells_type: type[Batch], values: dict[str, Any], n_obs: int):
         self.cells_type, self.values, self.n_obs = cells_type, values, n_obs
         self.sums = self._sums()
@@ -54,10 +57,20 @@ class Columns:
         """Whether the counts, whose memory is the user's matrix, are as they were read."""
         return self._sums() == self.sums
 
+    def near(self, device: torch.device) -> Self:
+        """On a GPU, where minibatches are then made, if they take at most half of its free memory; else as they are."""
+        counts = [v for v in self.values.values() if isinstance(v, Counts)]
+        needed = sum(part.nbytes for v in counts for part in (v.crow, v.col, v.val))
+        if device.type != "cuda" or self.at_once or needed > torch.cuda.mem_get_info(device)[0] / 2:
+            return self
+        out = copy(self)
+        out.device, out.values = device, {name: _to(v, device) for name, v in self.values.items()}
+        return out
+
     def take(self, index: np.ndarray) -> Batch:
         """The cells ``index`` (repeats allowed), in the order asked for."""
         rows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
-        return self.cells_type(index=rows, **{k: _take(v, rows) for k, v in self.values.items()})
+        return self.cells_type(index=there(rows, self.device), **{k: _take(v, rows) for k, v in self.values.items()})
 
     def each(self, indices: Sequence[np.ndarray]) -> Iterator[Any]:
         """A minibatch for each of ``indices``; from disk the cells of many are read at once."""

@@ -27,6 +27,13 @@ def as_csr(matrix: Any) -> sparse.csr_matrix:
     return sparse.csr_matrix(matrix)
 
 
+def there(values: Tensor, device: torch.device) -> Tensor:
+    """The same on a device, without waiting for what the device does meanwhile."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 class _SparseProduct(torch.autograd.Function):
     """``x @ W``: summed rows of W forward, summed rows of the gradient, column by column of x, backward (``embedding_bag``)."""
 
@@ -37,10 +44,7 @@ class _SparseProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x: Counts = ctx.x
-        if grad.device.type != "cpu":
-            return x.dense().T @ grad, None
-        return _sum_of_rows(grad.contiguous(), *x.by_column), None
+        return _sum_of_rows(grad.contiguous(), *ctx.x.by_column), None
 
 
 def _sum_of_rows(table: Tensor, row: Tensor, start: Tensor, weight: Tensor) -> Tensor:
@@ -97,18 +101,19 @@ class Counts:
 
     def take(self, rows: Int[Tensor, " cells"]) -> Counts:
         """The given rows, in the order asked for; neighbours share memory with the whole."""
-        rows = rows.to(self.crow.device)
+        rows = rows.cpu()
         if len(rows) and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((rows.diff() == 1).all()):
             return self._between(int(rows[0]), int(rows[-1]) + 1)
-        start = self.crow[rows]
-        crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
-        torch.cumsum(self.crow[rows + 1] - start, 0, out=crow[1:])
+        start, n = self.starts[rows], self.starts[rows + 1] - self.starts[rows]
+        crow = torch.cat([n.new_zeros(1), n.cumsum(0)])
+        stored, here = int(crow[-1]), self.val.device
+        start, crow, rows = (there(part, here) for part in (start, crow, rows))
         if compiled(self.val):
-            row, col, val = torch.empty(n := int(crow[-1]), dtype=torch.int64), torch.empty(n, dtype=torch.int64), torch.empty(n)
+            row, col, val = torch.empty(stored, dtype=torch.int64), torch.empty(stored, dtype=torch.int64), torch.empty(stored)
             loop("sparse", "gather")(*map(array, (self.crow, self.col, self.val, rows, crow, row, col, val)))
         else:
-            row = torch.repeat_interleave(crow.diff())
-            source = torch.arange(len(row), device=rows.device) + (start - crow[:-1]).index_select(0, row)
+            row = torch.repeat_interleave(crow.diff(), output_size=stored)
+            source = torch.arange(stored, device=here) + (start - crow[:-1]).index_select(0, row)
             col, val = self.col.index_select(0, source).long(), self.val.index_select(0, source)
         out = Counts(crow, col, val, self.n_vars)
         out.row, out.size, out.log_factorial = row, self.size[rows], self.log_factorial[rows]
@@ -118,11 +123,16 @@ class Counts:
     def _between(self, first: int, end: int) -> Counts:
         """The rows from ``first`` to before ``end``."""
         crow = self.crow[first : end + 1]
-        stored = slice(int(crow[0]), int(crow[-1]))
+        stored = slice(int(self.starts[first]), int(self.starts[end]))
         out = Counts(crow - crow[0], self.col[stored].long(), self.val[stored], self.n_vars)
         out.size, out.log_factorial = self.size[first:end], self.log_factorial[first:end]
         out.measured = self.measured
         return out
+
+    @cached_property
+    def starts(self) -> Int[Tensor, " rows_1"]:
+        """``crow`` on the CPU, so that nobody need wait for a device to know how many values some rows have."""
+        return self.crow.cpu()
 
     @cached_property
     def row(self) -> Int[Tensor, " stored"]:
@@ -214,12 +224,18 @@ class Counts:
         return (sums / len(self)).to(self.val.dtype)
 
     def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
-        product = _SparseProduct.apply(weight, self)
+        on_device = self.val.device.type != "cpu" and torch.is_grad_enabled()
+        product = self.matrix @ weight if on_device else _SparseProduct.apply(weight, self)
         return product if self.fill is None else product + self.fill @ weight
 
     def scipy(self) -> sparse.csr_matrix:
         """As scipy's (on the CPU it shares the values)."""
         return sparse.csr_matrix((self.val.cpu().numpy(), self.col.cpu().numpy(), self.crow.cpu().numpy()), (len(self), self.n_vars))
+
+    @cached_property
+    def matrix(self) -> Float[Tensor, "rows n_vars"]:
+        """With its zeros, kept: what a step on a GPU reads a minibatch from."""
+        return self.dense()
 
     def dense(self) -> Float[Tensor, "rows n_vars"]:
         """The matrix with its zeros."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from scelbo.data.counts import Counts
+from scelbo.data.counts import Counts, there
 
 Kind = Literal["counts", "matrix", "category", "categories", "numbers", "number"]
 
@@ -149,7 +149,7 @@ def _take(value: Any, rows: Tensor) -> Any:
         return {k: _take(v, rows) for k, v in value.items()}
     if value is None:
         return None
-    return value[rows] if isinstance(value, Tensor) else value.take(rows)
+    return value[there(rows, value.device)] if isinstance(value, Tensor) else value.take(rows)
 
 
 def _filled(old: Tensor, value: float | Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Loops that numba compiles, for the few places where training spends its time; torch does the same wherever these cannot.
+"""Loops that numba compiles (on a GPU Triton, :mod:`scelbo.kernels.gpu`), for the few places where training spends its time.
 
-They work on float32 on the CPU. ``SCELBO_COMPILED=0``, or ``settings.compiled = False``, leaves all to torch. Machine code is kept beside
-the files (or in numba's own folder, where those may not be written), so only the first use of all waits. numba notices when the file of
-a loop changes, and not when what it calls does: after a change of ``maths.py`` remove ``__pycache__``.
+Torch does the same wherever these cannot: they work on float32. ``SCELBO_COMPILED=0``, or ``settings.compiled = False``, leaves all to
+torch. Machine code is kept beside the files (or in numba's own folder, where those may not be written), so only the first use of all
+waits. numba notices when the file of a loop changes, and not when what it calls does: after a change of ``maths.py`` remove
+``__pycache__``.
 """
 
 from __future__ import annotations
@@ -31,9 +32,15 @@ def compiled(*values: Tensor) -> bool:
     return settings.compiled and present() and all(v.dtype == torch.float32 and v.device.type == "cpu" for v in values)
 
 
+def fused(*values: Tensor) -> bool:
+    """Whether the kernels for a GPU are to work on these."""
+    on_gpu = all(v.dtype == torch.float32 and v.device.type == "cuda" for v in values)
+    return on_gpu and settings.compiled and find_spec("triton") is not None
+
+
 def in_words(*values: Tensor) -> str:
     """Whose loops do the work on these, for people who look at a model."""
-    return "compiled loops" if compiled(*values) else "PyTorch's loops"
+    return "compiled loops" if compiled(*values) else "Triton's kernels" if fused(*values) else "PyTorch's loops"
 
 
 @cache

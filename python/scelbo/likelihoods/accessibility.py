@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from scelbo import kernels
 from scelbo.data import Counts
-from scelbo.kernels import compiled
-from scelbo.likelihoods.compiled import bernoulli
+from scelbo.likelihoods import compiled, fused
 from scelbo.likelihoods.sparse import VALUES_AT_ONCE, at
 
 
@@ -100,8 +100,9 @@ class Accessibility:
             return Accessibility(self.h[..., seen], self.cell, self.region[seen]).log_prob(x.kept())
         if self.h.dim() > 2:
             return torch.stack([Accessibility(h, self.cell, self.region).log_prob(x) for h in self.h])
-        if compiled(self.h, self.cell, self.region):
-            return bernoulli(x, self.h, self.cell, self.region)
+        for by, able in ((compiled, kernels.compiled), (fused, kernels.fused)):
+            if able(self.h, self.cell, self.region):
+                return by.bernoulli(x, self.h, self.cell, self.region)
         return _LogProb.apply(x, self.h, self.cell, self.region)
 
     def sample(self) -> Float[Tensor, "*s cells regions"]:

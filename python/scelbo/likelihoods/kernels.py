@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scelbo.data import Counts
-from scelbo.likelihoods.compiled import negative_binomial
+from scelbo.likelihoods import compiled, fused
 from scelbo.likelihoods.sparse import Kernel, Rows, at, exp
 
 Out = tuple[Tensor, Tensor, tuple[Tensor, ...]]
@@ -106,7 +106,7 @@ def _nothing(x: Counts, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return ()
 
 
-NB = Kernel(_gamma_terms, _nb_rows, negative_binomial)
-ZINB = Kernel(_gamma_terms, _zinb_rows, negative_binomial)
+NB = Kernel(_gamma_terms, _nb_rows, compiled.negative_binomial, fused.negative_binomial)
+ZINB = Kernel(_gamma_terms, _zinb_rows, compiled.negative_binomial, fused.negative_binomial)
 POISSON = Kernel(_nothing, _poisson_rows)
 NORMAL = Kernel(_nothing, _normal_rows)

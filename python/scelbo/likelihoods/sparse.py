@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scelbo.data import Counts
-from scelbo.kernels import compiled
+from scelbo.kernels import compiled, fused
 
 VALUES_AT_ONCE = 2**17
 """Cells x genes that are worked on together: a handful of such tensors fits a core's cache."""
@@ -104,6 +104,8 @@ class Kernel(NamedTuple):
     """-> value (cells,), d value / d log mu (cells, genes), d value / d each parameter (cells, genes)."""
     loop: Callable[..., Tensor] | None = None
     """The whole by compiled loops: (counts, softmax, h, log_l, parameters) -> value (cells,)."""
+    fused: Callable[..., Tensor] | None = None
+    """The same on a GPU."""
 
 
 def exp(x: Tensor, by: float | Tensor = 1.0, plus: Tensor | None = None) -> Tensor:
@@ -184,4 +186,6 @@ def log_prob(x: Counts, kernel: Kernel, mean: Mean, *params: Float[Tensor, "*#s 
     params = tuple(q if q.dim() == 2 else q[None] for q in params)
     if kernel.loop is not None and compiled(x.val, h, log_l, *params):
         return kernel.loop(x, softmax, h, log_l, *params)
+    if kernel.fused is not None and fused(x.val, h, log_l, *params):
+        return kernel.fused(x, softmax, h, log_l, *params)
     return _LogProb.apply(x, kernel, softmax, h, log_l, *params)

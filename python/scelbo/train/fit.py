@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from scelbo import settings
-from scelbo.data import Batch, Loader, split
+from scelbo.data import Loader, split
 from scelbo.errors import ArgumentError, LostProcessError, NonFiniteLossError, one_of
 from scelbo.train.callbacks import KeepBest, LastGoodState, Together
 from scelbo.train.interrupt import graceful_interrupt
@@ -69,6 +69,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                     model.module, plan_options, max_epochs, len(train), model.trained_epochs, model.optimizer_state, report, stop
                 )
                 shuffling = np.random.default_rng([seed, plan.start])
+                data = data.near(trainer.strategy.root_device)
                 loader = Loader(data, [s[0] for s in streams], options.batch_size, shuffling, model.beside(train), (rank, of))
                 looked_at = Loader(data, np.sort(validation), options.batch_size, part=(rank, of)) if every else None
                 if state:
@@ -85,7 +86,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                     model.module.load_state_dict(good.weights)
                     model.optimizer_state = None  # its moments have seen what led there
                     _record(model, plan)
-                    raise _explain(model, error.cells, plan) from None
+                    raise _explain(model, error.index, plan) from None
                 except RuntimeError as error:
                     if not lost(error):
                         raise
@@ -171,7 +172,7 @@ def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list
     try:
         return pl.Trainer(
             max_epochs=max(1, max_epochs), accelerator=accelerator, devices=1 if options.devices == "auto" else options.devices,
-            strategy=strategy, num_nodes=options.num_nodes, callbacks=callbacks,
+            strategy=strategy, num_nodes=options.num_nodes, callbacks=[*callbacks, *more.pop("callbacks", [])],
             check_val_every_n_epoch=every or 1, limit_val_batches=1.0 if every else 0, num_sanity_val_steps=0,
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             use_distributed_sampler=False, **more,
@@ -191,23 +192,24 @@ def _without(error: RuntimeError, plan: Plan, options: TrainOptions) -> LostProc
     return LostProcessError(said, again, [str(error)])
 
 
-def _explain(model: Model, cells: Batch, plan: Plan) -> NonFiniteLossError:
+def _explain(model: Model, index: np.ndarray, plan: Plan) -> NonFiniteLossError:
     """Which cells and genes of the minibatch are extreme."""
-    x = cells.x  # type: ignore[attr-defined]
-    size = x.size[:, 0].cpu()
-    names = model.adata.obs_names  # type: ignore[union-attr]
-    top = size.argsort(descending=True)[:3]
-    peak = torch.zeros(x.n_vars).scatter_reduce(0, x.col.cpu(), x.val.cpu(), "amax")
-    genes = peak.argsort(descending=True)[:3]
-    middle = float(size.median())
+    found = []
+    if len(index):
+        x = model.read().take(index).x  # type: ignore[attr-defined]
+        size, names = x.size[:, 0], model.adata.obs_names  # type: ignore[union-attr]
+        top = size.argsort(descending=True)[:3]
+        peak = torch.zeros(x.n_vars).scatter_reduce(0, x.col, x.val, "amax")
+        genes = peak.argsort(descending=True)[:3]
+        cells = ", ".join(f"{names[int(index[i])]} ({size[i]:,.0f})" for i in top)
+        found = [
+            f"cells with the most counts (median {float(size.median()):,.0f}): {cells}",
+            "genes with the highest values: " + ", ".join(f"{model.setup.var_names[int(g)]} ({peak[g]:,.0f})" for g in genes),
+        ]
     return NonFiniteLossError(
         f"The loss became NaN or infinite in epoch {plan.epoch + 1}; the model was put back to the start of that epoch.",
         "Lower the learning rate, plan_kwargs={'lr': 5e-4}, or remove extreme cells and genes, and train again: it goes on from there.",
-        [
-            f"cells with the most counts (median {middle:,.0f}): "
-            + ", ".join(f"{names[int(cells.index[i])]} ({size[i]:,.0f})" for i in top),
-            "genes with the highest values: " + ", ".join(f"{model.setup.var_names[int(g)]} ({peak[g]:,.0f})" for g in genes),
-        ],
+        found,
     )
 
 

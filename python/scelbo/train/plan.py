@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +22,11 @@ VALIDATION_SEED = 1234
 
 
 class NonFinite(Exception):
-    """The loss of this minibatch is NaN or infinite."""
+    """The loss of a minibatch is NaN or infinite: that of these cells (none, where it was another process's)."""
 
-    def __init__(self, cells: Batch):
+    def __init__(self, index: np.ndarray):
         super().__init__()
-        self.cells = cells
+        self.index = index
 
 
 class Sums:
@@ -37,6 +39,7 @@ class Sums:
         self.n_cells, self.cells = n_cells, 0
         self.parts: dict[str, Any] = {}
         self.seen: dict[str, int] = {}  # cells that a figure is known of, where these are not all
+        self.losses: list[tuple[Tensor, Tensor]] = []  # of each minibatch, and its cells
 
     def add(self, loss: Loss, total: Tensor, cells: Batch) -> None:
         n = len(cells)
@@ -51,7 +54,12 @@ class Sums:
             self.seen[name] = self.seen.get(name, 0) + values.numel()
         for name, value in parts.items():
             self.parts[name] = self.parts.get(name, 0) + value
+        self.losses.append((total.detach(), cells.index))
         self.cells += n
+
+    def first_odd(self) -> np.ndarray:
+        """The cells of the first minibatch whose loss is not finite."""
+        return next((index.cpu().numpy() for total, index in self.losses if not torch.isfinite(total)), np.empty(0, np.int64))
 
     def whole(self) -> Sums:
         """Those of all processes that share the minibatches; each must ask."""
@@ -151,7 +159,7 @@ class Plan(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": o.lr_scheduler_metric}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch if device.type == "cpu" else batch.to(device)
+        return batch if batch.index.device == device else batch.to(device)
 
     def total(self, loss: Loss) -> Tensor:
         """What a minibatch costs."""
@@ -173,13 +181,15 @@ class Plan(pl.LightningModule):
         loss = self.module(cells)
         total = self.total(loss)
         if total.device.type == "cpu" and not several() and not torch.isfinite(total):
-            raise NonFinite(cells)
+            raise NonFinite(cells.index.numpy())
         self.sums.add(loss, total, cells)
         return total * cells.share
 
     def note_training(self) -> dict[str, float]:
         """The epoch's figures of the training cells, in its row."""
         figures = self.sums.whole().means()
+        if not math.isfinite(figures["loss"]):  # found late where nobody waits for a GPU, or for other processes, at every step
+            raise NonFinite(self.sums.first_odd())
         named = {"train_loss": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
         weight = {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         self.rows.setdefault(self.epoch, {}).update(named | weight)
@@ -194,7 +204,7 @@ class Plan(pl.LightningModule):
 
     # ------------------------------------------------------------------ validation
     def on_validation_epoch_start(self) -> None:
-        self.seen, self.random_state = Sums(self.n_cells), torch.get_rng_state()
+        self.seen, self.random_state = Sums(self.n_cells), (torch.get_rng_state(), self._noise_of_gpu())
         torch.manual_seed(VALIDATION_SEED)
 
     def validation_step(self, cells: Batch, i: int) -> None:
@@ -202,8 +212,14 @@ class Plan(pl.LightningModule):
         self.seen.add(loss, self.total(loss), cells)
 
     def on_validation_epoch_end(self) -> None:
-        torch.set_rng_state(self.random_state)
+        on_cpu, on_gpu = self.random_state
+        torch.set_rng_state(on_cpu)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, self.device)
         self.note_training()  # validation ends inside the training epoch, and a checkpoint is written then
         figures = {("validation_loss" if k == "loss" else f"{k}_validation"): v for k, v in self.seen.whole().means().items()}
         self.rows[self.epoch].update(figures)
         self.log_dict(figures, batch_size=1)
+
+    def _noise_of_gpu(self) -> Tensor | None:
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
