@@ -34,8 +34,8 @@ class Loss:
     penalty
         Name -> scalar; the plan may give it a weight.
     figures
-        Name -> a value for each cell that it is known of: their mean is shown in the history, never minimised. (A penalty of the same
-        name is then not shown beside it.)
+        Name -> a value for each cell, NaN where it is not known: the mean of the others is shown in the history, never minimised. (A
+        penalty of the same name is then not shown beside it.)
     """
 
     nll: dict[str, Float[Tensor, "*s cells"]]
@@ -45,12 +45,14 @@ class Loss:
     penalty: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     figures: dict[str, Float[Tensor, " some"]] = field(default_factory=dict)
 
-    def per_cell(self, kl_weight: float = 1.0) -> Float[Tensor, " cells"]:
+    def per_cell(self, kl_weight: float | Tensor = 1.0) -> Float[Tensor, " cells"]:
         """Reconstruction + weight * KL, without penalties."""
         parts = [*self.nll.values(), *(kl_weight * k for k in self.kl.values()), *self.kl_fixed.values()]
         return torch.stack(parts).sum(0)
 
-    def total(self, kl_weight: float = 1.0, n_cells: int = 1, weights: Mapping[str, float] | None = None) -> Float[Tensor, ""]:
+    def total(
+        self, kl_weight: float | Tensor = 1.0, n_cells: int = 1, weights: Mapping[str, float | Tensor] | None = None
+    ) -> Float[Tensor, ""]:
         """What is minimised: the mean over cells, this cell's share (of ``n_cells``) of what all have in common, weighted penalties."""
         loss = self.per_cell(kl_weight).mean()
         for kl in self.kl_global.values():

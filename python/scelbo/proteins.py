@@ -77,8 +77,9 @@ class Proteins(nn.Module):
         return not bool(self.measured.rows().all())
 
     def mask(self, cells: Any) -> Tensor | None:
-        """Which were measured in each cell, (cells, proteins); None for all."""
-        return self.measured(cells) > 0 if self.some_missing else None
+        """Which were measured in each cell, (cells, proteins); None for all (on a GPU, where asking would be waiting, that says so too)."""
+        rows = self.measured.rows()
+        return self.measured(cells) > 0 if rows.is_cuda or self.some_missing else None
 
     def noise(self, n: int) -> Normal:
         """What draws of the background are made of, for n cells."""

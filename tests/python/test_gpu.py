@@ -10,6 +10,8 @@ from test_kernels import CELLS, GENES, MAKE, _counts, _inputs
 
 from scelbo import PEAKVI, SCANVI, SCVI, TOTALVI, LinearSCVI, errors, kernels, settings
 from scelbo.data.simulate import cite
+from scelbo.train import fit, graphs
+from scelbo.train.plan import Plan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
@@ -30,7 +32,7 @@ def test_likelihoods_and_gradients_are_those_of_the_processor(name, link, rows, 
     exact = asked("cpu", torch.float64)
     monkeypatch.setattr(settings, "compiled", compiled)
     assert kernels.fused(torch.zeros(1, device=GPU)) == compiled
-    for ours, true in zip(asked(GPU, torch.float32), exact, strict=True):
+    for ours, true in zip(asked(GPU, torch.float32 if compiled else torch.float64), exact, strict=True):
         torch.testing.assert_close(ours.cpu().double(), true, rtol=1e-4, atol=3e-6 * float(true.abs().max()))
 
 
@@ -59,16 +61,11 @@ def test_models_train_there_and_answer_as_on_a_processor(case, adata):
             np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
-class Strict(Callback):
-    """After two steps nothing may wait for the GPU until the epoch ends."""
+class Watch(Callback):
+    """What became of the recording of steps."""
 
-    def on_train_batch_start(self, trainer, plan, cells, i):
-        if i == 2:
-            torch.cuda.set_sync_debug_mode("error")
-
-    def on_train_batch_end(self, trainer, plan, outputs, cells, i):
-        if trainer.is_last_batch:
-            torch.cuda.set_sync_debug_mode("default")
+    def on_train_epoch_end(self, trainer, plan):
+        self.still, self.recorded, self.steps = plan.still, len(plan.recorded), plan.steps
 
 
 @pytest.mark.parametrize(
@@ -81,15 +78,57 @@ class Strict(Callback):
         (TOTALVI, {"batch_key": "batch", **PROTEINS}),
     ],
 )
-def test_a_step_does_not_wait_for_the_gpu(model, keys):
+def test_steps_do_not_wait_for_the_gpu_and_are_recorded(model, keys):
     adata = cite(400, 60, 5, seed=1)
     model.setup_anndata(adata, **keys)
-    made = model(adata, n_hidden=16)
-    try:
-        made.train(1, batch_size=32, seed=0, accelerator="cuda", early_stopping=False, trainer_kwargs={"callbacks": [Strict()]})
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert made.trained_epochs == 1
+    made, watch = model(adata, n_hidden=16), Watch()
+    made.train(3, batch_size=32, seed=0, accelerator="cuda", early_stopping=False, trainer_kwargs={"callbacks": [watch]})
+    assert watch.still and watch.recorded > 0 and watch.steps == 3 * 12
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"plan_kwargs": {"n_steps_kl_warmup": 20, "reduce_lr_on_plateau": True, "lr_patience": 0}}], ids=["", "schedules"]
+)
+def test_recorded_steps_are_those_that_are_not(kwargs, monkeypatch):
+    adata, found = cite(400, 60, 5, seed=1), []
+    SCVI.setup_anndata(adata, batch_key="batch")
+    for recorded in (True, False):
+        monkeypatch.setattr(fit, "GraphPlan", graphs.GraphPlan if recorded else Plan)
+        model = SCVI(adata, n_hidden=16, gene_likelihood="nb", dropout_rate=0.0)
+        model.train(20, batch_size=32, seed=0, accelerator="cuda", early_stopping=False, check_val_every_n_epoch=1, **kwargs)
+        found.append(model._history)
+    recorded, plain = found
+    assert list(recorded) == list(plain)
+    for name in ("kl_weight", "lr"):
+        np.testing.assert_allclose(recorded[name].iloc[0], plain[name].iloc[0], rtol=1e-6)
+    for name in ("train_loss", "validation_loss"):  # the noise differs
+        np.testing.assert_allclose(recorded[name].iloc[-5:].mean(), plain[name].iloc[-5:].mean(), rtol=0.02)
+    if kwargs:
+        assert recorded["lr"].min() < recorded["lr"].max()
+
+
+def test_a_training_goes_on_where_it_was(tmp_path):
+    adata, curves = cite(200, 40, 5, seed=1), []
+    SCVI.setup_anndata(adata)
+    for epochs in ([4], [2, 4]):
+        file = tmp_path / f"{len(epochs)}.state"
+        for n in epochs:
+            model = SCVI(adata, n_hidden=16, dropout_rate=0.0)
+            monkey = {"max_epochs": 4, "batch_size": 32, "seed": 0, "accelerator": "cuda", "resume": file, "check_val_every_n_epoch": 1}
+            model.train(**monkey, trainer_kwargs={"callbacks": [Stop(n)]})
+        curves.append(model._history["train_loss"].to_numpy())
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+
+
+class Stop(Callback):
+    """As if the user had asked to stop after some epochs."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def on_train_epoch_start(self, trainer, plan):
+        if plan.epoch == self.after:
+            plan.stop.requested = True
 
 
 def test_a_loss_that_is_not_finite_is_noticed_and_taken_back():

@@ -4,7 +4,7 @@ test_that("latents are a matrix of cells x dimensions, in the order asked for", 
   model <- trained_model()
   z <- get_latent_representation(model)
   expect_equal(dimnames(z), list(paste0("cell", 1:150), paste0("scvi_", 1:4)))
-  expect_equal(get_latent_representation(model, cells = c("cell9", "cell2")), z[c("cell9", "cell2"), ])
+  expect_equal(get_latent_representation(model, cells = c("cell9", "cell2")), z[c("cell9", "cell2"), ], tolerance = 1e-6)
   expect_equal(get_latent_representation(model, object = seurat_object()[, 11:40]), z[11:40, ], tolerance = 1e-6)
 })
 

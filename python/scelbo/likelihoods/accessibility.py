@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from scelbo import kernels
 from scelbo.data import Counts
 from scelbo.likelihoods import compiled, fused
-from scelbo.likelihoods.sparse import VALUES_AT_ONCE, at
+from scelbo.likelihoods.sparse import at, pieces
 
 
 class _LogProb(torch.autograd.Function):
@@ -28,17 +28,14 @@ class _LogProb(torch.autograd.Function):
         n, regions = h.shape
         value, of_cell, of_region = h.new_empty(n), cell.sigmoid(), region.sigmoid()
         d_h, G = (torch.empty_like(h), torch.empty_like(h)) if wants else (None, None)
-        starts, step = x.crow.tolist(), max(1, VALUES_AT_ONCE // regions)
-        for i in range(0, n, step):
-            j = min(i + step, n)
-            s = slice(starts[i], starts[j])
+        for i, j, s in pieces(x):
             flat = x.flat[s] - i * regions
             y = h[i:j].sigmoid()
             p = (y * of_region).mul_(of_cell[i:j])
             rest = (1 - p).clamp_min_(torch.finfo(p.dtype).eps)
             p_at, rest_at = at(p, x.col[s], flat), at(rest, x.col[s], flat)
             stored = p_at.clamp_min(torch.finfo(p.dtype).tiny).log() - rest_at.log()
-            value[i:j] = _sum_of_logs(rest) + torch.segment_reduce(stored, "sum", offsets=x.crow[i : j + 1] - starts[i])
+            value[i:j] = _sum_of_logs(rest) + torch.segment_reduce(stored, "sum", offsets=x.crow[i : j + 1] - x.crow[i])
             if d_h is None or G is None:
                 continue
             torch.div(p, rest.neg_(), out=G[i:j]).view(-1).scatter_(0, flat, torch.ones_like(stored))

@@ -8,7 +8,7 @@ that the work stays in the processor's cache; the backward pass only multiplies 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -96,6 +96,18 @@ def at(dense: Tensor, col: Tensor, flat: Tensor) -> Tensor:
     return dense.reshape(-1).index_select(0, col if dense.shape[0] == 1 else flat)  # several times faster than dense[...]
 
 
+def pieces(x: Counts) -> Iterator[tuple[int, int, slice]]:
+    """(First row, row after the last, their stored values) of a few rows at a time; of all on a GPU, where nobody waits to learn where."""
+    n = len(x)
+    if x.val.device.type != "cpu":
+        yield 0, n, slice(0, len(x.val))
+        return
+    starts, step = x.crow.tolist(), max(1, VALUES_AT_ONCE // x.n_vars)
+    for i in range(0, n, step):
+        j = min(i + step, n)
+        yield i, j, slice(starts[i], starts[j])
+
+
 class Kernel(NamedTuple):
     """A likelihood: what is prepared once at the stored values, and the value and gradients for a few cells."""
 
@@ -133,15 +145,13 @@ class _LogProb(torch.autograd.Function):
         d_h = torch.empty_like(h) if wants else None
         d_l = torch.empty_like(value) if wants else None
         d_params = tuple(torch.empty_like(h) if wants else None for _ in params)
-        prepared, starts, step = kernel.prepare(x, params), x.crow.tolist(), max(1, VALUES_AT_ONCE // genes)
-        for i in range(0, n, step):
-            j = min(i + step, n)
-            s = slice(starts[i], starts[j])
+        prepared = kernel.prepare(x, params)
+        for i, j, s in pieces(x):
             col, flat = x.col[s], x.flat[s] - i * genes
             mu, log_mu = _mean(h[i:j], log_l[i:j], softmax)
             log_mu_at = at(h[i:j], col, flat) + log_mu[:, 0].index_select(0, x.row[s] - i)
             here, stored = tuple(q if q.shape[0] == 1 else q[i:j] for q in params), tuple(q[s] for q in prepared)
-            rows = Rows(mu, here, x.val[s], log_mu_at, col, flat, x.crow[i : j + 1] - starts[i], stored)
+            rows = Rows(mu, here, x.val[s], log_mu_at, col, flat, x.crow[i : j + 1] - x.crow[i], stored)
             value[i:j], d_log_mu, d = kernel.rows(rows)
             if d_h is None or d_l is None:
                 continue
@@ -184,8 +194,8 @@ def log_prob(x: Counts, kernel: Kernel, mean: Mean, *params: Float[Tensor, "*#s 
     h = mean.h if softmax else torch.where(mean.h < -15, mean.h, F.softplus(mean.h.clamp_min(-20)).log())
     log_l = mean.log_l.expand(len(h), 1)
     params = tuple(q if q.dim() == 2 else q[None] for q in params)
-    if kernel.loop is not None and compiled(x.val, h, log_l, *params):
+    if kernel.loop is not None and compiled(h, log_l, *params) and compiled(x.val):
         return kernel.loop(x, softmax, h, log_l, *params)
-    if kernel.fused is not None and fused(x.val, h, log_l, *params):
+    if kernel.fused is not None and fused(h, log_l, *params):
         return kernel.fused(x, softmax, h, log_l, *params)
     return _LogProb.apply(x, kernel, softmax, h, log_l, *params)

@@ -18,20 +18,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scelbo.data import Counts
-from scelbo.likelihoods.sparse import VALUES_AT_ONCE
+from scelbo.likelihoods.sparse import pieces
 
 
 class _LogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Counts, theta: Tensor, phi: Tensor) -> Tensor:
         wants = any(ctx.needs_input_grad)
-        n, genes = len(theta), phi.shape[1]
+        genes = phi.shape[1]
         terms, d_theta = torch.empty_like(x.val), torch.empty_like(theta) if wants else None
         ratio = torch.empty_like(x.val) if wants else None  # S at the stored values
-        starts, step = x.crow.tolist(), max(1, VALUES_AT_ONCE // genes)
-        for i in range(0, n, step):
-            j = min(i + step, n)
-            s = slice(starts[i], starts[j])
+        for i, j, s in pieces(x):
             flat = x.flat[s] - i * genes
             p = theta[i:j] @ phi
             p_at = p.view(-1).index_select(0, flat).clamp_min_(torch.finfo(p.dtype).tiny)
@@ -39,7 +36,7 @@ class _LogProb(torch.autograd.Function):
                 torch.div(x.val[s], p_at, out=ratio[s])
                 torch.mm(p.zero_().view(-1).scatter_(0, flat, ratio[s]).view_as(p), phi.T, out=d_theta[i:j])
             torch.mul(p_at.log_(), x.val[s], out=terms[s])
-        ctx.x, ctx.step = x, step
+        ctx.x = x
         ctx.save_for_backward(theta, d_theta, ratio)
         return torch.segment_reduce(terms, "sum", offsets=x.crow)
 

@@ -67,7 +67,7 @@ class AUTOZIModule(SCVIModule):
     def prior_of(self, name: str) -> Float[Tensor, " 1"]:
         """The prior's alpha or beta: as given, or as learnt."""
         given = self.given[name]
-        return self.prior_logits[name].sigmoid() if given is None else self.rows(name).new_tensor([given])
+        return self.prior_logits[name].sigmoid() if given is None else self.rows(name).new_full((1,), given)
 
     def inference(self, cells: SizedCells) -> Latents:  # type: ignore[override]
         return Latents(*super().inference(cells), **self.shared())

@@ -103,11 +103,10 @@ class CondSCVIModule(CountsVAE):
         weight = (self.weight if self.training else torch.ones_like(self.weight))[cells.label]
         kl = self.kl(q, cells) if self.states is None else {"z": -self.log_ratio(q, z, cells)}
         whole = Loss({k: -v * weight for k, v in self.explained(cells, p).items()}, {k: v * weight for k, v in kl.items()})
-        if self.fine is None or not (cells.fine >= 0).any():
+        if self.fine is None:
             return whole
-        entropy, right = classified(self.fine(z.z, cells.label), cells.fine)
-        taught = {"classification_loss": (entropy * weight[cells.fine >= 0]).mean()}
-        return replace(whole, penalty=taught, figures={"classification_loss": entropy, "accuracy": right})
+        cost, figures = classified(self.fine(z.z, cells.label), cells.fine, weight)
+        return replace(whole, penalty={"classification_loss": cost}, figures=figures)
 
 
 class CondSCVI(Model):

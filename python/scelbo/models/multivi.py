@@ -85,7 +85,7 @@ class MULTIVIModule(CountsVAE):
         return x.map(torch.log1p) if self.log_variational else x
 
     def noise(self, n: int) -> dict[str, Normal]:
-        none = Normal(self.genes.typical.new_zeros(n, 0), 1.0, validate_args=False)
+        none = Normal(empty := self.genes.typical.new_zeros(n, 0), empty, validate_args=False)
         return {"noise": none if self.proteins is None else self.proteins.noise(n)}
 
     def read(self, field: str, cells: Any) -> Any:

@@ -112,10 +112,8 @@ class SCANVIModule(SCVIModule):
         z = draw(q)
         whole = self.loss(cells, q, z, self.generative(z, cells))
         labelled, at = (cells, q) if cells.beside is None else (cells.beside, self.inference(cells.beside))
-        if not (labelled.label >= 0).any():
-            return whole
-        entropy, right = classified(self.classifier(at.z.mean), labelled.label)
-        return replace(whole, penalty={"classification_loss": entropy.mean()}, figures={"classification_loss": entropy, "accuracy": right})
+        cost, figures = classified(self.classifier(at.z.mean), labelled.label)
+        return replace(whole, penalty={"classification_loss": cost}, figures=figures)
 
 
 class SCANVI(SCVI):

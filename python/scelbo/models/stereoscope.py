@@ -157,7 +157,7 @@ class SpatialModule(OfSpots):
     def cost(self, spots: Spots, w: Tensor, v: Tensor) -> Loss:
         """With these profiles and amounts. A training may weigh the entropy of shares: the less there is, the fewer types are in a spot."""
         times = (self.n_spots / len(spots)) ** self.per_minibatch
-        prior = -Normal(0.0, 1.0).log_prob(self.noise["eta"]).sum() * times
+        prior = -Normal(0.0, 1.0, validate_args=False).log_prob(self.noise["eta"]).sum() * times
         entropy = torch.special.entr(self.shares(v)).sum(-1).mean()
         return Loss({"x": -self.explained(v, spots, w).log_prob(spots.x)}, kl_global={"eta": prior}, penalty={"entropy": entropy})
 

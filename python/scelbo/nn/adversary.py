@@ -42,10 +42,10 @@ class Adversary(Classifier):
 
         ``among``: the origins that there are (default all); the others are no possible answer.
         """
-        among = torch.ones(self.n_origins, dtype=torch.bool, device=z.device) if among is None else among
-        own, n = (among.cumsum(0) - 1)[origin][:, None], int(among.sum())
-        told = self(z.detach())[:, among].log_softmax(-1)
+        absent = torch.zeros(self.n_origins, dtype=torch.bool, device=z.device) if among is None else ~among
+        log_probability = lambda logits: logits.masked_fill(absent, -torch.inf).log_softmax(-1)  # noqa: E731
         held = {name: p.detach() for name, p in self.named_parameters()}
-        doubt = functional_call(self, held, (z,))[:, among].log_softmax(-1)
-        others = doubt.sum(-1, keepdim=True) - doubt.gather(-1, own)
-        return {"fooling": -others.mean() / max(1, n - 1), "adversary": -told.gather(-1, own).mean()}
+        own, told, doubt = origin[:, None], log_probability(self(z.detach())), log_probability(functional_call(self, held, (z,)))
+        others = doubt.masked_fill(absent, 0.0).sum(-1) - doubt.gather(-1, own)[:, 0]
+        n = (~absent).sum() - 1
+        return {"fooling": -others.mean() / n.clamp_min(1), "adversary": -told.gather(-1, own).mean()}

@@ -260,8 +260,11 @@ class Classifier(nn.Module):
 
 
 def classified(
-    logits: Float[Tensor, "cells labels"], label: Int[Tensor, " cells"]
-) -> tuple[Float[Tensor, " known"], Float[Tensor, " known"]]:
-    """Of the cells with a label (not -1): cross-entropy of a classifier, and whether it is right."""
-    logits, label = logits[label >= 0], label[label >= 0]
-    return F.cross_entropy(logits, label, reduction="none"), (logits.detach().argmax(-1) == label).to(logits.dtype)
+    logits: Float[Tensor, "cells labels"], label: Int[Tensor, " cells"], weight: Float[Tensor, " cells"] | None = None
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, " cells"]]]:
+    """What a classifier costs, the mean cross-entropy of cells with a label (not -1); it, and whether it is right, as figures of each."""
+    known = label >= 0
+    entropy = F.cross_entropy(logits, label, reduction="none", ignore_index=-1)  # 0 of the others
+    cost = (entropy if weight is None else entropy * weight).sum() / known.sum().clamp_min(1)
+    right = (logits.detach().argmax(-1) == label).to(logits.dtype)
+    return cost, {name: q.masked_fill(~known, torch.nan) for name, q in (("classification_loss", entropy), ("accuracy", right))}

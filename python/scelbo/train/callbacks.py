@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 from torch import Tensor, nn
 
-from scelbo.train.plan import NonFinite, Plan
+from scelbo.train.plan import Plan
 from scelbo.train.processes import require_agreement
 
 
@@ -31,12 +30,6 @@ class LastGoodState(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
         self.weights = noted(plan.module, self.weights)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, plan: Plan) -> None:  # type: ignore[override]
-        """On a GPU, and by several processes, losses are not looked at step by step: look at the epoch's sum."""
-        loss = plan.sums.whole().parts.get("loss")
-        if loss is not None and not math.isfinite(loss):
-            raise NonFinite(next(iter(trainer.train_dataloader)))  # type: ignore[arg-type]
 
 
 class Together(pl.Callback):

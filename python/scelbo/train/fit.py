@@ -20,6 +20,7 @@ from scelbo import settings
 from scelbo.data import Loader, split
 from scelbo.errors import ArgumentError, LostProcessError, NonFiniteLossError, one_of
 from scelbo.train.callbacks import KeepBest, LastGoodState, Together
+from scelbo.train.graphs import GraphPlan
 from scelbo.train.interrupt import graceful_interrupt
 from scelbo.train.options import PlanOptions, TrainOptions
 from scelbo.train.plan import NonFinite, Plan
@@ -64,8 +65,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                 sharing(model.module, rank, of, seed),
             ):
                 report = lambda row: work.step(1, **{name: row[key] for name, key in SHOWN.items() if key in row})  # noqa: E731
-                planned: type[Plan] = getattr(model, "Plan", Plan)  # a model may bring its own
-                plan = planned(
+                plan = _plan_of(model, options, trainer.strategy.root_device)(
                     model.module, plan_options, max_epochs, len(train), model.trained_epochs, model.optimizer_state, report, stop
                 )
                 shuffling = np.random.default_rng([seed, plan.start])
@@ -80,7 +80,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                 model.module.train()  # Lightning leaves modules in the mode that they are in
                 try:
                     if not (state and state.finished):
-                        trainer.fit(plan, loader, looked_at)
+                        trainer.fit(plan, plan.grouped(loader), looked_at)
                 except NonFinite as error:
                     work.reason = "not finite"
                     model.module.load_state_dict(good.weights)
@@ -109,8 +109,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
         if best is not None and best.weights:
             model.module.load_state_dict(best.weights)
             model.outcome["kept_epoch"] = best.epoch
-        if torch.cuda.is_available() and plan.device.type == "cuda":
-            model.module.to(plan.device)
+        model.module.to(trainer.strategy.root_device)  # Lightning takes it from a GPU when it ends
         model.conclude()
         if stop.requested:
             settings.say(f"Interrupted: the model keeps the {model.trained_epochs} epochs trained so far.")
@@ -156,6 +155,13 @@ def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | Non
         model.save(folder, overwrite=True)
 
     return write
+
+
+def _plan_of(model: Model, options: TrainOptions, device: torch.device) -> type[Plan]:
+    """The model's own plan, if it brings one; on a GPU, where Lightning is asked for nothing else, one that records the steps."""
+    own: type[Plan] = getattr(model, "Plan", Plan)
+    alone = own is Plan and not options.several and options.trainer_kwargs.keys() <= {"callbacks"}
+    return GraphPlan if alone and device.type == "cuda" and settings.compiled else own
 
 
 def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list[Any]) -> pl.Trainer:

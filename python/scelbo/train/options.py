@@ -93,7 +93,7 @@ class PlanOptions:
         decays = self.decay == "all" or p.dim() > 1
         return {"weight_decay": self.weight_decay if decays else 0.0, **self.parts.get(name.partition(".")[0], {})}
 
-    def weights(self, kl_weight: float) -> dict[str, float]:
+    def weights(self, kl_weight: float | Tensor) -> dict[str, float | Tensor]:
         """Penalty -> its weight beside a KL of this weight."""
         adversarial = 1 - kl_weight if self.scale_adversarial_loss == "auto" else self.scale_adversarial_loss
         named = {

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scelbo.data import Batch
+from scelbo.data import Batch, Loader
 from scelbo.module import Loss, Module
 from scelbo.train.interrupt import Stop
 from scelbo.train.options import PlanOptions
@@ -38,7 +38,7 @@ class Sums:
     def __init__(self, n_cells: int) -> None:
         self.n_cells, self.cells = n_cells, 0
         self.parts: dict[str, Any] = {}
-        self.seen: dict[str, int] = {}  # cells that a figure is known of, where these are not all
+        self.seen: dict[str, Any] = {}  # how many values of a figure are known
         self.losses: list[tuple[Tensor, Tensor]] = []  # of each minibatch, and its cells
 
     def add(self, loss: Loss, total: Tensor, cells: Batch) -> None:
@@ -50,11 +50,10 @@ class Sums:
             parts["kl_global"] = torch.stack([v.detach() for v in loss.kl_global.values()]).sum() * n / self.n_cells
         parts.update({name: value.detach() * n for name, value in loss.penalty.items() if name not in loss.figures})
         for name, values in loss.figures.items():
-            parts[name] = values.detach().sum()
-            self.seen[name] = self.seen.get(name, 0) + values.numel()
+            parts[name] = values.detach().nansum()
+            self.seen[name] = self.seen.get(name, 0) + values.isfinite().sum()
         for name, value in parts.items():
             self.parts[name] = self.parts.get(name, 0) + value
-        self.losses.append((total.detach(), cells.index))
         self.cells += n
 
     def first_odd(self) -> np.ndarray:
@@ -64,7 +63,8 @@ class Sums:
     def whole(self) -> Sums:
         """Those of all processes that share the minibatches; each must ask."""
         out = Sums(self.n_cells)
-        for parts, seen, cells in gathered(({name: float(value) for name, value in self.parts.items()}, self.seen, self.cells)):
+        own, known = ({name: float(value) for name, value in found.items()} for found in (self.parts, self.seen))
+        for parts, seen, cells in gathered((own, known, self.cells)):
             out.cells += cells
             out.parts = {name: out.parts.get(name, 0) + parts.get(name, 0) for name in {**out.parts, **parts}}
             out.seen = {name: out.seen.get(name, 0) + seen.get(name, 0) for name in {**out.seen, **seen}}
@@ -72,7 +72,7 @@ class Sums:
 
     def means(self) -> dict[str, float]:
         """Each part a cell, with the (minus) ELBO."""
-        out = {name: float(value) / self.seen.get(name, self.cells) for name, value in self.parts.items()}
+        out = {name: float(value) / n for name, value in self.parts.items() if (n := self.seen.get(name, self.cells))}
         return out | {"elbo": out["reconstruction_loss"] + out["kl_local"] + out.get("kl_global", 0)}
 
 
@@ -100,6 +100,9 @@ class Plan(pl.LightningModule):
     stop
         Looked at before every minibatch: the user may ask to stop.
     """
+
+    capturable = False
+    """Whether a GPU is to record the optimiser's step."""
 
     def __init__(
         self,
@@ -141,6 +144,10 @@ class Plan(pl.LightningModule):
     def kl_weight(self) -> float:
         return self.options.kl_weight(self.epoch, self.steps, self.max_epochs)
 
+    def grouped(self, loader: Loader) -> Any:
+        """A loader as Lightning goes through it."""
+        return loader
+
     def configure_optimizers(self) -> Any:
         o = self.options
         optimizer = o.optimizer_of(self.module)
@@ -149,6 +156,8 @@ class Plan(pl.LightningModule):
         elif self.optimizer_state is not None:
             groups = optimizer.state_dict()["param_groups"]  # what was learnt goes on; what was asked for now counts
             optimizer.load_state_dict({"state": self.optimizer_state["state"], "param_groups": groups})
+        for group in optimizer.param_groups:
+            group["capturable"] = self.capturable
         if not o.reduce_lr_on_plateau:
             return optimizer
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -183,6 +192,7 @@ class Plan(pl.LightningModule):
         if total.device.type == "cpu" and not several() and not torch.isfinite(total):
             raise NonFinite(cells.index.numpy())
         self.sums.add(loss, total, cells)
+        self.sums.losses.append((total.detach(), cells.index))
         return total * cells.share
 
     def note_training(self) -> dict[str, float]:

@@ -1,0 +1,98 @@
+"""A minibatch of counts as a GPU takes it again and again: with its zeros, always of the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scelbo.data.counts import Counts
+from scelbo.data.fields import Batch
+
+
+class SparseNeededError(Exception):
+    """Somebody asked for the stored values, of which every minibatch has another number."""
+
+
+class DenseCounts(Counts):
+    """Counts of which only the whole matrix is there.
+
+    Parameters
+    ----------
+    matrix
+        (rows, n_vars).
+    size, log_factorial, measured, fill
+        As of :class:`Counts`.
+    """
+
+    def __init__(
+        self,
+        matrix: Float[Tensor, "rows n_vars"],
+        size: Float[Tensor, "rows 1"] | None = None,
+        log_factorial: Float[Tensor, "rows 1"] | None = None,
+        measured: Tensor | None = None,
+        fill: Tensor | None = None,
+    ):
+        self.matrix, self.n_vars, self.measured, self.fill = matrix, matrix.shape[1], measured, fill
+        for name, value in (("size", size), ("log_factorial", log_factorial)):
+            if value is not None:
+                setattr(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("crow", "col", "val"):
+            raise SparseNeededError
+        raise AttributeError(name)
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> DenseCounts:
+        return DenseCounts(fn(self.matrix), measured=self.measured)
+
+    def scaled(self, factor: Float[Tensor, "rows 1"]) -> DenseCounts:
+        return DenseCounts(self.matrix * factor, measured=self.measured)
+
+    def dense(self) -> Tensor:
+        return self.matrix
+
+    def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
+        product = self.matrix @ weight
+        return product if self.fill is None else product + self.fill @ weight
+
+
+def dense(cells: Any) -> Any:
+    """A minibatch whose counts are dense."""
+    if isinstance(cells, Counts):
+        return DenseCounts(cells.matrix, cells.size, cells.log_factorial, cells.measured)
+    return _with(cells, {name: dense(value) for name, value in vars(cells).items() if isinstance(value, Counts | Batch)})
+
+
+def copied(cells: Any) -> Any:
+    """The same in memory of its own."""
+    if isinstance(cells, Tensor):
+        return cells.clone()
+    if isinstance(cells, dict):
+        return {name: copied(value) for name, value in cells.items()}
+    return _with(cells, {name: copied(value) for name, value in _parts(cells)}) if isinstance(cells, Batch | DenseCounts) else cells
+
+
+def tensors(cells: Any) -> list[Tensor]:
+    """All that it holds, always in one order."""
+    if isinstance(cells, Tensor):
+        return [cells]
+    if isinstance(cells, dict):
+        return [t for value in cells.values() for t in tensors(value)]
+    return [t for _, value in _parts(cells) for t in tensors(value)] if isinstance(cells, Batch | DenseCounts) else []
+
+
+def _parts(of: Batch | DenseCounts) -> list[tuple[str, Any]]:
+    return sorted((name, value) for name, value in vars(of).items() if isinstance(value, Tensor | dict | Batch | DenseCounts))
+
+
+def _with(of: Any, values: dict[str, Any]) -> Any:
+    out = copy(of)
+    vars(out).update(values)
+    return out
