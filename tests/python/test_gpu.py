@@ -10,8 +10,6 @@ from test_kernels import CELLS, GENES, MAKE, _counts, _inputs
 
 from scelbo import PEAKVI, SCANVI, SCVI, TOTALVI, LinearSCVI, errors, kernels, settings
 from scelbo.data.simulate import cite
-from scelbo.train import fit, graphs
-from scelbo.train.plan import Plan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
@@ -52,13 +50,15 @@ def test_minibatches_are_made_where_the_data_are():
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_models_train_there_and_answer_as_on_a_processor(case, adata):
     model = case.trained(adata, max_epochs=2, accelerator="cuda", train_size=0.8)
-    assert model.device.type == "cuda" and np.isfinite(model._history.to_numpy()[:, 0]).all()
+    assert model.device.type == "cpu" and np.isfinite(model._history.to_numpy()[:, 0]).all()
     ask = [name for name in OF_ONE_ANSWER if hasattr(model, name)]
-    there = [arrays(getattr(model, name)()) for name in ask]
-    model.to_device("cpu")
-    for name, ours in zip(ask, there, strict=True):
-        for mine, theirs in zip(ours, arrays(getattr(model, name)()), strict=True):
+    here = [arrays(getattr(model, name)()) for name in ask]
+    model.to_device("cuda")
+    for name, expected in zip(ask, here, strict=True):
+        for mine, theirs in zip(arrays(getattr(model, name)()), expected, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-4, err_msg=name)
+    model.train(1, seed=0, accelerator="cuda", progress=False)
+    assert model.device.type == "cuda"
 
 
 class Watch(Callback):
@@ -78,7 +78,8 @@ class Watch(Callback):
         (TOTALVI, {"batch_key": "batch", **PROTEINS}),
     ],
 )
-def test_steps_do_not_wait_for_the_gpu_and_are_recorded(model, keys):
+def test_steps_do_not_wait_for_the_gpu_and_are_recorded(model, keys, monkeypatch):
+    monkeypatch.setattr(settings, "record_steps", True)
     adata = cite(400, 60, 5, seed=1)
     model.setup_anndata(adata, **keys)
     made, watch = model(adata, n_hidden=16), Watch()
@@ -93,7 +94,7 @@ def test_recorded_steps_are_those_that_are_not(kwargs, monkeypatch):
     adata, found = cite(400, 60, 5, seed=1), []
     SCVI.setup_anndata(adata, batch_key="batch")
     for recorded in (True, False):
-        monkeypatch.setattr(fit, "GraphPlan", graphs.GraphPlan if recorded else Plan)
+        monkeypatch.setattr(settings, "record_steps", recorded)
         model = SCVI(adata, n_hidden=16, gene_likelihood="nb", dropout_rate=0.0)
         model.train(20, batch_size=32, seed=0, accelerator="cuda", early_stopping=False, check_val_every_n_epoch=1, **kwargs)
         found.append(model._history)
@@ -107,7 +108,9 @@ def test_recorded_steps_are_those_that_are_not(kwargs, monkeypatch):
         assert recorded["lr"].min() < recorded["lr"].max()
 
 
-def test_a_training_goes_on_where_it_was(tmp_path):
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_training_goes_on_where_it_was(recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "record_steps", recorded)
     adata, curves = cite(200, 40, 5, seed=1), []
     SCVI.setup_anndata(adata)
     for epochs in ([4], [2, 4]):

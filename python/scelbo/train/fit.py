@@ -40,7 +40,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
     if not any(p.requires_grad for p in model.module.parameters()):
         settings.say("Nothing to train: these cells bring no category that the reference did not know.")
         return
-    max_epochs = options.epochs(data.n_obs)
+    max_epochs, home = options.epochs(data.n_obs), model.device
     seed = seed_for_all(options.seed, options.several)
     state = State(options.resume, identity(model, options, plan_options, seed, max_epochs), seed) if options.resume is not None else None
     done = state.epochs if state else 0
@@ -109,7 +109,7 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
         if best is not None and best.weights:
             model.module.load_state_dict(best.weights)
             model.outcome["kept_epoch"] = best.epoch
-        model.module.to(trainer.strategy.root_device)  # Lightning takes it from a GPU when it ends
+        model.module.to(home)  # Lightning leaves it in the processor's memory
         model.conclude()
         if stop.requested:
             settings.say(f"Interrupted: the model keeps the {model.trained_epochs} epochs trained so far.")
@@ -158,10 +158,10 @@ def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | Non
 
 
 def _plan_of(model: Model, options: TrainOptions, device: torch.device) -> type[Plan]:
-    """The model's own plan, if it brings one; on a GPU, where Lightning is asked for nothing else, one that records the steps."""
+    """The model's own plan, if it brings one; on a GPU one that records the steps, where that is asked for and nothing else of Lightning."""
     own: type[Plan] = getattr(model, "Plan", Plan)
     alone = own is Plan and not options.several and options.trainer_kwargs.keys() <= {"callbacks"}
-    return GraphPlan if alone and device.type == "cuda" and settings.compiled else own
+    return GraphPlan if alone and device.type == "cuda" and settings.record_steps else own
 
 
 def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list[Any]) -> pl.Trainer:
