@@ -158,7 +158,7 @@ def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | Non
 
 
 def _plan_of(model: Model, options: TrainOptions, device: torch.device) -> type[Plan]:
-    """The model's own plan, if it brings one; on a GPU one that records the steps, where that is asked for and nothing else of Lightning."""
+    """The model's own plan, if it brings one; on a GPU one that records steps, if that is asked for and nothing else of Lightning."""
     own: type[Plan] = getattr(model, "Plan", Plan)
     alone = own is Plan and not options.several and options.trainer_kwargs.keys() <= {"callbacks"}
     return GraphPlan if alone and device.type == "cuda" and settings.record_steps else own
