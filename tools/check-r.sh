@@ -3,7 +3,7 @@
 # The examples are run, all of them. The tests are not: that is `make test-r`; nor is the code of the pages: `make vignettes`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools/setup-r.sh BiocCheck
+tools/setup-r.sh BiocCheck commonmark xml2 # with the last two NEWS.md can be read
 
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 tarball=$(tools/build-r.sh "$folder")

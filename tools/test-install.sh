@@ -22,7 +22,8 @@ Rscript --vanilla -e 'library(scelbo); stopifnot(!backend_available(), grepl("in
 
 echo "== remotes::install_local()"
 if Rscript --vanilla -e 'quit(status = !requireNamespace("remotes", quietly = TRUE))'; then
-  Rscript --vanilla - "$tarball" "$folder/local" <<'R'
+  # nothing of Bioconductor is installed here, so its site need not be asked which release goes with this R
+  R_BIOC_VERSION=3.16 Rscript --vanilla - "$tarball" "$folder/local" <<'R'
   remotes::install_local(commandArgs(TRUE)[[1]], lib = commandArgs(TRUE)[[2]], dependencies = FALSE, upgrade = "never", quiet = TRUE)
 R
   Rscript --vanilla -e 'library(scelbo, lib.loc = commandArgs(TRUE)); stopifnot(file.exists(scelbo:::core_path()))' "$folder/local"
