@@ -25,6 +25,8 @@ SHUFFLED, LONG_BLOCK = "scelbo-shuffled", 1024
 """Attribute of matrices whose rows lie in random order (:func:`scelbo.data.prepare`); of these so many may stay together."""
 GAP = 4
 """As many rows that nobody asked for are read along, rather than to begin anew behind them."""
+LONG_SPAN = 256
+"""Rows of a span from which on zarr reads it faster as a slice than among others."""
 T = TypeVar("T")
 
 
@@ -147,9 +149,16 @@ def read_rows(matrix: Any, wanted: np.ndarray) -> tuple[sparse.csr_matrix, np.nd
     read = np.zeros(matrix.shape[0] + 1, np.int8)
     read[spans[:, 0]], read[spans[:, 1]] = 1, -1
     mask = read[:-1].cumsum().astype(bool)
-    # of a mask anndata reads each span as one; arrays have no such thing
-    rows = matrix[mask] if isinstance(matrix, CSRDataset) else np.concatenate([matrix[i:j] for i, j in spans.tolist()])
-    return as_csr(rows), np.searchsorted(np.flatnonzero(mask), wanted)
+    return as_csr(_spans(matrix, spans, mask)), np.searchsorted(np.flatnonzero(mask), wanted)
+
+
+def _spans(matrix: Any, spans: np.ndarray, mask: np.ndarray) -> Any:
+    """Rows of these spans, which are those of the mask. Of a mask anndata reads each span as one, but asks zarr value by value."""
+    if not isinstance(matrix, CSRDataset):
+        return np.concatenate([matrix[i:j] for i, j in spans.tolist()])
+    if isinstance(matrix.group, h5py.Group) or mask.sum() < LONG_SPAN * len(spans):
+        return matrix[mask]
+    return sparse.vstack([matrix[i:j] for i, j in spans.tolist()], format="csr")
 
 
 def block_of(matrix: Any) -> int:
