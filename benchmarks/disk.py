@@ -123,7 +123,7 @@ def prepare(folder: str) -> None:
     here = Path(folder)
     cpu = timed(lambda: data.prepare(here / "cells.h5ad", here / "cells.prepared.zarr", seed=0, progress=False))
     size = sum(part.stat().st_size for part in (here / "cells.prepared.zarr").rglob("*") if part.is_file())
-    print(json.dumps({"cpu": cpu, "peak": peak_gb(), "mb": size / 1e6, "mb_h5ad": (here / "cells.h5ad").stat().st_size / 1e6}))
+    print(json.dumps({"cpu": cpu, "peak": peak_gb(), "mb": size / 1e6, "h5ad": (here / "cells.h5ad").stat().st_size / 1e6}))
 
 
 def write_all(folder: str, cells: int, only: str) -> None:
@@ -168,7 +168,9 @@ def main() -> int:
                 flush=True,
             )
     if made:
-        print(f"\nprepare(), once: {made['cpu']:.1f} CPU s, peak {made['peak']:.2f} GB, {made['mb']:.0f} MB ({made['mb_h5ad']:.0f} MB as h5ad)")
+        print(
+            f"\nprepare(), once: {made['cpu']:.1f} CPU s, peak {made['peak']:.2f} GB, {made['mb']:.0f} MB ({made['h5ad']:.0f} MB as h5ad)"
+        )
     print(f"\n({load()})")
     failed = [name for name, run in seen.items() if name.startswith("disk") and run["peak"] > MEMORY_GB]
     if "memory" in seen and "disk, h5ad" in seen and seen["disk, h5ad"]["cpu"] > SLOWER * seen["memory"]["cpu"]:

@@ -22,7 +22,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:anndata"),
 ]
 # a model that draws nothing: the same minibatches then give the same numbers
-FIT = "fit rnastereoscope {0}/cells.h5ad -o {0}/{1} --labels cell_type --max-epochs 3 --batch-size 50 --check-val-every-n-epoch 1 --seed 1 --accelerator cpu"
+FIT = (
+    "fit rnastereoscope {0}/cells.h5ad -o {0}/{1} --labels cell_type --max-epochs 3 --batch-size 50 --check-val-every-n-epoch 1"
+    " --seed 1 --accelerator cpu"
+)
 
 
 def of_slurm(rank):
@@ -91,7 +94,10 @@ def test_a_launcher_that_started_other_processes_than_asked_for_is_told(monkeypa
         with pytest.raises(errors.ArgumentError, match="torchrun started 8 processes") as caught:
             make().train(max_epochs=1)
         assert "devices=4, num_nodes=2" in caught.value.hint
-    for told, says in (({**of_slurm(0), "SLURM_NTASKS": 4}, "make 2 processes, and 4 were started"), ({"SLURM_NTASKS": 2}, "ntasks-per-node")):
+    for told, says in (
+        ({**of_slurm(0), "SLURM_NTASKS": 4}, "make 2 processes, and 4 were started"),
+        ({"SLURM_NTASKS": 2}, "ntasks-per-node"),
+    ):
         with monkeypatch.context() as patch:
             for name, value in {"SLURM_PROCID": 0, **told}.items():
                 patch.setenv(name, str(value))

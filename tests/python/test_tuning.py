@@ -81,7 +81,8 @@ adata = counts(150, 30)
 SCVI.setup_anndata(adata, batch_key="batch")
 folder = Path(sys.argv[1])
 found = tune(
-    SCVI, adata, {"lr": {"low": 1e-3, "high": 1e-2}}, n_trials=4, max_epochs=60, stop_early=False, folder=folder, n_hidden=8, seed=1, at_once=1
+    SCVI, adata, {"lr": {"low": 1e-3, "high": 1e-2}}, n_trials=4, max_epochs=60, stop_early=False, at_once=1,
+    folder=folder, n_hidden=8, seed=1,
 )
 found.table.to_csv(folder / "table.csv", index=False)
 found.model.save(folder / "best")

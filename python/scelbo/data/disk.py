@@ -61,14 +61,20 @@ def read_backed(path: str | Path) -> AnnData:
 
 def read_or_leave(path: str | Path) -> AnnData:
     """The same file or store, read whole unless its matrices would take more than a quarter of this machine's memory."""
-    store, reader = _opened(path), read_zarr if Path(path).is_dir() else read_h5ad
-    names = ["X", "raw/X", *(f"layers/{layer}" for layer in store.get("layers", ()))]
-    matrices = [store[name] for name in names if name in store]
-    if sum(4 * int(np.prod(m.shape or 0)) if hasattr(m, "shape") else 8 * m["data"].shape[0] for m in matrices) > memory() / 4:
+    if fills_memory(path):
         return read_backed(path)
+    return (read_zarr if Path(path).is_dir() else read_h5ad)(path)
+
+
+def fills_memory(path: str | Path) -> bool:
+    """Whether the matrices of a file or store (``.h5mu`` too) would take more than a quarter of this machine's memory."""
+    store = _opened(path)
+    parts = [store[f"mod/{name}"] for name in store["mod"]] if "mod" in store else [store]
+    matrices = [part[name] for part in parts for name in ("X", "raw/X", *(f"layers/{n}" for n in part.get("layers", ()))) if name in part]
+    taken = sum(4 * int(np.prod(m.shape or 0)) if hasattr(m, "shape") else 8 * m["data"].shape[0] for m in matrices)
     if isinstance(store, h5py.File):
         store.close()
-    return reader(path)
+    return taken > memory() / 4
 
 
 def memory() -> float:

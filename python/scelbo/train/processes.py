@@ -115,7 +115,7 @@ def require_as_many(wanted: int, started: int) -> None:
     if wanted != started:
         raise ArgumentError(
             f"devices and num_nodes make {wanted} processes, and {started} were started.",
-            "devices is how many each machine has (torchrun --nproc-per-node, srun --ntasks-per-node), num_nodes how many machines there are.",
+            "devices is how many each machine has (torchrun --nproc-per-node, srun --ntasks-per-node), num_nodes how many machines.",
         )
 
 
