@@ -183,7 +183,8 @@ def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         said = f"accelerator={options.accelerator!r}, devices={options.devices!r}, trainer_kwargs={options.trainer_kwargs!r}"
         raise ArgumentError(f"Lightning does not take {said}: {error}") from error
-    require_as_many(trainer.num_nodes * trainer.num_devices, trainer.world_size)
+    if options.strategy in ("auto", "ddp"):  # Ray, or a strategy that was given, counts its own
+        require_as_many(trainer.num_nodes * trainer.num_devices, trainer.world_size)
     return trainer
 
 
