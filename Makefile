@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint fuzz parity bench capabilities surface metrics clean venv venv-peer
+.PHONY: help test test-python test-r test-seurat5 test-ray test-install check-r site demo vignettes lint fuzz parity bench capabilities surface metrics clean venv venv-peer venv-ray
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -26,6 +26,9 @@ test-r: venv ## the tests of the R package
 	@tools/test-r.sh $(also)
 test-seurat5: ## the same in a root of Debian 13: R 4.5, Seurat 5, NumPy 2 (as root, on Debian)
 	@tools/trixie.sh make test-r also=SpatialExperiment
+test-ray: venv venv-ray ## the tests of both languages that need Ray, which make test leaves out
+	@RAY_worker_niceness=0 .venv-ray/bin/python -m pytest tests/python/test_tuning.py tests/python/test_processes.py -k "tuning or ray"
+	@SCELBO_PYTHON=$(CURDIR)/.venv-ray/bin/python RAY_worker_niceness=0 tools/test-r.sh --only tune
 check-r: venv ## R CMD check and BiocCheck of the built package, with all examples
 	@tools/check-r.sh
 test-install: venv ## the ways to install that a new user would try, each into a library or environment of its own
@@ -71,10 +74,12 @@ metrics: venv venv-peer ## lines and complexity of each model beside scvi-tools'
 
 clean: ## remove everything that the other targets made
 	@tools/trixie.sh --remove
-	rm -rf .venv .venv-peer .r-lib articles site demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
+	rm -rf .venv .venv-peer .venv-ray .r-lib articles site demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache python/scelbo.egg-info
 	find python tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:
 	@tools/venv.sh .venv pyproject.toml constraints.txt -- -c constraints.txt -e ".[dev]"
 venv-peer:
 	@tools/venv.sh .venv-peer benchmarks/requirements.txt -- -r benchmarks/requirements.txt
+venv-ray:
+	@tools/venv.sh .venv-ray pyproject.toml constraints.txt constraints-ray.txt -- -c constraints.txt -c constraints-ray.txt -e ".[test,tune]"

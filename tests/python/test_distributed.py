@@ -23,6 +23,7 @@ def there(tmp_path_factory):
     folder = tmp_path_factory.mktemp("there")
     cells = counts(1300, 30)
     cells.write_h5ad(folder / "cells.h5ad")
+    cells.write_zarr(folder / "cells.zarr")
     SCVI.setup_anndata(cells, batch_key="batch")
     model = SCVI(cells, n_hidden=16, n_latent=3)
     model.train(max_epochs=1, seed=0, progress=False)
@@ -34,26 +35,27 @@ def there(tmp_path_factory):
     return folder
 
 
-def same_answers(there, tmp_path):
+def same_answers(there, tmp_path, data="cells.h5ad"):
     cells, model, labels = anndata.read_h5ad(there / "cells.h5ad"), scelbo.load(there / "scvi"), scelbo.load(there / "scanvi")
-    z = ask(there / "scvi", there / "cells.h5ad", "get_latent_representation", tmp_path / "z.zarr", rows=400)
+    z = ask(there / "scvi", there / data, "get_latent_representation", tmp_path / "z.zarr", rows=400)
     np.testing.assert_allclose(np.asarray(z.X[:]), model.get_latent_representation(cells), rtol=1e-4, atol=1e-6)
     assert list(z.obs_names) == list(cells.obs_names) and disk.on_disk(z.X)
     of = {"gene_list": ["gene2", "gene7"], "library_size": 100}
-    rho = ask(there / "scvi", there / "cells.h5ad", "get_normalized_expression", tmp_path / "rho.zarr", rows=512, **of)
+    rho = ask(there / "scvi", there / data, "get_normalized_expression", tmp_path / "rho.zarr", rows=512, **of)
     expected = model.get_normalized_expression(cells, **of)
     np.testing.assert_allclose(anndata.read_zarr(tmp_path / "rho.zarr").to_df(), expected, rtol=1e-4)
     assert list(rho.var_names) == ["gene2", "gene7"]
-    said = ask(there / "scanvi", there / "cells.h5ad", "annotate", tmp_path / "said.zarr", rows=500)
+    said = ask(there / "scanvi", there / data, "annotate", tmp_path / "said.zarr", rows=500)
     expected = labels.annotate(cells)
     assert list(said.obs["label"].astype(str)) == list(expected["label"].astype(str))
     back = anndata.read_zarr(tmp_path / "said.zarr").obs
     np.testing.assert_allclose(back["probability"], expected["probability"], rtol=1e-4)
 
 
-def test_threads_here_answer_without_a_cluster(there, tmp_path):
+@pytest.mark.parametrize("data", ["cells.h5ad", "cells.zarr"])
+def test_threads_here_answer_without_a_cluster(there, tmp_path, data):
     pytest.importorskip("dask.array")
-    same_answers(there, tmp_path)
+    same_answers(there, tmp_path, data)
 
 
 def test_two_workers_answer(there, tmp_path):
@@ -125,6 +127,7 @@ def test_prepared_are_the_same_cells_in_random_order(cells, tmp_path, monkeypatc
 def test_prepared_train_and_answer_as_the_same_cells_in_memory(cells, tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "AT_ONCE", 96)
     monkeypatch.setattr(disk, "LONG_BLOCK", 48)
+    monkeypatch.setattr(disk, "LONG_SPAN", 16)
     new = prepare(cells, tmp_path / "new.zarr")
     here = new.to_memory()
     models = []

@@ -1,8 +1,16 @@
 """Trials find the best of a space; those that fall behind stop, and what was cut short goes on."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
+import pandas as pd
 import pytest
 
+import scelbo
 from scelbo import SCVI, errors, settings
 from scelbo.data import read_backed
 from scelbo.data.simulate import counts
@@ -60,3 +68,50 @@ def test_the_best_of_some_trials_is_kept_and_an_ended_search_is_not_done_again(t
     np.testing.assert_allclose(alone.get_latent_representation(), found.model.get_latent_representation(), rtol=1e-3, atol=1e-4)
     again = tune(SCVI, adata, {"lr": [1e-6, 1e-2]}, **given)
     assert again.best == found.best and len(again.table) == 3
+
+
+SEARCH = """
+import sys
+from pathlib import Path
+from scelbo import SCVI, settings
+from scelbo.data.simulate import counts
+from scelbo.tuning import tune
+settings.progress = False
+adata = counts(150, 30)
+SCVI.setup_anndata(adata, batch_key="batch")
+folder = Path(sys.argv[1])
+found = tune(
+    SCVI, adata, {"lr": {"low": 1e-3, "high": 1e-2}}, n_trials=4, max_epochs=60, stop_early=False, at_once=1,
+    folder=folder, n_hidden=8, seed=1,
+)
+found.table.to_csv(folder / "table.csv", index=False)
+found.model.save(folder / "best")
+"""
+
+
+def searched(folder, until=None):
+    """A search by a process of its own, which is killed once ``until()`` holds."""
+    run = subprocess.Popen([sys.executable, "-c", SEARCH, str(folder)], start_new_session=True, stdout=-1, stderr=-2, text=True)
+    while until is not None and run.poll() is None:
+        if until():
+            os.killpg(run.pid, signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    said, _ = run.communicate(timeout=300)
+    assert run.returncode == (0 if until is None else -signal.SIGKILL), said
+    return None if until else (pd.read_csv(folder / "table.csv"), scelbo.load(folder / "best"))
+
+
+def test_a_search_that_is_killed_goes_on_without_a_trial_lost_or_repeated(tmp_path):
+    pytest.importorskip("ray.tune")
+    whole, model = searched(tmp_path / "whole")
+    cut = tmp_path / "cut"
+    ended = lambda: len(list(cut.glob("*/model/model.json")))  # noqa: E731
+    searched(cut, until=lambda: ended() == 2 and len(list(cut.glob("*/training.state"))) == 3)
+    assert ended() == 2 and not (cut / "table.csv").exists()
+    again, best = searched(cut)
+    pd.testing.assert_frame_equal(again, whole)
+    assert len(whole) == whole["lr"].nunique() == 4 and whole["end"].all() and (whole["epochs"] == 60).all()
+    for name, value in model.module.state_dict().items():
+        np.testing.assert_array_equal(best.module.state_dict()[name], value)
+    assert ended() == 4 == len(list(cut.glob("*/training.state")))

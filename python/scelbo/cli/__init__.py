@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
         except SystemExit:
             raise ArgumentError("--log and --threads need a value.", "--log bar, json or none; --threads 4.") from None
         log = own.log
-        _listen(log)
+        _listen(log, _speaks(rest))
         if own.threads:
             torch.set_num_threads(own.threads)
         return _command(rest)
@@ -66,14 +66,21 @@ def _command(words: list[str]) -> int:
 
 
 # ---------------------------------------------------------------------- what is said
-def _listen(log: str) -> None:
-    """A bar where somebody looks, events as lines of JSON, or nothing; of several processes the first speaks."""
+def _speaks(words: list[str]) -> bool:
+    """Of several processes the first, as torchrun, Lightning or SLURM count them; tasks of SLURM may each train a model of their own."""
+    together = any(word.startswith(("--devices", "--num-nodes")) for word in words)
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", *(["SLURM_PROCID"] if together else []))
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def _listen(log: str, speaks: bool) -> None:
+    """A bar where somebody looks, events as lines of JSON, or nothing."""
     one_of("--log", log, LOGS)
-    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-    settings.progress, settings.on_event = log == "bar" and first and sys.stderr.isatty(), None
+    settings.progress, settings.on_event = log == "bar" and speaks and sys.stderr.isatty(), None
     if log == "json":
-        settings.on_event = _line if first else lambda event: None
-        warnings.showwarning = lambda message, *about, **more: _line({"event": "warning", "text": str(message)})
+        say = _line if speaks else lambda event: None
+        settings.on_event = say
+        warnings.showwarning = lambda message, *about, **more: say({"event": "warning", "text": str(message)})
 
 
 def _line(event: dict[str, Any]) -> None:

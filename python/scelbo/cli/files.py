@@ -18,7 +18,7 @@ import pandas as pd
 from anndata.io import write_elem
 
 from scelbo.data import Data
-from scelbo.data.disk import read_or_leave
+from scelbo.data.disk import fills_memory, read_or_leave
 from scelbo.errors import ArgumentError, StorageError, nearest
 
 READ = (".h5ad", ".zarr", ".h5mu")
@@ -30,7 +30,7 @@ def read(path: str) -> Data:
     place = there(path)
     if place.suffix == ".h5mu":
         with mudata.set_options(pull_on_update=False):
-            return mudata.read_h5mu(place)
+            return mudata.read_h5mu(place, backed="r" if fills_memory(place) else False)
     if place.suffix not in READ:
         raise ArgumentError(f"{path!r} is of no format that is read here: {', '.join(READ)}.")
     return read_or_leave(place)

@@ -25,6 +25,8 @@ SHUFFLED, LONG_BLOCK = "scelbo-shuffled", 1024
 """Attribute of matrices whose rows lie in random order (:func:`scelbo.data.prepare`); of these so many may stay together."""
 GAP = 4
 """As many rows that nobody asked for are read along, rather than to begin anew behind them."""
+LONG_SPAN = 256
+"""Rows of a span from which on zarr reads it faster as a slice than among others."""
 T = TypeVar("T")
 
 
@@ -59,14 +61,20 @@ def read_backed(path: str | Path) -> AnnData:
 
 def read_or_leave(path: str | Path) -> AnnData:
     """The same file or store, read whole unless its matrices would take more than a quarter of this machine's memory."""
-    store, reader = _opened(path), read_zarr if Path(path).is_dir() else read_h5ad
-    names = ["X", "raw/X", *(f"layers/{layer}" for layer in store.get("layers", ()))]
-    matrices = [store[name] for name in names if name in store]
-    if sum(4 * int(np.prod(m.shape or 0)) if hasattr(m, "shape") else 8 * m["data"].shape[0] for m in matrices) > memory() / 4:
+    if fills_memory(path):
         return read_backed(path)
+    return (read_zarr if Path(path).is_dir() else read_h5ad)(path)
+
+
+def fills_memory(path: str | Path) -> bool:
+    """Whether the matrices of a file or store (``.h5mu`` too) would take more than a quarter of this machine's memory."""
+    store = _opened(path)
+    parts = [store[f"mod/{name}"] for name in store["mod"]] if "mod" in store else [store]
+    matrices = [part[name] for part in parts for name in ("X", "raw/X", *(f"layers/{n}" for n in part.get("layers", ()))) if name in part]
+    taken = sum(4 * int(np.prod(m.shape or 0)) if hasattr(m, "shape") else 8 * m["data"].shape[0] for m in matrices)
     if isinstance(store, h5py.File):
         store.close()
-    return reader(path)
+    return taken > memory() / 4
 
 
 def memory() -> float:
@@ -147,9 +155,16 @@ def read_rows(matrix: Any, wanted: np.ndarray) -> tuple[sparse.csr_matrix, np.nd
     read = np.zeros(matrix.shape[0] + 1, np.int8)
     read[spans[:, 0]], read[spans[:, 1]] = 1, -1
     mask = read[:-1].cumsum().astype(bool)
-    # of a mask anndata reads each span as one; arrays have no such thing
-    rows = matrix[mask] if isinstance(matrix, CSRDataset) else np.concatenate([matrix[i:j] for i, j in spans.tolist()])
-    return as_csr(rows), np.searchsorted(np.flatnonzero(mask), wanted)
+    return as_csr(_spans(matrix, spans, mask)), np.searchsorted(np.flatnonzero(mask), wanted)
+
+
+def _spans(matrix: Any, spans: np.ndarray, mask: np.ndarray) -> Any:
+    """Rows of these spans, which are those of the mask. Of a mask anndata reads each span as one, but asks zarr value by value."""
+    if not isinstance(matrix, CSRDataset):
+        return np.concatenate([matrix[i:j] for i, j in spans.tolist()])
+    if isinstance(matrix.group, h5py.Group) or mask.sum() < LONG_SPAN * len(spans):
+        return matrix[mask]
+    return sparse.vstack([matrix[i:j] for i, j in spans.tolist()], format="csr")
 
 
 def block_of(matrix: Any) -> int:

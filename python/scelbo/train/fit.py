@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -24,7 +25,7 @@ from scelbo.train.graphs import GraphPlan
 from scelbo.train.interrupt import graceful_interrupt
 from scelbo.train.options import PlanOptions, TrainOptions
 from scelbo.train.plan import NonFinite, Plan
-from scelbo.train.processes import lost, of_ray, require_launcher, seed_for_all, sharing
+from scelbo.train.processes import lost, of_ray, require_alone, require_as_many, require_launcher, seed_for_all, sharing
 from scelbo.train.state import Noting, State, identity
 
 if TYPE_CHECKING:
@@ -175,17 +176,23 @@ def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list
     elif options.several and isinstance(strategy, str):
         require_launcher()
         strategy = DDPStrategy(find_unused_parameters=True)  # a process may hold no cell of some modality
+    elif not options.several:
+        require_alone()
+        more.setdefault("plugins", [LightningEnvironment()])  # one process, whatever a cluster's job may have room for
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             max_epochs=max(1, max_epochs), accelerator=accelerator, devices=1 if options.devices == "auto" else options.devices,
             strategy=strategy, num_nodes=options.num_nodes, callbacks=[*callbacks, *more.pop("callbacks", [])],
             check_val_every_n_epoch=every or 1, limit_val_batches=1.0 if every else 0, num_sanity_val_steps=0,
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             use_distributed_sampler=False, **more,
         )  # fmt: skip
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         said = f"accelerator={options.accelerator!r}, devices={options.devices!r}, trainer_kwargs={options.trainer_kwargs!r}"
         raise ArgumentError(f"Lightning does not take {said}: {error}") from error
+    if options.strategy in ("auto", "ddp"):  # Ray, or a strategy that was given, counts its own
+        require_as_many(trainer.num_nodes * trainer.num_devices, trainer.world_size)
+    return trainer
 
 
 def _without(error: RuntimeError, plan: Plan, options: TrainOptions) -> LostProcessError:

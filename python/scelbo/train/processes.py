@@ -89,6 +89,17 @@ def seed_for_all(given: int | None, several_wanted: bool) -> int:
     return settings.fresh_seed(given)
 
 
+def require_alone() -> None:
+    """Raise where torchrun started several processes, and each would train a whole model."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        here, all_of_them = os.environ.get("LOCAL_WORLD_SIZE", "1"), os.environ["WORLD_SIZE"]
+        nodes = int(all_of_them) // int(here)
+        raise ArgumentError(
+            f"torchrun started {all_of_them} processes, and each would train a model of its own.",
+            f"To train one together: devices={here}{f', num_nodes={nodes}' if nodes > 1 else ''}.",
+        )
+
+
 def require_launcher() -> None:
     """Raise where the processes cannot be started: they run the same program, and a session is none."""
     started = any(name in os.environ for name in ("LOCAL_RANK", "SLURM_PROCID"))
@@ -96,6 +107,15 @@ def require_launcher() -> None:
         raise ArgumentError(
             "Several processes each run a whole program, and this is a session without one.",
             "Write the training into a script: python script.py, or torchrun --nproc-per-node 2 script.py (docs/many_machines.md).",
+        )
+
+
+def require_as_many(wanted: int, started: int) -> None:
+    """Raise where torchrun or SLURM started other processes than training asks for."""
+    if wanted != started:
+        raise ArgumentError(
+            f"devices and num_nodes make {wanted} processes, and {started} were started.",
+            "devices is how many each machine has (torchrun --nproc-per-node, srun --ntasks-per-node), num_nodes how many machines.",
         )
 
 
