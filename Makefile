@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint fuzz parity bench capabilities surface metrics clean venv venv-peer
+.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint fuzz faults parity bench capabilities surface metrics clean venv venv-peer
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -38,6 +38,9 @@ lint: venv ## style, types, layers; R's style and help pages
 
 fuzz: venv ## 10,000 damaged model folders: each an error that says so, or the model that it was
 	@PYTHONPATH=tests/python $(python) tests/python/fuzz.py 10000
+
+faults: venv ## 100 trainings killed at random: what was noted opens, and leads to the same weights
+	@PYTHONPATH=tests/python $(python) tests/python/faults.py 100
 
 parity: venv-peer ## the same weights give the same numbers in scvi-tools
 	@$(peer) benchmarks/parity.py
