@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint fuzz faults parity bench capabilities surface metrics clean venv venv-peer
+.PHONY: help test test-python test-r test-seurat5 test-install check-r site demo vignettes lint fuzz faults parity bench audit lock capabilities surface metrics clean venv venv-peer
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -62,6 +62,11 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/proteins.py
 	@$(peer) benchmarks/imputation.py
 	@$(peer) benchmarks/deconvolution.py
+
+audit: venv ## is .venv what requirements-dev.txt lists, hash by hash; known weaknesses, if their data base can be asked
+	@$(python) tools/audit.py
+lock: ## requirements-dev.txt anew: what constraints.txt pins, with the hashes of all files (needs a network)
+	@tools/lock.sh
 
 capabilities: venv ## what each model answers of which objects, as docs/capabilities.md
 	@PYTHONPATH=tests/python $(python) tests/python/capabilities.py

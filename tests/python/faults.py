@@ -125,9 +125,10 @@ class Training:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         calls, limit, wait = rng.integers(1, CALLS_A_TRAINING), int(rng.integers(1, LARGEST_FILE)), rng.uniform(0, seconds)
-        pid = forked(work)
+        pid, start = forked(work), time.perf_counter()
         if kind == "at a random moment":
-            time.sleep(wait)
+            while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.perf_counter() - start < wait:
+                time.sleep(0.002)
             os.kill(pid, signal.SIGKILL)
         code = ended(pid)
         assert code in (0, -signal.SIGKILL, -signal.SIGXFSZ), f"the training ended with {code}"
