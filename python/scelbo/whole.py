@@ -79,32 +79,37 @@ def _workshop(place: Path) -> Iterator[Path]:
             if free:
                 _restore(left / OLD, place)
                 shutil.rmtree(left, ignore_errors=True)
-    workshop = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
-    try:
-        with _claim(workshop):
+    with contextlib.ExitStack() as claims:
+        while True:
+            workshop = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
+            if claims.enter_context(_claim(workshop)) is not False and workshop.exists():
+                break  # else another process, which began at the same moment, has taken it for one that nobody claims
+        try:
             yield workshop
-    finally:
-        _restore(workshop / OLD, place)
-        shutil.rmtree(workshop, ignore_errors=True)
+        finally:
+            _restore(workshop / OLD, place)
+            shutil.rmtree(workshop, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _claim(folder: Path) -> Iterator[bool]:
-    """Whether this process could lock the folder. A lock ends with the process that holds it, however that ends."""
+def _claim(folder: Path) -> Iterator[bool | None]:
+    """Whether this process could lock the folder; None where there are no locks. One ends with its process, however that ends."""
     try:
         import fcntl
 
         file = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):  # Windows has no such locks; or it has just gone
-        yield False
+    except (ImportError, OSError):  # Windows; or it has just gone
+        yield None
         return
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine: bool | None = True
+    except BlockingIOError:
+        mine = False
+    except OSError:  # some network drives
+        mine = None
+    try:
+        yield mine
     finally:
         os.close(file)
 

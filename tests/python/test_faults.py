@@ -207,6 +207,21 @@ def test_what_a_kill_left_is_put_back_or_cleared_and_what_lives_is_left_alone(tm
     assert (tmp_path / "m" / "text").read_text() == "newer" and len(list(tmp_path.iterdir())) == 2
 
 
+def test_two_that_begin_at_the_same_moment_do_not_take_each_others_work(tmp_path, monkeypatch):
+    made, make = [], module.tempfile.mkdtemp
+
+    def cleared_away_at_once(**where):
+        made.append(make(**where))
+        if len(made) == 1:
+            Path(made[0]).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(module.tempfile, "mkdtemp", cleared_away_at_once)
+    with whole(tmp_path / "a") as new:
+        new.write_text("a")
+    assert len(made) == 2 and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_an_error_half_way_leaves_no_file(tmp_path):
     def half():
         with whole(tmp_path / "a.csv") as place:
