@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 test-ray test-install check-r site demo vignettes lint fuzz parity bench capabilities surface metrics clean venv venv-peer venv-ray
+.PHONY: help test test-python test-r test-seurat5 test-ray test-install check-r site demo vignettes lint fuzz faults parity bench audit lock capabilities surface metrics clean venv venv-peer venv-ray
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -42,6 +42,9 @@ lint: venv ## style, types, layers; R's style and help pages
 fuzz: venv ## 10,000 damaged model folders: each an error that says so, or the model that it was
 	@PYTHONPATH=tests/python $(python) tests/python/fuzz.py 10000
 
+faults: venv ## 100 trainings killed at random: what was noted opens, and leads to the same weights
+	@PYTHONPATH=tests/python $(python) tests/python/faults.py 100
+
 parity: venv-peer ## the same weights give the same numbers in scvi-tools
 	@$(peer) benchmarks/parity.py
 # numba, which scanpy runs on, would give torch all cores again
@@ -62,6 +65,11 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/proteins.py
 	@$(peer) benchmarks/imputation.py
 	@$(peer) benchmarks/deconvolution.py
+
+audit: venv ## is .venv what requirements-dev.txt lists, hash by hash; known weaknesses, if their data base can be asked
+	@$(python) tools/audit.py
+lock: ## requirements-dev.txt anew: what constraints.txt pins, with the hashes of all files (needs a network)
+	@tools/lock.sh
 
 capabilities: venv ## what each model answers of which objects, as docs/capabilities.md
 	@PYTHONPATH=tests/python $(python) tests/python/capabilities.py

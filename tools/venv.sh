@@ -24,5 +24,6 @@ if ! "$dir/bin/python" -c '' 2>/dev/null; then
 fi
 
 echo "installing Python packages into $dir (a few minutes the first time)"
-"$dir/bin/python" -m pip install -q --disable-pip-version-check "$@"
+# the report says which files came, for `make audit`
+"$dir/bin/python" -m pip install -q --disable-pip-version-check --report "$dir/.installed-$(date +%s).json" "$@"
 echo "$want" >"$dir/.made-from"

@@ -6,9 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,6 +21,7 @@ from scelbo.data import Setup
 from scelbo.data.disk import shared
 from scelbo.errors import DataError, SetupError, StorageError, unknown
 from scelbo.trust import AsLargeAs, check_numbers
+from scelbo.whole import whole
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -35,44 +33,30 @@ SPLIT = ("train_indices", "validation_indices", "test_indices")
 
 
 def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata: bool = False) -> None:
-    """Write a model folder: first beside its place, then moved there, so that no half-written folder is ever seen.
-
-    Of several processes that trained the model together the first writes.
-    """
+    """Write a model folder, whole or not at all. Of several processes that trained the model together the first writes."""
     if not settings.first_process():
         return
+    require_place(folder, overwrite)
+    with whole(folder) as new:
+        new.mkdir()
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.module.state_dict().items()}, new / WEIGHTS)
+        (new / ABOUT).write_text(json.dumps(_sealed(_about(model), new / WEIGHTS)), encoding="utf-8")
+        if save_anndata:
+            if model.adata is None:
+                raise StorageError("This model holds no data to save.")
+            with mudata.set_options(pull_on_update=False):  # a MuData is written as it is
+                data: Any = model.adata if not model.adata.isbacked else shared(model.adata)  # a backed one would move into the new file
+                data.write(new / (DATA if isinstance(data, AnnData) else DATA_OF_SEVERAL))
+
+
+def require_place(folder: str | Path, overwrite: bool) -> None:
+    """Raise where something stands that a model must not replace."""
     folder = Path(folder)
     if folder.exists():
         if not overwrite:
             raise StorageError(f"{str(folder)!r} exists.", "Choose another folder, or overwrite=True.")
         if not (folder / ABOUT).exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise StorageError(f"{str(folder)!r} is not a model folder, so it is not overwritten.", "Choose another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.module.state_dict().items()}, beside / WEIGHTS)
-        (beside / ABOUT).write_text(json.dumps(_sealed(_about(model), beside / WEIGHTS)), encoding="utf-8")
-        if save_anndata:
-            if model.adata is None:
-                raise StorageError("This model holds no data to save.")
-            with mudata.set_options(pull_on_update=False):  # a MuData is written as it is
-                data: Any = model.adata if not model.adata.isbacked else shared(model.adata)  # a backed one would move into the new file
-                data.write(beside / (DATA if isinstance(data, AnnData) else DATA_OF_SEVERAL))
-        beside.chmod(0o777 & ~_umask())
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) if folder.exists() else None
-        if old is not None:
-            folder.replace(old / "old")
-        beside.replace(folder)
-        if old is not None:
-            shutil.rmtree(old)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _about(model: Model) -> dict[str, Any]:
@@ -206,4 +190,4 @@ def _restored(said: dict[str, Any], weights: dict[str, Tensor], cls: type[Model]
     return model
 
 
-__all__ = ["about", "load", "save"]
+__all__ = ["about", "load", "require_place", "save"]

@@ -13,7 +13,7 @@ import pytest
 
 import scelbo
 from scelbo import SCVI, errors, models, settings
-from scelbo.cli import CODES, files, main
+from scelbo.cli import CODES, main
 from scelbo.cli.options import Option, of_call, of_data, of_fields, of_plan
 from scelbo.data.simulate import cite, counts
 
@@ -162,17 +162,6 @@ def test_what_was_there_stays_unless_it_is_told_otherwise(here, capsys):
     assert run("latent model cells.h5ad -o z.xlsx") == 2 and "cannot hold this answer" in capsys.readouterr().err
     assert run("de model cells.h5ad -o de.h5ad --groupby batch") == 2
     assert sorted(p.name for p in here.iterdir()) == ["cells.h5ad", "model", "z.csv"]
-
-
-def test_an_error_half_way_leaves_no_file(tmp_path):
-    def half():
-        with files.whole(tmp_path / "a.csv") as place:
-            place.write_text("half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        half()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_labels_are_learnt_mapped_and_predicted(here, cells):

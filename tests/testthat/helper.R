@@ -105,4 +105,15 @@ local_value <- function(name, value, env = parent.frame()) {
   withr::defer(set(before), envir = env)
 }
 
+# Runs lines of Python in a process of its own; `keep(name, values)` writes numbers whole, which the answer reads by their names.
+from_python <- function(lines, ..., names) {
+  out <- withr::local_tempdir()
+  script <- withr::local_tempfile(lines = c(
+    "import sys, numpy as np, anndata", paste0("sys.path.insert(0, ", deparse(core_path()), ")"), "import scelbo",
+    "keep = lambda name, x: np.asarray(x, 'float64').ravel().tofile(f'{sys.argv[1]}/{name}')", lines
+  ))
+  expect_equal(system2(reticulate::py_config()$python, shQuote(c(script, out, ...)), stdout = FALSE), 0)
+  sapply(names, function(name) readBin(file.path(out, name), "double", 1e6), simplify = FALSE)
+}
+
 rscript <- function() file.path(R.home("bin"), "Rscript")

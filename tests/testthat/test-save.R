@@ -42,16 +42,6 @@ test_that("features are matched by name", {
                class = "scelbo_setup_error")
 })
 
-# Runs lines of Python in a process of its own; `keep(name, values)` writes numbers whole, which the answer reads by their names.
-from_python <- function(lines, ..., names) {
-  out <- withr::local_tempdir()
-  script <- withr::local_tempfile(lines = c(
-    "import sys, numpy as np, anndata", paste0("sys.path.insert(0, ", deparse(core_path()), ")"), "import scelbo",
-    "keep = lambda name, x: np.asarray(x, 'float64').ravel().tofile(f'{sys.argv[1]}/{name}')", lines
-  ))
-  expect_equal(system2(reticulate::py_config()$python, shQuote(c(script, out, ...)), stdout = FALSE), 0)
-  sapply(names, function(name) readBin(file.path(out, name), "double", 1e6), simplify = FALSE)
-}
 answers <- c(
   "keep('latent', model.get_latent_representation())", "keep('elbo', model.get_elbo(seed=1))",
   "keep('expression', model.get_normalized_expression(gene_list=['gene1', 'gene9']))"
@@ -81,6 +71,16 @@ test_that("a model trained in Python answers the same in R, to the last digit", 
   ), folder, path, names = c("latent", "elbo", "expression"))
   expect_identical(answers_of(load_model(folder, object = seurat_object())), told)
   expect_identical(answers_of(load_model(folder, object = read_h5ad(path))), told)
+})
+
+test_that("where nothing can be written is said before training, and the model stays", {
+  place <- file.path(withr::local_tempfile(lines = "mine"), "model")
+  model <- scvi(simulate_counts(), n_latent = 3)
+  expect_error(train(model, max_epochs = 1, checkpoint = place, verbose = FALSE), "cannot be written", class = "scelbo_storage_error")
+  expect_error(train(model, max_epochs = 1, resume = place, verbose = FALSE), "cannot be written", class = "scelbo_storage_error")
+  expect_false(summary(model)$trained)
+  expect_error(save_model(trained_model(), place), "cannot be written", class = "scelbo_storage_error")
+  expect_equal(readLines(dirname(place)), "mine")
 })
 
 # Files that scvi-tools 1.4.2 wrote, which the tests of the core keep; an installed package does not carry them.

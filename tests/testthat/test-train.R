@@ -1,24 +1,25 @@
 skip_without_backend()
 
-test_that("R and Python give the same latents at the same seed", {
+test_that("R and Python give the same answers at the same seed, to the last digit", {
   path <- withr::local_tempfile(fileext = ".h5ad")
   write_h5ad(seurat_object(), path)
-  out <- withr::local_tempfile(fileext = ".csv")
-  script <- withr::local_tempfile(lines = c(
-    "import sys, numpy as np, anndata",
-    paste0("sys.path.insert(0, ", deparse(core_path()), ")"),
+  told <- from_python(c(
     "from scelbo import SCVI",
-    "adata = anndata.read_h5ad(sys.argv[1])",
+    "adata = anndata.read_h5ad(sys.argv[2])",
     "SCVI.setup_anndata(adata, batch_key='batch', continuous_covariate_keys=['depth'])",
     "model = SCVI(adata, n_latent=3)",
     "model.train(max_epochs=5, seed=11, progress=False)",
-    "np.savetxt(sys.argv[2], model.get_latent_representation(), fmt='%.9g')"
-  ))
-  status <- system2(reticulate::py_config()$python, shQuote(c(script, path, out)))
-  expect_equal(status, 0)
+    "keep('latent', model.get_latent_representation())",
+    "keep('drawn', model.posterior_predictive_sample(seed=2).toarray())",
+    "table = model.differential_expression(groupby='type', group1='a', mode='change', seed=3)",
+    "keep('tested', table.loc[adata.var_names, ['proba_de', 'bayes_factor', 'lfc_mean']])"
+  ), path, names = c("latent", "drawn", "tested"))
   model <- train(scvi(seurat_object(), ~ batch + depth, n_latent = 3), max_epochs = 5, seed = 11, verbose = FALSE)
-  expected <- as.matrix(utils::read.table(out))
-  expect_equal(unname(get_latent_representation(model)), unname(expected), tolerance = 1e-6)
+  expect_identical(as.vector(t(get_latent_representation(model))), told$latent)
+  expect_identical(as.vector(posterior_predictive_sample(model, seed = 2)), told$drawn)
+  table <- differential_expression(model, group_by = "type", object = seurat_object(), group1 = "a", mode = "change", seed = 3)
+  table <- as.matrix(table[paste0("gene", 1:60), c("proba_de", "bayes_factor", "lfc_mean")])
+  expect_identical(as.vector(t(table)), told$tested)
 })
 
 test_that("the history is a data.frame, and training again continues it", {
@@ -64,7 +65,11 @@ test_that("events are no longer heard after training", {
 test_that("R's random numbers are not touched", {
   set.seed(1)
   before <- .Random.seed
-  train(scvi(simulate_counts()), max_epochs = 1, verbose = FALSE)
+  model <- train(scvi(seurat_object(), batch = "batch"), max_epochs = 1, verbose = FALSE)
+  posterior_predictive_sample(model)
+  differential_expression(model, group_by = cell_types(150))
+  get_model(RunSCVI(seurat_object(), max_epochs = 1, verbose = FALSE))
+  unserialize(serialize(model, NULL))
   expect_identical(.Random.seed, before)
 })
 

@@ -20,6 +20,7 @@ from scelbo.arguments import named
 from scelbo.data import at_most
 from scelbo.errors import ArgumentError, BackendError, one_of, unknown
 from scelbo.pl.cells import principal_two
+from scelbo.whole import whole
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -153,7 +154,8 @@ def report(
     verdicts = verdicts_of(self, fit, kl, predictive)
     found = Report(repr(self), verdicts, self.history, kl, fit, predictive, _embedding(self, adata, keys, embedding, seed))
     if path is not None:
-        Path(path).write_text(found.html(), encoding="utf-8")
+        with whole(path) as new:
+            new.write_text(found.html(), encoding="utf-8")
     return found
 
 

@@ -16,6 +16,7 @@ from scelbo.cli.options import Option, Parser, of_call, of_data, of_fields, of_p
 from scelbo.data import Data
 from scelbo.errors import ArgumentError, SetupError, unknown
 from scelbo.model import MODELS, Model
+from scelbo.whole import whole
 
 QUESTIONS = {
     "latent": ("get_latent_representation",),
@@ -188,7 +189,7 @@ def report(words: list[str]) -> int:
     given, (more,) = settle(parser, words, parser.group("how it is made", of_call(getattr(cls, ask))))
     to = files.free(given.out, given.overwrite)
     model = scelbo.load(folder, _one([files.read(path) for path in given.data]))
-    with files.whole(to) as place:
+    with whole(to) as place:
         model.report(place, **more)
     return 0
 
@@ -231,7 +232,7 @@ def _answered(command: str, folder: str, cls: type[Model], names: tuple[str, ...
     if "adata" in takes and data:
         more["adata"] = _one(data)
     if "out" in takes and files.ending(to) in (".h5ad", ".zarr"):
-        with files.whole(to) as place:
+        with whole(to) as place:
             getattr(model, name)(**more, out=place)
         return 0
     answer = getattr(model, name)(**more)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from anndata.io import write_elem
 from scelbo.data import Data
 from scelbo.data.disk import fills_memory, read_or_leave
 from scelbo.errors import ArgumentError, StorageError, nearest
+from scelbo.whole import whole
 
 READ = (".h5ad", ".zarr", ".h5mu")
 TABLES = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
@@ -56,16 +54,6 @@ def free(path: str, overwrite: bool) -> Path:
 def ending(path: Path) -> str:
     """``.csv.gz`` is one."""
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place beside ``path``, which it takes once the block has ended well: nobody sees half a file."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        yield Path(folder) / path.name
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(Path(folder) / path.name, path)
 
 
 def table(answer: Any, question: str, cells: Sequence[str]) -> pd.DataFrame:

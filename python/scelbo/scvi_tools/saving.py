@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
+import io
 import uuid
 from collections import OrderedDict
 from pathlib import Path
@@ -23,6 +22,7 @@ from scelbo.scvi_tools.arguments import COUNTERPARTS, theirs_of
 from scelbo.scvi_tools.loading import FILE
 from scelbo.scvi_tools.registry import registry_of
 from scelbo.scvi_tools.trees import Blank
+from scelbo.whole import whole
 
 VERSION = "1.4.2"
 """Of scvi-tools, whose files these are."""
@@ -84,13 +84,9 @@ def save(model: Any, folder: str | Path, *, overwrite: bool = False) -> None:
         **{f"{part}_": getattr(model, part) for part in ("train_indices", "validation_indices", "test_indices")},
     }
     said = {"model_state_dict": weights_of(model), "var_names": _names(model), "attr_dict": about}
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder))
-    try:
-        torch.save(said, beside / FILE)
-        (beside / FILE).replace(folder / FILE)
-    finally:
-        shutil.rmtree(beside)
+    torch.save(said, buffer := io.BytesIO())  # into a file it would hide what the system says of it
+    with whole(folder / FILE) as new:
+        new.write_bytes(buffer.getbuffer())
 
 
 def weights_of(model: Any) -> OrderedDict[str, Tensor]:

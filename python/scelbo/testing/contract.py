@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import time
 import traceback
@@ -55,11 +56,12 @@ def checks_of(case: Case) -> list[str]:
 
 def run(name: str, case: Case, folder: Path) -> None:
     """One check; whatever it does, the caller's random numbers stay as they were."""
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index] # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index] # noqa: NPY002
     CHECKS[name](case, folder)
     assert torch.equal(before[0], torch.get_rng_state()), "torch's global random state was touched: draw inside settings.private_seed()"
     after = np.random.get_state()[1]  # type: ignore[index] # noqa: NPY002
     assert (before[1] == after).all(), "numpy's global random state was touched: draw from settings.private_seed()'s generator"
+    assert before[2] == random.getstate(), "Python's global random state was touched: draw from settings.private_seed()'s generator"
 
 
 def check_model(

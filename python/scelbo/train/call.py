@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ def train(
     check_val_every_n_epoch
         How often the validation cells are looked at (each epoch with early stopping, else some 20 times).
     checkpoint
-        A folder where the model is saved whenever the monitored value is the best so far.
+        A folder where the model is saved whenever the monitored value is the best so far. Like ``resume`` it is tried before training
+        begins; where it cannot be written later (a full disk), the model keeps the epochs trained so far, and the error says so.
     resume
         A file where it is noted how far the training is, after each look at the validation cells. If it was cut short, the same call
         goes on from there, to the very weights that it would have reached; if it ended, it is not done again.
@@ -89,6 +91,8 @@ def train(
     if train_size == 1:
         given.setdefault("early_stopping", False)  # a model's defaults give way where no cells are left to look at
         options = dataclasses.replace(options, reduce_lr_on_plateau=False)
+    random_state = random.getstate()
     from scelbo.train.fit import fit  # Lightning takes seconds to import, so only training does
 
+    random.setstate(random_state)  # rich, which Lightning imports, draws from Python's random numbers
     fit(self, dataclasses.replace(self.training, **given), options.with_(plan_kwargs or {}))

@@ -19,14 +19,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from scelbo import settings
 from scelbo.data import Loader, split
-from scelbo.errors import ArgumentError, LostProcessError, NonFiniteLossError, one_of
+from scelbo.errors import ArgumentError, LostProcessError, NonFiniteLossError, StorageError, one_of
+from scelbo.storage import require_place
 from scelbo.train.callbacks import KeepBest, LastGoodState, Together
 from scelbo.train.graphs import GraphPlan
-from scelbo.train.interrupt import graceful_interrupt
+from scelbo.train.interrupt import Stop, graceful_interrupt
 from scelbo.train.options import PlanOptions, TrainOptions
 from scelbo.train.plan import NonFinite, Plan
 from scelbo.train.processes import lost, of_ray, require_alone, require_as_many, require_launcher, seed_for_all, sharing
 from scelbo.train.state import Noting, State, identity
+from scelbo.whole import require_writable
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -45,6 +47,8 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
     seed = seed_for_all(options.seed, options.several)
     state = State(options.resume, identity(model, options, plan_options, seed, max_epochs), seed) if options.resume is not None else None
     done = state.epochs if state else 0
+    if not (state and state.finished):
+        _require_places(options)
     with settings.private_seed(seed) as rng:
         streams = [
             [rows[part] for part in split(len(rows), options.train_size, options.validation_size, options.shuffle_set_split, rng)]
@@ -79,9 +83,14 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                 if done:
                     work.step(done)
                 model.module.train()  # Lightning leaves modules in the mode that they are in
+                unwritten: StorageError | None = None
                 try:
                     if not (state and state.finished):
                         trainer.fit(plan, plan.grouped(loader), looked_at)
+                        if state and not stop.requested:
+                            noting.finish(trainer, plan, _ended(trainer, max_epochs - done, stop))
+                except StorageError as error:
+                    unwritten = error
                 except NonFinite as error:
                     work.reason = "not finite"
                     model.module.load_state_dict(good.weights)
@@ -99,11 +108,8 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
                 if state and state.finished:
                     work.reason, model.optimizer_state = state.finished, plan.optimizer_state
                 else:
-                    early = done + trainer.current_epoch < max_epochs
-                    work.reason = "interrupted" if stop.requested else "stopped early" if early else "done"
+                    work.reason = "not written" if unwritten else _ended(trainer, max_epochs - done, stop)
                     model.optimizer_state = trainer.optimizers[0].state_dict()
-                    if state and not stop.requested:
-                        noting.finish(trainer, plan, work.reason)
                 model.outcome = {"reason": work.reason, "kept_epoch": None}
         model.module.zero_grad()  # gradients are as large as the weights
         _record(model, plan)
@@ -114,6 +120,25 @@ def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
         model.conclude()
         if stop.requested:
             settings.say(f"Interrupted: the model keeps the {model.trained_epochs} epochs trained so far.")
+        if unwritten:
+            raise StorageError(
+                f"{unwritten.args[0]} Training ended there, and the model keeps the {model.trained_epochs} epochs trained so far.",
+                f"{unwritten.hint} The model can be asked, saved elsewhere, and trained further.",
+            ) from unwritten
+
+
+def _require_places(options: TrainOptions) -> None:
+    """Raise, before the work begins, where its results could not be written."""
+    if options.checkpoint is not None:
+        require_place(options.checkpoint, overwrite=True)
+    for place in (options.checkpoint, options.resume):
+        if place is not None:
+            require_writable(place)
+
+
+def _ended(trainer: pl.Trainer, max_epochs: int, stop: Stop) -> str:
+    """How a training ended by itself, or that it was asked to."""
+    return "interrupted" if stop.requested else "stopped early" if trainer.current_epoch < max_epochs else "done"
 
 
 def _record(model: Model, plan: Plan) -> None:

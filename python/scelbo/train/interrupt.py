@@ -16,9 +16,9 @@ _set_c_handler.restype, _set_c_handler.argtypes = ctypes.c_void_p, [ctypes.c_int
 
 
 class Stop:
-    """Whether the user asked to stop."""
+    """Whether the user asked to stop, and asked again."""
 
-    requested = False
+    requested = abandoned = False
 
 
 @contextmanager
@@ -34,6 +34,7 @@ def graceful_interrupt() -> Iterator[Stop]:
 
     def on_interrupt(number: int, frame: Any) -> None:
         if stop.requested:
+            stop.abandoned = True
             raise KeyboardInterrupt
         stop.requested = True
 
@@ -41,6 +42,10 @@ def graceful_interrupt() -> Iterator[Stop]:
     signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield stop
+    except SystemExit:  # Lightning ends the program at a KeyboardInterrupt: R's or Jupyter's session, with all that it holds
+        if not stop.abandoned:
+            raise
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, in_python if in_python is not None else signal.SIG_DFL)
         _set_c_handler(signal.SIGINT, in_c)

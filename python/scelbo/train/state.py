@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from scelbo.train.callbacks import KeepBest
 from scelbo.train.options import PlanOptions, TrainOptions
 from scelbo.train.plan import Plan
 from scelbo.train.processes import gathered, noise_of
+from scelbo.whole import whole
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -124,10 +124,8 @@ class State:
         }  # fmt: skip
         tensors: dict[str, Tensor] = {}
         plain = json.dumps(_packed(tree, tensors))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{self.path.name}.new")
-        save_file(tensors, beside, {"format": FORMAT, "plain": plain})
-        os.replace(beside, self.path)
+        with whole(self.path) as new:
+            save_file(tensors, new, {"format": FORMAT, "plain": plain})
 
 
 class Noting(pl.Callback):
