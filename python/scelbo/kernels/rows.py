@@ -46,9 +46,7 @@ def _of_rank(row: np.ndarray, rank: int, low: float, high: float, work: np.ndarr
 
 
 @loop
-def compared(
-    draws: np.ndarray, first: np.ndarray, second: np.ndarray, above: np.ndarray, sum1: np.ndarray, sum2: np.ndarray
-) -> None:
+def compared(draws: np.ndarray, first: np.ndarray, second: np.ndarray, above: np.ndarray, sum1: np.ndarray, sum2: np.ndarray) -> None:
     """Add up, of pairs of rows of ``draws`` (n, features), how often the first has more of a feature, and what each side has of it."""
     for i in range(first.shape[0]):
         one, other = draws[first[i]], draws[second[i]]
