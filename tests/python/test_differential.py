@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scelbo import SCVI, errors
+from scelbo import SCVI, errors, settings
 from scelbo.analysis import differential as engine
 from scelbo.analysis import draws as drawing
 from scelbo.analysis.groups import design
@@ -32,8 +32,19 @@ def test_probabilities_of_known_normals():
     np.testing.assert_allclose(two["proba_de"], norm.sf(-0.5) + norm.cdf(-1.5), atol=0.01)
     np.testing.assert_allclose(three["lfc_median"], 1, atol=0.03)
     np.testing.assert_allclose(three["lfc_confidence_interval_0.9_min"], norm.ppf(0.05, 1), atol=0.05)
-    h = RNG.gamma(2, 1, (2, 50_000))
-    np.testing.assert_allclose(engine.vanilla(h, h[:, ::-1])["proba_m1"], 0.5, atol=0.01)
+
+
+def test_vanilla_compares_pairs_of_draws(monkeypatch):
+    """Exponentials, of which one is then three times as large: where the odds are known; compiled and not."""
+    h, n = RNG.exponential(1, (100_000, 2)).astype(np.float32), 50_000
+    h[:n, 1] *= 3
+    first, second = RNG.permutation(n), n + RNG.permutation(n)
+    found = engine.vanilla(h, first, second)
+    np.testing.assert_allclose(found["proba_m1"], [0.5, 0.75], atol=0.01)
+    np.testing.assert_allclose([found["scale1"], found["scale2"]], [h[:n].mean(0), h[n:].mean(0)], rtol=1e-5)
+    monkeypatch.setattr(settings, "compiled", False)
+    for name, values in engine.vanilla(h, first, second).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)
 
 
 def test_discoveries_keep_the_expected_false_share():

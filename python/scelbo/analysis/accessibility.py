@@ -101,16 +101,17 @@ def normalized_accessibility(
         for cells in self.batches(adata, index, batch_size or rows_at_once(len(names))):
             q = module.posterior(cells) if normalize_cells else module.posterior_of_scale(cells)
             z = draw(q, None if use_z_mean else 1, mean=use_z_mean)
-            y = decode_at(self, z, cells, views, genes=regions, of=self.regions)
+            here = None if threshold is not None else values[work.done : work.done + len(cells)]
+            y = decode_at(self, z, cells, views, genes=regions, of=self.regions, out=here if use_z_mean or here is None else here[None])
             if normalize_cells:
                 y = y * z.depth.sigmoid()
             if normalize_regions:
                 y = y * module.region_factors()[slice(None) if regions is None else torch.from_numpy(regions)]
-            part = y.reshape(len(cells), -1).cpu().numpy()
-            if threshold is None:
-                values[work.done : work.done + len(cells)] = part
-            else:
+            if here is None:
+                part = y.reshape(len(cells), -1).cpu().numpy()
                 parts.append(sparse.csr_matrix(np.where(part >= threshold, part, 0)))
+            elif normalize_cells or normalize_regions:
+                here[:] = y.reshape(len(cells), -1).cpu().numpy()
             work.step(len(cells))
     if threshold is not None:
         return sparse.vstack(parts, format="csr")

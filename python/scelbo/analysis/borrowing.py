@@ -8,7 +8,7 @@ import scipy
 import torch
 
 from scelbo import settings
-from scelbo.analysis.decode import decode, explained_fields, showing, shown_in
+from scelbo.analysis.decode import decode, explained_fields, rows_at_once, showing, shown_in
 from scelbo.arguments import question
 from scelbo.data import at_most
 from scelbo.module import draw
@@ -30,7 +30,8 @@ def borrowing(model: Model) -> None:
     fields = list(explained_fields(model).values())
     with settings.private_seed(0) as rng:
         train, held_out = (at_most(index, MOST, rng) for index in (model.train_indices, model.held_out_indices))
-    known, own = (shown_in(model, indices=index) for index in (held_out, train))
+    at_once = rows_at_once(max(len(model.setup.features[of]) for of in fields))
+    known, own = (shown_in(model, indices=index, batch_size=at_once) for index in (held_out, train))
     for i, of in enumerate(fields):
         borrowed = module.borrowed_of(of)
         if borrowed is None:
@@ -40,11 +41,11 @@ def borrowing(model: Model) -> None:
         if len(rows) < FEWEST:
             continue
         for b in range(len(model.setup.categories["batch"])):
-            cells_of = model.batches(indices=train[own[:, i]])
+            cells_of = model.batches(indices=train[own[:, i]], batch_size=at_once)
             sums = [decode(model, cells, [{"batch": b}], None, of=of).sum(0) for cells in cells_of]
             borrowed.mean.set_row(b, torch.stack(sums).sum(0) / max(1, own[:, i].sum()))
         asked = []
-        for cells in model.batches(indices=rows):
+        for cells in model.batches(indices=rows, batch_size=at_once):
             whole, without = (draw(module.posterior(c), mean=True) for c in (cells, showing(model, cells, [f for f in fields if f != of])))
             asked.append((without._replace(log_l=whole.log_l, depth=whole.depth), cells))
 

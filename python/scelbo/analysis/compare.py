@@ -74,7 +74,8 @@ def compare(
 
     def tabulate(asked: Design, stream: int) -> tuple[list[dict[str, np.ndarray]], RawSums]:
         kept = without_outliers(model, adata, asked) if filter_outlier_cells else asked
-        draws = Draws(model, adata, kept, n_samples_overall, batches, settings.fresh_seed(seed) + stream, anchors, pairs, of, read)
+        of_seed = settings.fresh_seed(seed) + stream
+        draws = Draws(model, adata, kept, n_samples_overall, batches, of_seed, anchors, pairs, of, read, test.mode == "vanilla")
         raw = RawSums(model, adata, kept, of)
         return _tables(draws, asked.comparisons, raw, test, threshold_counts, progress), raw
 
@@ -118,7 +119,7 @@ def _tables(
     """What the engine says of every comparison, one table each."""
     features, sides = np.arange(draws.n_features), [draws.sides(c.pools1, c.pools2) for c in comparisons]
     if test.mode == "vanilla":
-        return _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.vanilla(h1, h2))
+        return _vanilla(draws, features, sides, progress)
     tables = _change(draws, features, sides, comparisons, raw, test, threshold, progress)
     of = [k for k, c in enumerate(comparisons) for _ in c.replicates]
     pairs = [draws.sides(*pair) for c in comparisons for pair in c.replicates]
@@ -132,7 +133,7 @@ def _tables(
 
 
 def _tabulate(draws: Draws, features: np.ndarray, sides: Any, progress: bool | None, summarise: Any) -> list[dict[str, np.ndarray]]:
-    """``summarise(h1, h2, comparison number)`` over all features, with the mean of each side."""
+    """``summarise(h1, h2, comparison number)`` over all features."""
     tables: list[dict[str, np.ndarray]] = [{} for _ in sides]
     if not sides:
         return tables
@@ -141,9 +142,17 @@ def _tabulate(draws: Draws, features: np.ndarray, sides: Any, progress: bool | N
             block, here = decoded[i : i + FEATURES_AT_ONCE], tile[i : i + FEATURES_AT_ONCE]
             for k, (columns1, columns2) in enumerate(sides):
                 h1, h2 = block[:, columns1], block[:, columns2]
-                for name, values in (summarise(h1, h2, k) | {"scale1": h1.mean(1), "scale2": h2.mean(1)}).items():
+                for name, values in summarise(h1, h2, k).items():
                     tables[k].setdefault(name, np.empty(len(features), values.dtype))[here] = values
     return tables
+
+
+def _vanilla(draws: Draws, features: np.ndarray, sides: Any, progress: bool | None) -> list[dict[str, np.ndarray]]:
+    """Vanilla mode, a pass over the draws as they were decoded."""
+    rows, parts = [[np.arange(len(draws.cells))[columns] for columns in pair] for pair in sides], []
+    for _, decoded in draws.tiles(features, progress):
+        parts.append([engine.vanilla(decoded.T, *pair) for pair in rows])
+    return [{name: np.concatenate([part[k][name] for part in parts]) for name in parts[0][k]} for k in range(len(rows))]
 
 
 def _change(
@@ -169,7 +178,11 @@ def _change(
     else:
         means = _tabulate(draws, features, sides, progress, lambda h1, h2, k: {"mean": test.effect(h1, h2, eps[k]).mean(1)})
         delta = [engine.estimated_delta(m["mean"]) for m in means]
-    tables = _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.change(test.effect(h1, h2, eps[k]), delta[k], test))
+
+    def summarise(h1: np.ndarray, h2: np.ndarray, k: int) -> dict[str, np.ndarray]:
+        return engine.change(test.effect(h1, h2, eps[k]), delta[k], test) | {"scale1": h1.mean(1), "scale2": h2.mean(1)}
+
+    tables = _tabulate(draws, features, sides, progress, summarise)
     first = ["proba_de", "proba_not_de", "bayes_factor", "scale1", "scale2"]
     out = []
     for k, table in enumerate(tables):

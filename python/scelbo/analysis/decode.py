@@ -32,14 +32,16 @@ def decode(
     genes: np.ndarray | None = None,
     of: str = "x",
     read: Callable[[Any], Tensor] | None = None,
+    out: np.ndarray | None = None,
 ) -> Tensor:
     """Expression of these cells, averaged over the counterfactual views: (cells, genes), or (draws, cells, genes).
 
-    ``of``: the field whose features are asked for; ``read``: what is read of their likelihood, instead of its scale.
+    ``of``: the field whose features are asked for; ``read``: what is read of their likelihood, instead of its scale; ``out``: an array of
+    the answer's shape, to write it to: large ones cost as much to copy as to make.
     """
     module: Any = model.module
     q = module.posterior_of_scale(cells) if scale_only(library_size, read) else module.posterior(cells)
-    return decode_at(model, draw(q, draws, mean=draws is None), cells, views, library_size, genes, of, read)
+    return decode_at(model, draw(q, draws, mean=draws is None), cells, views, library_size, genes, of, read, out)
 
 
 def decode_at(
@@ -51,16 +53,19 @@ def decode_at(
     genes: np.ndarray | None = None,
     of: str = "x",
     read: Callable[[Any], Tensor] | None = None,
+    out: np.ndarray | None = None,
 ) -> Tensor:
     """The same at these latents."""
     module: Any = model.module
+    direct = out is not None and out.flags.c_contiguous and model.device.type == "cpu" and len(views) == 1
+    place = torch.from_numpy(out) if direct else None
     total: Tensor | None = None
     some = None if genes is None else _positions(genes, model.device)
     for view in views:
         seen = cells.replace(view)
         only = None if some is None else module.generative_of(some, z, seen, of)
         if only is None and scale_only(library_size, read):
-            values = module.scale_of(of, z, seen)
+            values = module.scale_of(of, z, seen, None if some is not None else place)
         else:
             explained = module.likelihood_of(of, z, seen) if only is None else only
             values = read(explained) if read else explained.mean if library_size == "latent" else explained.scale
@@ -69,7 +74,11 @@ def decode_at(
     assert total is not None
     if len(views) > 1:
         total = total / len(views)
-    return total if library_size in ("latent", 1.0) else total * float(library_size)
+    if library_size not in ("latent", 1.0):
+        total = torch.mul(total, float(library_size), out=place)
+    if out is not None and total is not place:
+        out[...] = total.cpu().numpy()
+    return total
 
 
 def scale_only(library_size: float | Literal["latent"], read: Callable[[Any], Tensor] | None) -> bool:

@@ -63,10 +63,18 @@ class Test:
         return np.log2(h1 + eps) - np.log2(h2 + eps) if self.change_fn is None else self.change_fn(h1, h2)
 
 
-def vanilla(h1: np.ndarray, h2: np.ndarray) -> dict[str, np.ndarray]:
-    """P(h1 > h2), for draws (features, draws)."""
-    p = share_of(h1 > h2)
-    return {"proba_m1": p, "proba_m2": 1 - p, "bayes_factor": bayes_factor(p, 1 - p)}
+def vanilla(draws: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+    """P(h1 > h2) and the means of both sides, for draws (draws, features) of which these rows are pairs."""
+    n, (above, sum1, sum2) = len(first), np.zeros((3, draws.shape[1]))
+    if compiled() and draws.dtype == np.float32 and draws.flags.c_contiguous:
+        loop("rows", "compared")(draws, first, second, above, sum1, sum2)
+    else:
+        for i, j in zip(first, second, strict=True):
+            above += draws[i] > draws[j]
+            sum1 += draws[i]
+            sum2 += draws[j]
+    p, (scale1, scale2) = above / n, (np.stack([sum1, sum2]) / n).astype(draws.dtype)
+    return {"proba_m1": p, "proba_m2": 1 - p, "bayes_factor": bayes_factor(p, 1 - p), "scale1": scale1, "scale2": scale2}
 
 
 def change(e: np.ndarray, delta: float, test: Test) -> dict[str, np.ndarray]:

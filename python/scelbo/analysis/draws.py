@@ -50,6 +50,8 @@ class Draws:
         Compare so many pairs of draws chosen at random; None: each draw of one side with one of the other.
     of, read
         The field whose features are decoded, and what is read of their likelihood (None: its scale).
+    by_draw
+        Whether the features of a draw stand next to each other in memory (else the draws of a feature).
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class Draws:
         pairs: int | None = None,
         of: str = "x",
         read: Callable[[Any], torch.Tensor] | None = None,
+        by_draw: bool = False,
     ):
-        self.read = read
+        self.read, self.by_draw = read, by_draw
         self.of, self.n_features = of, len(model.setup.features[of])
         self.model, self.design, self.n, self.pairs, self.seed = model, design, n, pairs, settings.fresh_seed(seed)
         rng = np.random.default_rng(self.seed)
@@ -112,7 +115,7 @@ class Draws:
 
     @torch.inference_mode()
     def _decode(self, features: np.ndarray, work: settings.Task) -> np.ndarray:
-        out = np.empty((len(features), len(self.cells)), np.float32)
+        out = np.empty((len(features), len(self.cells)), np.float32, order="F" if self.by_draw else "C")
         some = None if len(features) == self.n_features else features
         with settings.private_seed(self.seed):  # every tile sees the same draws
             start = 0
@@ -120,8 +123,7 @@ class Draws:
                 here = slice(start, start + len(cells))
                 view: dict[str, Any] = {} if self.batches is None else {"batch": torch.from_numpy(self.batches[here])}
                 z, there = self._latents(here), cells.to(self.model.device)
-                values = decode_at(self.model, z, there, [view], genes=some, of=self.of, read=self.read)[0]
-                out[:, here] = values.T.cpu().numpy()
+                decode_at(self.model, z, there, [view], genes=some, of=self.of, read=self.read, out=out[:, here].T[None])
                 start = here.stop
                 work.step(len(cells))
         return out

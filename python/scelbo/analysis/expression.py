@@ -128,9 +128,11 @@ def normalized_expression(
             start = 0
             with settings.task("Decoding", len(index), progress) as work:
                 for cells in self.batches(adata, index, batch_size or rows_at_once(self.setup.n_vars)):
-                    decoded = decode(self, cells, views, draws, library_size, genes)
                     here = slice(start, start + len(cells))
-                    values[..., here, :] = (decoded if keep or draws is None else decoded.mean(0)).cpu().numpy()
+                    direct = values[here] if file is None and draws is None else None
+                    decoded = decode(self, cells, views, draws, library_size, genes, out=direct)
+                    if direct is None:
+                        values[..., here, :] = (decoded if keep or draws is None else decoded.mean(0)).cpu().numpy()
                     start += len(cells)
                     work.step(len(cells))
     if file is not None:

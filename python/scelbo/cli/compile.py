@@ -20,7 +20,8 @@ def compile_loops() -> int:
         kind.setup_anndata(adata)
         model: Any = kind(adata, n_hidden=8, n_latent=2)
         model.train(1, accelerator="cpu")
-    model.differential_expression(groupby="cell_type", group1="type0", group2="type1", mode="change")
+    for mode in ("vanilla", "change"):
+        model.differential_expression(groupby="cell_type", group1="type0", group2="type1", mode=mode)
     settings.progress = said
     settings.say("They are compiled.")
     return 0

@@ -109,14 +109,15 @@ class Counts:
         stored, here = int(crow[-1]), self.val.device
         start, crow, rows = (there(part, here) for part in (start, crow, rows))
         if compiled(self.val):
-            row, col, val = torch.empty(stored, dtype=torch.int64), torch.empty(stored, dtype=torch.int64), torch.empty(stored)
-            loop("sparse", "gather")(*map(array, (self.crow, self.col, self.val, rows, crow, row, col, val)))
+            col, val = torch.empty(stored, dtype=torch.int64), torch.empty(stored)
+            loop("sparse", "gather")(*map(array, (self.crow, self.col, self.val, rows, crow, col, val)))
+            out = Counts(crow, col, val, self.n_vars)
         else:
             row = torch.repeat_interleave(crow.diff(), output_size=stored)
             source = torch.arange(stored, device=here) + (start - crow[:-1]).index_select(0, row)
-            col, val = self.col.index_select(0, source).long(), self.val.index_select(0, source)
-        out = Counts(crow, col, val, self.n_vars)
-        out.row, out.size, out.log_factorial = row, self.size[rows], self.log_factorial[rows]
+            out = Counts(crow, self.col.index_select(0, source).long(), self.val.index_select(0, source), self.n_vars)
+            out.row = row
+        out.size, out.log_factorial = self.size[rows], self.log_factorial[rows]
         out.measured = self.measured
         return out
 
@@ -170,7 +171,9 @@ class Counts:
     def map(self, fn: Callable[[Tensor], Tensor]) -> Counts:
         """Apply ``fn`` to the stored values; right only where ``fn(0) == 0`` (log1p, scaling)."""
         out = Counts(self.crow, self.col, fn(self.val), self.n_vars)
-        out.row, out.measured = self.row, self.measured
+        out.measured = self.measured
+        if "row" in self.__dict__:  # what counts are looked up by is made when it is needed
+            out.row = self.row
         return out
 
     def scaled(self, factor: Float[Tensor, "rows 1"]) -> Counts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import ONE, ZERO, exp, f4, log, loop, part
+from scelbo.kernels.maths import NOT_A_NUMBER, ONE, ZERO, exp, f4, finite, log, loop, number, part
 
 EPS, TINY = np.finfo(f4).eps, np.finfo(f4).tiny
 
@@ -52,7 +52,7 @@ def bernoulli(
     h: np.ndarray, cell: np.ndarray, region: np.ndarray, crow: np.ndarray, col: np.ndarray, weight: np.ndarray,
     value: np.ndarray, d_h: np.ndarray, d_cell: np.ndarray, d_region: np.ndarray,
 ) -> None:  # fmt: skip
-    """Write the value of each cell, and ``weight`` times its gradients.
+    """Write the value of each cell (not a number, where its logits are not finite), and ``weight`` times its gradients.
 
     Parameters
     ----------
@@ -82,3 +82,5 @@ def bernoulli(
             slopes[g] = work[0, k]
             d_region[g] += work[1, k]
         value[b], d_cell[b] = unseen + seen, w * (slope + more)
+        if not finite(h[b]):
+            value[b] = number(NOT_A_NUMBER)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import ONE, ZERO, exp, f4, gamma_terms, largest, log, log1p, loop, part, step
+from scelbo.kernels.maths import NOT_A_NUMBER, ONE, ZERO, exp, f4, finite, gamma_terms, largest, log, log1p, loop, number, part, step
 
 NEVER = f4(70)
 """Logits of a structural zero below minus this are as good as it, and their exponential is finite."""
@@ -121,7 +121,7 @@ def negative_binomial(
     crow: np.ndarray, col: np.ndarray, val: np.ndarray, weight: np.ndarray,
     value: np.ndarray, d_h: np.ndarray, d_l: np.ndarray, d_theta: np.ndarray, d_pi: np.ndarray,
 ) -> None:  # fmt: skip
-    """Write the value of each cell, and ``weight`` times its gradients.
+    """Write the value of each cell (not a number, where what is its own is not finite), and ``weight`` times its gradients.
 
     Parameters
     ----------
@@ -138,7 +138,8 @@ def negative_binomial(
     weight
         (cells,).
     value, d_h, d_l, d_theta, d_pi
-        Of the shapes of what they belong to; of one row where nobody reads them. ``d_theta`` is of log theta, and added to.
+        Of the shapes of what they belong to; of one row where nobody reads them. ``d_theta`` is of log theta, and added to; all
+        else is written over.
     """
     genes, inflated = h.shape[1], pi.shape[0] > 0
     mu, work = np.empty(genes, f4), np.empty((4, genes), f4)
@@ -167,6 +168,8 @@ def negative_binomial(
             for k in range(n):
                 d_pi[to, uint32(at[k])] = work[3, k]
         value[b], d_l[b] = zeros + stored, w * (slope + more)
+        if not (finite(h[b]) and (theta.shape[0] == 1 or finite(log_theta[b])) and (not inflated or finite(pi[b]))):
+            value[b] = number(NOT_A_NUMBER)
         if d_h.shape[0] < h.shape[0]:
             continue
         if softmax:

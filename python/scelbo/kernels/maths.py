@@ -31,7 +31,7 @@ L5, L6, L7, L8 = map(f4, (-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3
 S1, S2, S3 = f4(1 / 12), f4(1 / 360), f4(1 / 1260)
 D1, D2 = f4(1 / 120), f4(1 / 252)
 MANTISSA, SQRT_HALF, BIAS = i4(23), i4(0x3F3504F3), i4(127)
-SIGN, ALL_BUT_SIGN = i4(31), i4(0x7FFFFFFF)
+SIGN, ALL_BUT_SIGN, INFINITE, NOT_A_NUMBER = i4(31), i4(0x7FFFFFFF), i4(0x7F800000), i4(0x7FC00000)
 
 
 @intrinsic
@@ -86,6 +86,15 @@ def largest(x: np.ndarray) -> float:
     for i in range(x.shape[0]):
         found = max(found, in_order(bits(x[i])))
     return number(in_order(found))
+
+
+@part
+def finite(x: np.ndarray) -> bool:
+    """Whether all of some numbers are: by their bits, as a compiler that may reorder sums takes it for granted."""
+    most = i4(0)
+    for i in range(x.shape[0]):
+        most = max(most, i4(bits(x[i]) & ALL_BUT_SIGN))
+    return most < INFINITE
 
 
 @step

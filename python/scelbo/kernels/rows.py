@@ -1,4 +1,4 @@
-"""What describes the values of each row of a matrix."""
+"""What describes the values of each row of a matrix, and how rows compare."""
 
 from __future__ import annotations
 
@@ -43,6 +43,17 @@ def _of_rank(row: np.ndarray, rank: int, low: float, high: float, work: np.ndarr
         left = work[:n]
         low, high = _ends(left)
     return np.sort(left)[rank]
+
+
+@loop
+def compared(draws: np.ndarray, first: np.ndarray, second: np.ndarray, above: np.ndarray, sum1: np.ndarray, sum2: np.ndarray) -> None:
+    """Add up, of pairs of rows of ``draws`` (n, features), how often the first has more of a feature, and what each side has of it."""
+    for i in range(first.shape[0]):
+        one, other = draws[first[i]], draws[second[i]]
+        for g in range(draws.shape[1]):
+            above[g] += one[g] > other[g]
+            sum1[g] += one[g]
+            sum2[g] += other[g]
 
 
 @loop

@@ -10,14 +10,12 @@ from scelbo.kernels.maths import loop
 
 @loop
 def gather(
-    crow: np.ndarray, col: np.ndarray, val: np.ndarray, rows: np.ndarray,
-    out_crow: np.ndarray, out_row: np.ndarray, out_col: np.ndarray, out_val: np.ndarray,
+    crow: np.ndarray, col: np.ndarray, val: np.ndarray, rows: np.ndarray, out_crow: np.ndarray, out_col: np.ndarray, out_val: np.ndarray
 ) -> None:  # fmt: skip
     """The given rows, one after the other; ``out_crow`` says where each shall go."""
     for b in range(rows.shape[0]):
         first, here = crow[rows[b]], out_crow[b]
         for k in range(out_crow[b + 1] - here):
-            out_row[here + k] = b
             out_col[here + k] = col[first + k]
             out_val[here + k] = val[first + k]
 

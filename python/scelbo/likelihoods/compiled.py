@@ -1,7 +1,8 @@
 """The likelihoods that training spends its time in, by compiled loops (:mod:`scelbo.kernels`): values and gradients of the torch ones.
 
 A loop writes the gradients along with the values, and sums those of a parameter that all cells share, all in one pass. For that it must
-know what each cell counts. Nearly always all count alike, so it works with 1, and the backward pass multiplies; else it works again.
+know what each cell counts. Nearly always minus their mean is minimised, so it works with that. Where they count alike but otherwise,
+the backward pass multiplies; else it works again.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, work: Pass, *inputs: Tensor) -> Tensor:
         n = len(inputs[0])
-        value, *gradients = work(inputs[0].new_ones(n), wants := any(ctx.needs_input_grad))
+        weight = inputs[0].new_full((n,), -1 / max(n, 1))
+        value, *gradients = work(weight, wants := any(ctx.needs_input_grad))
         if wants:
-            ctx.gradients, ctx.work = gradients, work
-        for part in inputs:
-            if part.shape == inputs[0].shape:  # compiled loops do not carry through what is not finite
-                value.add_(part.sum(-1), alpha=0)
+            ctx.gradients, ctx.work, ctx.weight = gradients, work, weight
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        alike = len(grad) and bool((grad == grad[0]).all())
-        gradients = [d.mul_(grad[0]) for d in ctx.gradients] if alike else ctx.work(grad, True)[1:]
-        del ctx.gradients, ctx.work
+        gradients = ctx.gradients
+        if not torch.equal(grad, ctx.weight):
+            alike = len(grad) and bool((grad == grad[0]).all())
+            gradients = [d.mul_(grad[0] / ctx.weight[0]) for d in gradients] if alike else ctx.work(grad, True)[1:]
+        del ctx.gradients, ctx.work, ctx.weight
         return (None, *gradients)
 
 
 def _gradient(of: Tensor, wanted: bool) -> Tensor:
     """Where a loop writes it, row after row, however ``of`` lies in memory; a row that is written over and over where nobody reads it."""
-    return of.new_zeros(of.shape if wanted else (1, of.shape[1]))
+    return of.new_empty(of.shape if wanted else (1, of.shape[1]))
 
 
 def negative_binomial(x: Counts, softmax: bool, h: Tensor, log_l: Tensor, log_theta: Tensor, pi: Tensor | None = None) -> Tensor:
@@ -57,7 +58,7 @@ def negative_binomial(x: Counts, softmax: bool, h: Tensor, log_l: Tensor, log_th
 
     def once(weight: Tensor, wants: bool) -> tuple[Tensor, ...]:
         value, d_l = torch.zeros_like(weight), torch.zeros_like(weight)[:, None]
-        d_h, d_theta = (_gradient(q, wants) for q in (h, log_theta))
+        d_h, d_theta = _gradient(h, wants), _gradient(log_theta, wants).zero_()
         d_pi = _gradient(pi, wants) if pi is not None else h.new_empty(0, 0)
         written = array(value), array(d_h), array(d_l[:, 0]), array(d_theta), array(d_pi)
         work(h_, l_, t, log_t, pi_, softmax, *cells, array(weight), *written)

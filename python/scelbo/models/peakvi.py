@@ -94,8 +94,8 @@ class PEAKVIModule(CountsVAE):
         hidden = self.decoder(self.embed(z), cells, cells.numbers)
         return affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
 
-    def scale_of(self, of: str, z: Any, cells: Cells) -> Tensor:
-        return self.logits(slice(None), z.z, cells).sigmoid_()
+    def scale_of(self, of: str, z: Any, cells: Cells, out: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.logits(slice(None), z.z, cells), out=out)
 
     def generative_of(self, features: Tensor | slice, z: Any, cells: Cells, of: str = "x") -> Accessibility:
         h = self.logits(features, z.z, cells)

@@ -138,8 +138,8 @@ class SCVIModule(CountsVAE):
         """The mean of the counts."""
         return Mean(decoded.rho, z.log_l, "softplus" if self.size_given else "softmax")
 
-    def scale_of(self, of: str, z: Any, cells: SizedCells) -> Tensor:
-        return self.rate(self.decode(self.embed(z.z), cells, zeros=False), z).scale
+    def scale_of(self, of: str, z: Any, cells: SizedCells, out: Tensor | None = None) -> Tensor:
+        return self.rate(self.decode(self.embed(z.z), cells, zeros=False), z).scale_in(out)
 
     def dispersion(self, decoded: Decoded, z: Any, cells: SizedCells) -> Float[Tensor, "*s #cells genes"]:
         """log theta (or log sigma): one a gene, a gene and batch, a gene and label, or a gene and cell."""
