@@ -81,7 +81,7 @@ adata = counts(150, 30)
 SCVI.setup_anndata(adata, batch_key="batch")
 folder = Path(sys.argv[1])
 found = tune(
-    SCVI, adata, {"lr": {"low": 1e-3, "high": 1e-2}}, n_trials=4, max_epochs=60, stop_early=False, at_once=1,
+    SCVI, adata, {"lr": {"low": 1e-3, "high": 1e-2}}, n_trials=4, max_epochs=200, stop_early=False, at_once=1,
     folder=folder, n_hidden=8, seed=1,
 )
 found.table.to_csv(folder / "table.csv", index=False)
@@ -107,11 +107,11 @@ def test_a_search_that_is_killed_goes_on_without_a_trial_lost_or_repeated(tmp_pa
     whole, model = searched(tmp_path / "whole")
     cut = tmp_path / "cut"
     ended = lambda: len(list(cut.glob("*/model/model.json")))  # noqa: E731
-    searched(cut, until=lambda: ended() == 2 and len(list(cut.glob("*/training.state"))) == 3)
-    assert ended() == 2 and not (cut / "table.csv").exists()
+    searched(cut, until=lambda: len(list(cut.glob("*/training.state"))) >= 3)
+    assert 2 <= ended() < 4 and not (cut / "table.csv").exists()
     again, best = searched(cut)
     pd.testing.assert_frame_equal(again, whole)
-    assert len(whole) == whole["lr"].nunique() == 4 and whole["end"].all() and (whole["epochs"] == 60).all()
+    assert len(whole) == whole["lr"].nunique() == 4 and whole["end"].all() and (whole["epochs"] == 200).all()
     for name, value in model.module.state_dict().items():
         np.testing.assert_array_equal(best.module.state_dict()[name], value)
     assert ended() == 4 == len(list(cut.glob("*/training.state")))
