@@ -126,8 +126,8 @@ class VAE(Module):
         """The likelihood of one field, for models that need not decode the others, or know better what was not measured."""
         return getattr(self.generative(z, cells), of)
 
-    def scale_of(self, of: str, z: Any, cells: Any, out: Tensor | None = None) -> Tensor:
-        """The scale of that likelihood, for models that need not make the rest of it; they may write it to ``out``, of its shape."""
+    def scale_of(self, of: str, z: Any, cells: Any) -> Tensor:
+        """The scale of that likelihood, for models that need not make the rest of it."""
         return self.likelihood_of(of, z, cells).scale
 
     def measured_in(self, cells: Any, of: str = "x") -> Float[Tensor, "cells features"] | None:

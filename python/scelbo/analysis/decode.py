@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -59,13 +60,14 @@ def decode_at(
     module: Any = model.module
     direct = out is not None and out.flags.c_contiguous and model.device.type == "cpu" and len(views) == 1
     place = torch.from_numpy(out) if direct else None
+    where = {"out": place} if place is not None and "out" in signature(module.scale_of).parameters else {}  # a model may write there itself
     total: Tensor | None = None
     some = None if genes is None else _positions(genes, model.device)
     for view in views:
         seen = cells.replace(view)
         only = None if some is None else module.generative_of(some, z, seen, of)
         if only is None and scale_only(library_size, read):
-            values = module.scale_of(of, z, seen, None if some is not None else place)
+            values = module.scale_of(of, z, seen, **(where if some is None else {}))
         else:
             explained = module.likelihood_of(of, z, seen) if only is None else only
             values = read(explained) if read else explained.mean if library_size == "latent" else explained.scale

@@ -54,11 +54,6 @@ class Mean(NamedTuple):
             return (self.h - self.h[..., self.among].logsumexp(-1, keepdim=True)).exp()
         return self.h.softmax(-1) if self.link == "softmax" else F.softplus(self.h)
 
-    def scale_in(self, out: Tensor | None) -> Float[Tensor, "*s cells genes"]:
-        """The same, written there where that saves a copy."""
-        plain = self.link == "softmax" and self.among is None
-        return torch.softmax(self.h, -1, out=out) if plain else self.scale
-
     @property
     def value(self) -> Float[Tensor, "*s cells genes"]:
         """Expected counts."""

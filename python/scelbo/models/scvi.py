@@ -139,7 +139,8 @@ class SCVIModule(CountsVAE):
         return Mean(decoded.rho, z.log_l, "softplus" if self.size_given else "softmax")
 
     def scale_of(self, of: str, z: Any, cells: SizedCells, out: Tensor | None = None) -> Tensor:
-        return self.rate(self.decode(self.embed(z.z), cells, zeros=False), z).scale_in(out)
+        rate = self.rate(self.decode(self.embed(z.z), cells, zeros=False), z)
+        return rate.scale if rate.link != "softmax" or rate.among is not None else torch.softmax(rate.h, -1, out=out)
 
     def dispersion(self, decoded: Decoded, z: Any, cells: SizedCells) -> Float[Tensor, "*s #cells genes"]:
         """log theta (or log sigma): one a gene, a gene and batch, a gene and label, or a gene and cell."""

@@ -175,5 +175,4 @@ def what_is_asked_alone_is_part_of_the_whole(case: Case, folder: Path) -> None:
         z, some = draw(q, mean=True), draw(alone, mean=True)
         for of in explained_fields(model).values():
             whole = module.likelihood_of(of, z, cells).scale
-            for place in (None, torch.empty_like(whole)):
-                torch.testing.assert_close(module.scale_of(of, some, cells, place), whole, rtol=1e-6, atol=1e-12)
+            torch.testing.assert_close(module.scale_of(of, some, cells), whole, rtol=1e-6, atol=1e-12)
