@@ -1,7 +1,7 @@
 """Are ranks uniform, and do intervals hold what they say?
 
-Simulation-based calibration (Talts et al. 2018, arXiv:1804.06788): where a truth is drawn from the prior and data from the truth, the rank of the truth
-among draws from the posterior is uniform. ECDFs with simultaneous bands: Säilynoja, Bürkner and Vehtari 2022,
+Simulation-based calibration (Talts et al. 2018, arXiv:1804.06788): where a truth is drawn from the prior and data from the truth, the rank
+of the truth among draws from the posterior is uniform. ECDFs with simultaneous bands: Säilynoja, Bürkner and Vehtari 2022,
 doi:10.1007/s11222-022-10090-6.
 """
 
@@ -69,7 +69,7 @@ def leaves(ranks: np.ndarray, n_draws: int = DRAWS) -> np.ndarray:
 
 
 def summary(ranks: np.ndarray, n_draws: int = DRAWS) -> dict[str, float]:
-    """Of ranks (cells, quantities): coverage of each level, its standard error (cells are independent, quantities are not), and the tests."""
+    """Of ranks (cells, quantities): what each level's intervals hold (cells are independent, quantities are not), and the tests."""
     out = {f"{level:.0%}": float(inside(ranks, level, n_draws).mean()) for level in LEVELS}
     of_cells = inside(ranks, 0.9, n_draws).mean(1)
     return out | {
