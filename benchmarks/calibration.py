@@ -50,7 +50,7 @@ def keep(given: argparse.Namespace, part: str, **tables: Any) -> None:
 # ------------------------------------------------------------------ the parts: each prints, keeps, and says what is wrong
 def of_family(family: k.Family, stem: str, features: int, given: argparse.Namespace) -> Iterator[str]:
     """Posteriors, and differences between cells of the same decoder."""
-    sizes = QUICK if given.quick else Sizes(features=features)
+    sizes = QUICK if given.quick else Sizes(features=features, ensemble=1 if family is k.SCVI_ZINB else Sizes.ensemble)
     known = k.Known.trained(family, sizes.features, sizes.teacher_epochs)
     found = list(posteriors.with_known_decoder(known, sizes)) if family is not k.SCVI_ZINB else []
     users = posteriors.learnt(known, sizes, known.make(sizes.learnt_cells, 3))
@@ -123,7 +123,7 @@ def of_labels(given: argparse.Namespace) -> Iterator[str]:
     said = {
         "scANVI, labels": probabilities.of_labels(0, 3 if given.quick else 100),
         "CellAssign, types": probabilities.of_types(0, 5 if given.quick else None),
-        "SOLO, doublets": probabilities.of_doublets(1 if given.quick else 3),
+        "SOLO, doublets": probabilities.of_doublets(1 if given.quick else 2),
     }
     panels, kept = {}, {}
     for name, pairs in said.items():

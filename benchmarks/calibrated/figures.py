@@ -33,16 +33,15 @@ def of_ranks(found: Sequence[Found], stem: str) -> None:
     figure = Figure(figsize=(2 * len(panels), 4), layout="constrained")
     axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     for (above, below), f in zip(axes.T, panels, strict=True):
-        n = len(f.ranks)
         counted = f.histogram / f.ranks.size * ranks.BINS
         at = (np.arange(ranks.BINS) + 0.5) / ranks.BINS
         above.bar(at, counted, 1 / ranks.BINS, color=BLUE)
         above.axhline(1, color="black", linewidth=0.8)
         above.set_title(f"{f.method}\n{'z' if f.quantity == 'z' else 'genes'}, {f.stage}".replace("genes", "features"), fontsize=8)
         x = (ranks.steps() + 1) / (ranks.DRAWS + 1)
-        low, high = ranks.band(n)
-        below.fill_between(x, low - x, high - x, color=GREY, linewidth=0)
-        below.plot(x, ranks.ecdf(f.ranks) - x[:, None], color=BLUE, linewidth=0.6)
+        low, high = ranks.band(len(f.ranks))
+        below.fill_between(x[::4], (low - x)[::4], (high - x)[::4], color=GREY, linewidth=0)
+        below.plot(x[::4], (ranks.ecdf(f.ranks) - x[:, None])[::4], color=BLUE, linewidth=0.6)
         below.set_xlabel("rank of the truth", fontsize=8)
     axes[0, 0].set(ylabel="share of ranks x 20", ylim=(0, 5))
     axes[1, 0].set_ylabel("ECDF - uniform")

@@ -176,6 +176,8 @@ def as_users_train(found: Learnt, sizes: Sizes) -> Iterator[Found]:
         for name, model in found.models.items():
             if "seed" not in name:
                 yield from judge.of(stage, name, model, k.posterior(model, asked.adata).sample((ranks.DRAWS,)))
+        if sizes.ensemble < 2:
+            return
         model = found.models[best_plan]
         q, joint = k.posterior(model, asked.adata), k.joint_of(model, asked)
         chains = hamiltonian(joint, best_normal(joint, q), ranks.DRAWS)

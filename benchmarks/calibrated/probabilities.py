@@ -49,7 +49,7 @@ def of_types(seed: int, epochs: int | None) -> dict[str, Said]:
     scvi.settings.seed = seed
     scvi.external.CellAssign.setup_anndata(part, size_factor_key="size")
     theirs = scvi.external.CellAssign(part, table)
-    theirs.train(epochs or 400, accelerator="cpu", enable_progress_bar=False)
+    theirs.train(**({"max_epochs": epochs} if epochs else {}), accelerator="cpu", enable_progress_bar=False)
     x = np.log1p(part.X.toarray() / size[:, None] * 1e4)
     half = np.random.default_rng(seed).random(len(x)) < 0.5
     fit = LogisticRegression(max_iter=2000).fit(x[half], truth[half])

@@ -82,7 +82,7 @@ def of_model(model: Any, like: AnnData, seed: int = 0) -> AnnData:
         mean, odds = module.explained(v, batch, module.w).mean, module.o.exp()
         x = torch.poisson(torch._standard_gamma(mean / odds) * odds).numpy()
     names = list(map(str, model.cell_types))
-    made = AnnData(sparse.csr_matrix(x), obs=like.obs.copy(), var=like.var.copy())
+    made = AnnData(sparse.csr_matrix(x), obs=like.obs.copy(), var=pd.DataFrame(index=model.setup.var_names))
     made.obsm["proportions"] = pd.DataFrame(shares, like.obs_names, names)
     return made
 
