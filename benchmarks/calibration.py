@@ -31,6 +31,7 @@ SLACK = 0.03
 """Share of true values that an interval of ours may hold less than scvi-tools' of the same level."""
 STRICT = 1e-4
 """Least p-value of the exact posterior's ranks, corrected for the number of quantities."""
+SIZES = {"scvi": Sizes(), "zinb": Sizes(ensemble=1), "peakvi": Sizes(encoder_epochs=25, learnt_epochs=200, asked=300)}
 Part = Callable[[argparse.Namespace], Iterator[str]]
 
 
@@ -48,9 +49,9 @@ def keep(given: argparse.Namespace, part: str, **tables: Any) -> None:
 
 
 # ------------------------------------------------------------------ the parts: each prints, keeps, and says what is wrong
-def of_family(family: k.Family, stem: str, features: int, given: argparse.Namespace) -> Iterator[str]:
+def of_family(family: k.Family, stem: str, given: argparse.Namespace) -> Iterator[str]:
     """Posteriors, and differences between cells of the same decoder."""
-    sizes = QUICK if given.quick else Sizes(features=features, ensemble=1 if family is k.SCVI_ZINB else Sizes.ensemble)
+    sizes = QUICK if given.quick else SIZES[stem]
     known = k.Known.trained(family, sizes.features, sizes.teacher_epochs)
     found = list(posteriors.with_known_decoder(known, sizes)) if family is not k.SCVI_ZINB else []
     users = posteriors.learnt(known, sizes, known.make(sizes.learnt_cells, 3))
@@ -97,7 +98,7 @@ def of_halves(given: argparse.Namespace) -> Iterator[str]:
     if not (k.DATA / "pbmc_facs.h5ad").exists():
         print("\nskipped: no sorted PBMC")
         return
-    null = differences.of_real_cells(*((200, 20, 1) if given.quick else (500, 400, 5)))
+    null = differences.of_real_cells(*((200, 20, 1) if given.quick else (500, 200, 5)))
     show("Random halves of four types of sorted PBMC, where nothing differs", null)
     keep(given, "halves", halves=null)
     yield from wrong_calls("real halves", null)
@@ -121,7 +122,7 @@ def of_labels(given: argparse.Namespace) -> Iterator[str]:
         print("\nskipped: no sorted PBMC")
         return
     said = {
-        "scANVI, labels": probabilities.of_labels(0, 3 if given.quick else 100),
+        "scANVI, labels": probabilities.of_labels(0, 3 if given.quick else 60),
         "CellAssign, types": probabilities.of_types(0, 5 if given.quick else None),
         "SOLO, doublets": probabilities.of_doublets(1 if given.quick else 2),
     }
@@ -138,9 +139,9 @@ def of_labels(given: argparse.Namespace) -> Iterator[str]:
 
 
 PARTS: dict[str, Part] = {
-    "scvi": lambda given: of_family(k.SCVI_NB, "scvi", 500, given),
-    "zinb": lambda given: of_family(k.SCVI_ZINB, "zinb", 500, given),
-    "peakvi": lambda given: of_family(k.PEAKS, "peakvi", 1000, given),
+    "scvi": lambda given: of_family(k.SCVI_NB, "scvi", given),
+    "zinb": lambda given: of_family(k.SCVI_ZINB, "zinb", given),
+    "peakvi": lambda given: of_family(k.PEAKS, "peakvi", given),
     "spots": of_spots,
     "halves": of_halves,
     "labels": of_labels,
