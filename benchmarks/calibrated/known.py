@@ -70,8 +70,8 @@ class Family:
     hyper: dict[str, Any] = field(default_factory=dict)
     plan: str | None = None
     """With which the KL weight reaches 1 here."""
-    their_plan: dict[str, Any] = field(default_factory=dict)
-    """With which it does there: PEAKVI's loss counts the reconstruction as often as there are cells in a minibatch."""
+    their_train: dict[str, Any] = field(default_factory=lambda: {"plan_kwargs": {"n_epochs_kl_warmup": 1}})
+    """With which scvi-tools minimises the ELBO: its PEAKVI counts the reconstruction as often as there are cells in a minibatch, 128."""
 
 
 SCVI_NB = Family(
@@ -82,7 +82,7 @@ SCVI_ZINB = Family(
 )  # fmt: skip
 PEAKS = Family(
     "PeakVI", PEAKVI, scvi.model.PEAKVI, maps.peakvi, ("z", "depth", "input_mean"), ("z_decoder", "region_factors"), marrow,
-    plan="elbo",
+    plan="elbo", their_train={"n_epochs_kl_warmup": 1, "lr": 2e-3, "plan_kwargs": {"max_kl_weight": 128.0}},
 )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def encoder_there(known: Known, adata: AnnData, epochs: int) -> Any:
     blocks.copy_back(known.family.pairs(model.module, theirs.module))
     for name in known.family.their_decoder:
         hold(getattr(theirs.module, name))
-    theirs.train(epochs, plan_kwargs={"n_epochs_kl_warmup": 1} | known.family.their_plan, early_stopping=False, **PEER_QUIET)
+    theirs.train(epochs, early_stopping=False, **known.family.their_train, **PEER_QUIET)
     return answering(known.family, theirs, model)
 
 
