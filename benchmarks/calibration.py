@@ -120,7 +120,7 @@ def of_spots(given: argparse.Namespace) -> Iterator[str]:
     table = pd.DataFrame([s.row for s in found], [f"{s.kind}: {s.method}" for s in found])
     show("Stereoscope: share of true proportions in intervals", table)
     figures.of_spots(found, f"{given.stem}_spots")
-    keep(given, "spots", intervals=table)
+    keep(given, "spots", intervals=table, levels={name: s.covered.T.to_dict() for name, s in zip(table.index, found, strict=True)})
     for s in found:
         if s.method == spots.FULL and not given.quick and s.row["90%"] < 0.9 - 2 * SLACK:
             yield f"Stereoscope, {s.kind}: 90 % intervals hold {s.row['90%']:.2f}"

@@ -21,6 +21,8 @@ from scelbo import RNAStereoscope, SpatialStereoscope, settings
 from scelbo.data import simulate
 
 GRID = np.arange(0.05, 1.0, 0.05)
+NOISE = 0.05
+"""Of the counts of the model's own spots, what no type explains."""
 PRESENT = 0.02
 """A type with a smaller share is as good as absent."""
 OWN, SUMS, REAL = "spots of the model itself", "sums of simulated cells", "sums of cells of mouse cortex"
@@ -76,15 +78,20 @@ def of_model(model: Any, like: AnnData, seed: int = 0) -> AnnData:
     with settings.private_seed(seed) as rng:
         shares = rng.dirichlet(np.full(len(model.cell_types), 0.3), like.n_obs)
         batch = model.read(like).take(np.arange(like.n_obs))
-        v = torch.from_numpy(np.column_stack([shares, np.full(like.n_obs, 0.02)])).float()
-        rate = module.explained(v, batch, module.w)
-        v = v * total / rate.mean.sum(1, keepdim=True)
+        v = torch.from_numpy(np.column_stack([shares, np.zeros(like.n_obs)])).float()
+        v[:, -1] = NOISE / (1 - NOISE) * module.explained(v, batch, module.w).mean.sum(1) / noise_of(module)
+        v = v * total / module.explained(v, batch, module.w).mean.sum(1, keepdim=True)
         mean, odds = module.explained(v, batch, module.w).mean, module.o.exp()
         x = torch.poisson(torch._standard_gamma(mean / odds) * odds).numpy()
     names = list(map(str, model.cell_types))
     made = AnnData(sparse.csr_matrix(x), obs=like.obs.copy(), var=pd.DataFrame(index=model.setup.var_names))
     made.obsm["proportions"] = pd.DataFrame(shares, like.obs_names, names)
     return made
+
+
+def noise_of(module: Any) -> torch.Tensor:
+    """Expected counts of a unit of what no type explains."""
+    return torch.nn.functional.softplus(module.noise["eta"]) @ module.o.exp()
 
 
 def found(n_spots: int, epochs: tuple[int | None, int | None]) -> Iterator[Spots]:
