@@ -18,6 +18,7 @@ from scipy import sparse
 
 from calibrated.ranks import LEVELS
 from scelbo import RNAStereoscope, SpatialStereoscope, settings
+from scelbo.analysis.augmentation import reach
 from scelbo.data import simulate
 
 GRID = np.arange(0.05, 1.0, 0.05)
@@ -60,11 +61,10 @@ def tissues(n_spots: int) -> Iterator[tuple[str, AnnData, AnnData]]:
 def judged(kind: str, method: str, model: Any, spots: AnnData) -> Spots:
     """Coverage at every level."""
     truth = spots.obsm["proportions"].to_numpy()
-    rows, mean = [], np.zeros_like(truth)
-    for level in GRID:
-        found = model.estimate_proportions(spots, interval=float(level))
-        mean = found.mean.to_numpy()
-        held = (found.lower.to_numpy() <= truth) & (truth <= found.upper.to_numpy())
+    found, rows = model.estimate_proportions(spots), []
+    mean, std = found.mean.to_numpy(), found.std.to_numpy()
+    for level in GRID:  # what estimate_proportions(interval=level) would say
+        held = np.abs(truth - mean) <= reach(model.calibration, mean, float(level)) * std
         rows.append({"all": held.mean(), "present": held[truth > PRESENT].mean()})
     error = mean - truth
     rmse, bias = float(np.sqrt((error**2).mean())), float(error[truth > PRESENT].mean())
