@@ -1,9 +1,9 @@
 """How far may stated uncertainties be trusted? Of posteriors, intervals, tests and label probabilities, here and in scvi-tools.
 
 *posteriors*: simulation-based calibration of scVI and PeakVI, with a known decoder and with a learnt one; intervals and probabilities of
-fold changes between groups of such cells. *halves*: what is called where nothing differs. *spots*: Stereoscope's intervals. *labels*:
-scANVI's, CellAssign's and SOLO's probabilities of real cells. Tables are printed; numbers go to ``results/calibration.json``, figures
-beside it. Ends with an error where the exact posterior fails (then the check is wrong), where scelbo is further from what it states than
+fold changes between groups of such cells. *halves*: what is called where nothing differs. *spots*: Stereoscope's intervals. *labels*,
+*types*, *doublets*: scANVI's, CellAssign's and SOLO's probabilities of real cells. Tables are printed; numbers go to
+``results/calibration.json``, figures beside it. Ends with an error where the exact posterior fails (then the check is wrong), where scelbo is further from what it states than
 scvi-tools, where it calls what does not differ, or where an interval that docs/calibration.md relies on does not hold. Run with
 ``make calibration``; ``--quick`` for a smoke run; ``--only`` for some parts.
 """
@@ -126,26 +126,18 @@ def of_spots(given: argparse.Namespace) -> Iterator[str]:
             yield f"Stereoscope, {s.kind}: 90 % intervals hold {s.row['90%']:.2f}"
 
 
-def of_labels(given: argparse.Namespace) -> Iterator[str]:
-    """scANVI, CellAssign, SOLO."""
+def of_probabilities(part: str, said: Callable[[bool], dict[str, probabilities.Said]], given: argparse.Namespace) -> Iterator[str]:
+    """Of real cells, beside what is true."""
     if not (k.DATA / "pbmc_facs.h5ad").exists():
         print("\nskipped: no sorted PBMC")
         return
-    said = {
-        "scANVI, labels": probabilities.of_labels(0, 3 if given.quick else 60),
-        "CellAssign, types": probabilities.of_types(0, 5 if given.quick else None),
-        "SOLO, doublets": probabilities.of_doublets(1 if given.quick else 2),
-    }
-    panels, kept = {}, {}
-    for name, pairs in said.items():
-        rows, panels[name] = probabilities.tables(pairs)
-        show(name, rows)
-        kept[name] = rows
-        ours, theirs = rows.loc["scelbo", "calibration error"], rows.loc["scvi-tools", "calibration error"]
-        if ours > theirs + SLACK and not given.quick:
-            yield f"{name}: calibration error {ours:.3f}, scvi-tools {theirs:.3f}"
-    figures.of_reliability(panels, f"{given.stem}_labels")
-    keep(given, "labels", **kept)
+    rows, bins = probabilities.tables(said(given.quick))
+    show(part, rows)
+    figures.of_reliability({part: bins}, f"{given.stem}_{part}")
+    keep(given, part, rows=rows, reliability={name: b.to_dict("list") for name, b in bins.items()})
+    ours, theirs = rows.loc["scelbo", "calibration error"], rows.loc["scvi-tools", "calibration error"]
+    if ours > theirs + SLACK:
+        yield f"{part}: calibration error {ours:.3f}, scvi-tools {theirs:.3f}"
 
 
 PARTS: dict[str, Part] = {
@@ -154,7 +146,9 @@ PARTS: dict[str, Part] = {
     "peakvi": lambda given: of_family(k.PEAKS, "peakvi", given),
     "spots": of_spots,
     "halves": of_halves,
-    "labels": of_labels,
+    "labels": lambda given: of_probabilities("labels", lambda quick: probabilities.of_labels(0, 3 if quick else 60), given),
+    "types": lambda given: of_probabilities("types", lambda quick: probabilities.of_types(0, 5 if quick else None), given),
+    "doublets": lambda given: of_probabilities("doublets", lambda quick: probabilities.of_doublets(1 if quick else 2), given),
 }
 
 
