@@ -3,9 +3,9 @@
 *posteriors*: simulation-based calibration of scVI and PeakVI, with a known decoder and with a learnt one; intervals and probabilities of
 fold changes between groups of such cells. *halves*: what is called where nothing differs. *spots*: Stereoscope's intervals. *labels*,
 *types*, *doublets*: scANVI's, CellAssign's and SOLO's probabilities of real cells. Tables are printed; numbers go to
-``results/calibration.json``, figures beside it. Ends with an error where the exact posterior fails (then the check is wrong), where scelbo is further from what it states than
-scvi-tools, where it calls what does not differ, or where an interval that docs/calibration.md relies on does not hold. Run with
-``make calibration``; ``--quick`` for a smoke run; ``--only`` for some parts.
+``results/calibration.json``, figures beside it. Ends with an error where the exact posterior fails (then the check is wrong), where scelbo
+is further from what it states than scvi-tools, where it calls what does not differ, or where an interval that docs/calibration.md relies
+on does not hold. Run with ``make calibration``; ``--quick`` for a smoke run; ``--only`` for some parts.
 """
 
 from __future__ import annotations
