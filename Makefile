@@ -6,7 +6,7 @@ export NOT_CRAN := true
 python := .venv/bin/python
 peer := PYTHONPATH=python .venv-peer/bin/python
 
-.PHONY: help test test-python test-r test-seurat5 test-ray test-install check-r site demo vignettes lint fuzz faults parity bench audit lock capabilities surface metrics clean venv venv-peer venv-ray
+.PHONY: help test test-python test-r test-seurat5 test-ray test-install check-r site demo vignettes lint fuzz faults parity bench calibration audit lock capabilities surface metrics clean venv venv-peer venv-ray
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
@@ -65,6 +65,10 @@ bench: venv-peer ## speed, integration, calls and queries beside scvi-tools
 	@$(peer) benchmarks/proteins.py
 	@$(peer) benchmarks/imputation.py
 	@$(peer) benchmarks/deconvolution.py
+
+calibration: export NUMBA_NUM_THREADS ?= 1
+calibration: venv-peer ## how far posteriors, intervals and probabilities may be trusted, beside scvi-tools
+	@$(peer) benchmarks/calibration.py
 
 audit: venv ## is .venv what requirements-dev.txt lists, hash by hash; known weaknesses, if their data base can be asked
 	@$(python) tools/audit.py

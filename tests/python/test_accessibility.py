@@ -32,7 +32,7 @@ def test_value_is_that_of_the_definition(factors):
 
 
 def test_gradients(factors, monkeypatch):
-    monkeypatch.setattr("scelbo.likelihoods.accessibility.VALUES_AT_ONCE", 5 * REGIONS)
+    monkeypatch.setattr("scelbo.likelihoods.sparse.VALUES_AT_ONCE", 5 * REGIONS)
     _, x = _seen()
     h, inputs = _draw(CELLS, REGIONS), [f for f in factors if f.requires_grad]
     assert torch.autograd.gradcheck(lambda h, *f: Accessibility(h, *(f or factors)).log_prob(x), (h, *inputs))

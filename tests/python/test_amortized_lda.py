@@ -54,7 +54,7 @@ def test_a_bag_of_words_is_a_multinomial_without_its_coefficient():
 
 
 def test_its_gradients_are_exact_and_several_draws_are_several_values(monkeypatch):
-    monkeypatch.setattr("scelbo.likelihoods.topics.VALUES_AT_ONCE", 4 * GENES)  # more than two chunks, with a leftover
+    monkeypatch.setattr("scelbo.likelihoods.sparse.VALUES_AT_ONCE", 4 * GENES)  # more than two chunks, with a leftover
     _, x, theta, phi = _mixture()
     weight = torch.arange(9.0, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda t, p: BagOfWords(t, p).log_prob(x) * weight, (theta, phi))

@@ -1,0 +1,1 @@
+"""What `calibration.py` is made of: how far stated uncertainties may be trusted."""
