@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -48,7 +49,11 @@ def named(function: F) -> F:
         for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
             if name in kinds and value is not signature.parameters[name].default:
                 of_kind(name, value, kinds[name])
-        return function(*args, **kwargs)
+        random_state = random.getstate()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            random.setstate(random_state)  # rich, which Lightning and scikit-learn import when they are needed, draws from these numbers
 
     return call  # type: ignore[return-value]
 

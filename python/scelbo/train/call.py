@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +90,6 @@ def train(
     if train_size == 1:
         given.setdefault("early_stopping", False)  # a model's defaults give way where no cells are left to look at
         options = dataclasses.replace(options, reduce_lr_on_plateau=False)
-    random_state = random.getstate()
     from scelbo.train.fit import fit  # Lightning takes seconds to import, so only training does
 
-    random.setstate(random_state)  # rich, which Lightning imports, draws from Python's random numbers
     fit(self, dataclasses.replace(self.training, **given), options.with_(plan_kwargs or {}))
