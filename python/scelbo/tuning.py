@@ -16,6 +16,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scelbo import settings
+from scelbo.arguments import named
 from scelbo.data.disk import read_or_leave, stays_on_disk
 from scelbo.errors import ArgumentError, BackendError, unknown
 from scelbo.model import Model
@@ -47,6 +48,7 @@ class Tuned:
         return f"{len(self.table)} trials, {int(self.table['end'].sum())} to the end; the best: {said} ({self.table['value'].iloc[0]:.5g})"
 
 
+@named
 def tune(
     cls: type[Model],
     adata: AnnData | str | Path,

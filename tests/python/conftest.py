@@ -27,6 +27,16 @@ def adata(request):
     return request.getfixturevalue("case").data(cells) if "case" in request.fixturenames else cells
 
 
+@pytest.fixture
+def ray():
+    """Ray, where it is installed; to import it draws from Python's random numbers."""
+    before = random.getstate()
+    found = pytest.importorskip("ray")
+    pytest.importorskip("ray.tune")
+    random.setstate(before)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def global_random_state_is_untouched():
     """Nothing that a test does may draw from, or seed, the caller's random numbers."""

@@ -33,8 +33,7 @@ def test_arguments_go_where_they_belong():
 
 
 @warned
-def test_what_cannot_be_tried_is_said_before_any_trial(tmp_path):
-    pytest.importorskip("ray.tune")
+def test_what_cannot_be_tried_is_said_before_any_trial(ray, tmp_path):
     with pytest.raises(errors.ArgumentError, match="Did you mean 'n_latent'"):
         tune(SCVI, cells(), {"n_latents": [2, 3]})
     counts(60, 20).write_h5ad(tmp_path / "a.h5ad")
@@ -51,8 +50,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
 
 
 @warned
-def test_the_best_of_some_trials_is_kept_and_an_ended_search_is_not_done_again(tmp_path, monkeypatch):
-    pytest.importorskip("ray.tune")
+def test_the_best_of_some_trials_is_kept_and_an_ended_search_is_not_done_again(ray, tmp_path, monkeypatch):
     adata = cells()
     given = {"n_trials": 3, "max_epochs": 4, "grace_epochs": 1, "folder": tmp_path / "trials", "n_hidden": 8, "seed": 1, "at_once": 1}
     found = tune(SCVI, adata, {"lr": [1e-6, 1e-2]}, **given)
@@ -102,8 +100,7 @@ def searched(folder, until=None):
     return None if until else (pd.read_csv(folder / "table.csv"), scelbo.load(folder / "best"))
 
 
-def test_a_search_that_is_killed_goes_on_without_a_trial_lost_or_repeated(tmp_path):
-    pytest.importorskip("ray.tune")
+def test_a_search_that_is_killed_goes_on_without_a_trial_lost_or_repeated(ray, tmp_path):
     whole, model = searched(tmp_path / "whole")
     cut = tmp_path / "cut"
     ended = lambda: len(list(cut.glob("*/model/model.json")))  # noqa: E731
