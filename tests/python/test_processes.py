@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -247,13 +246,12 @@ def test_workers_of_ray_train_what_other_processes_would(ray, tmp_path, monkeypa
         model.train(**options, **(where or {"strategy": "ray"}))
         model.save(f"{path}/{folder}")
 
-    before = np.random.get_state(), random.getstate()  # noqa: NPY002
+    before = np.random.get_state()  # noqa: NPY002
     ray.init(include_dashboard=False, log_to_driver=False)
     try:
         torch_trainer(train, scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1})).fit()
     finally:
         ray.shutdown()
-        np.random.set_state(before[0])  # noqa: NPY002
-        random.setstate(before[1])
+        np.random.set_state(before)  # noqa: NPY002
     assert forked(lambda rank: train("forked", devices=2)) == [0, 0]
     pd.testing.assert_frame_equal(scelbo.load(tmp_path / "ray")._history, scelbo.load(tmp_path / "forked")._history, rtol=1e-5)
