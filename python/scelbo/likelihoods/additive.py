@@ -22,7 +22,7 @@ from scelbo.data import Counts
 
 SMALL = 1e-12
 """A shape below which a count is as good as impossible."""
-ROUNDS, HALVINGS, SETTLED = 40, 3, 1e-8
+ROUNDS, HALVINGS, SETTLED = 200, 3, 1e-8
 """Of the search for amounts at most; how often one of Newton's steps is halved; the change of a share at which it ends."""
 NONE, WORTHLESS, RIDGE = 1e-3, 1e-2, 1e-9
 """Amounts below this share of the largest are held at 0 while what they gain falls short of their price by this share of it; what keeps the
@@ -138,6 +138,20 @@ class Amounts:
         pairs = self.basis[:, None] * self.basis
         return (curve @ pairs.flatten(0, 1).T).view(len(v), *pairs.shape[:2])
 
+    def newton(self, v: Tensor, slope: Tensor, held: Tensor) -> Float[Tensor, "cells types"]:
+        """Newton's step among the amounts that are not held. One at 0 that would fall is held as well: of two profiles alike one does."""
+        bend = self.information(v)
+        for _ in range(v.shape[-1]):
+            free = (~held).double()
+            among = bend * free[:, None] * free[..., None]
+            ridge = 1 - free + RIDGE * among.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
+            step = free * torch.linalg.solve(among + torch.diag_embed(ridge), free * slope)
+            falls = (v == 0) & (step < 0)
+            if not falls.any():
+                break
+            held = held | falls
+        return step
+
     def along(self, v: Tensor, step: Tensor) -> Float[Tensor, "cells types"]:
         """From v along a step: all of it, cut at 0; else as far as the first amount that gets there, or a part of that; or not at all."""
         before, found = self.value(v), v
@@ -177,10 +191,8 @@ def amounts(
         before, v = v, v * of.gain(v) / of.price
         slope = of.gain(v) - of.price
         held = ((v == 0) & (slope <= 0)) | ((v < NONE * v.amax(-1, keepdim=True)) & (slope < -WORTHLESS * of.price))
-        v, free = v.masked_fill(held, 0), (~held).double()
-        bend = of.information(v) * free[:, None] * free[..., None]
-        ridge = 1 - free + RIDGE * bend.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
-        v = of.along(v, free * torch.linalg.solve(bend + torch.diag_embed(ridge), free * slope))
+        v = v.masked_fill(held, 0)
+        v = of.along(v, of.newton(v, slope, held))
         if float(((v - before).abs() / v.sum(-1, keepdim=True)).max()) < SETTLED:
             break
     return v.to(basis.dtype)
