@@ -13,6 +13,7 @@ from scipy import sparse
 from scelbo import SCVI, kernels, likelihoods, settings
 from scelbo.analysis import differential as engine
 from scelbo.data import Counts
+from scelbo.data.dense import SparseNeededError, dense
 from scelbo.likelihoods import Accessibility, Mean, NegativeBinomial, ZeroInflatedNegativeBinomial
 
 CELLS, GENES = 37, 61
@@ -173,3 +174,14 @@ def test_how_a_matrix_lies_in_memory_changes_nothing(name):
         MAKE[name]("softmax", *given).log_prob(_counts()).sum().backward()
         results.append([q.grad for q in given])
     torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+def test_dense_counts_are_the_sparse_ones_and_say_when_these_are_needed():
+    x, weight, typical = _counts(), _draw(GENES, 3, seed=0), _draw(GENES, seed=1)
+    x.measured = torch.arange(GENES) > 2
+    for sparse_, dense_ in ((x, dense(x)), (x.map(torch.log1p), dense(x).map(torch.log1p))):
+        torch.testing.assert_close(dense_ @ weight, sparse_ @ weight)
+        torch.testing.assert_close(dense_.filled(typical) @ weight, sparse_.filled(typical) @ weight)
+        assert torch.equal(dense_.dense(), sparse_.dense())
+    with pytest.raises(SparseNeededError):
+        dense(x).scipy()

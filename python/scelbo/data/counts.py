@@ -227,9 +227,13 @@ class Counts:
         return (sums / len(self)).to(self.val.dtype)
 
     def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
-        on_device = self.val.device.type != "cpu" and torch.is_grad_enabled()
-        product = self.matrix @ weight if on_device else _SparseProduct.apply(weight, self)
+        product = self._product(weight)
         return product if self.fill is None else product + self.fill @ weight
+
+    def _product(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
+        """Of what is stored."""
+        on_device = self.val.device.type != "cpu" and torch.is_grad_enabled()
+        return self.matrix @ weight if on_device else _SparseProduct.apply(weight, self)
 
     def scipy(self) -> sparse.csr_matrix:
         """As scipy's (on the CPU it shares the values)."""

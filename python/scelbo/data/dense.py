@@ -24,7 +24,7 @@ class DenseCounts(Counts):
     ----------
     matrix
         (rows, n_vars).
-    size, log_factorial, measured, fill
+    size, log_factorial, measured
         As of :class:`Counts`.
     """
 
@@ -34,9 +34,8 @@ class DenseCounts(Counts):
         size: Float[Tensor, "rows 1"] | None = None,
         log_factorial: Float[Tensor, "rows 1"] | None = None,
         measured: Tensor | None = None,
-        fill: Tensor | None = None,
     ):
-        self.matrix, self.n_vars, self.measured, self.fill = matrix, matrix.shape[1], measured, fill
+        self.matrix, self.n_vars, self.measured = matrix, matrix.shape[1], measured
         for name, value in (("size", size), ("log_factorial", log_factorial)):
             if value is not None:
                 setattr(self, name, value)
@@ -58,9 +57,8 @@ class DenseCounts(Counts):
     def dense(self) -> Tensor:
         return self.matrix
 
-    def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
-        product = self.matrix @ weight
-        return product if self.fill is None else product + self.fill @ weight
+    def _product(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
+        return self.matrix @ weight
 
 
 def dense(cells: Any) -> Any:
