@@ -88,6 +88,18 @@ def test_amounts_are_where_a_general_optimiser_ends(mixed):
     np.testing.assert_allclose(of_each, found, rtol=1e-6, atol=1e-6)
 
 
+def test_amounts_of_types_that_are_nearly_alike_settle_soon_at_the_best():
+    draw = torch.Generator().manual_seed(3)
+    alike = torch.rand(1, 19, generator=draw, dtype=torch.float64) + 0.01
+    basis = alike * torch.exp(0.05 * torch.randn(5, 19, generator=draw, dtype=torch.float64))
+    o = torch.zeros(19, dtype=torch.float64)
+    cells = Counts.of(torch.poisson(torch.rand(200, 1, generator=draw) * 3 * alike.float(), generator=draw).numpy())
+    v, of = amounts(cells, basis, o, rounds=20), Amounts(cells, basis, o)
+    slope = (of.gain(v) - of.price) / of.price
+    assert slope.max() < 1e-6, "no amount would gain by growing"
+    assert slope[v > 1e-6 * v.sum(1, keepdim=True)].abs().max() < 1e-6, "nor by falling, but for those at 0"
+
+
 def test_the_information_is_minus_the_second_derivative(mixed):
     x, basis, o = mixed
     cells, v = Counts.of(x.numpy()[:1]).to(torch.float64), torch.tensor([[40.0, 30.0, 90.0, 5.0]]).double()

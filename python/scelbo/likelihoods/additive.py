@@ -139,17 +139,18 @@ class Amounts:
         return (curve @ pairs.flatten(0, 1).T).view(len(v), *pairs.shape[:2])
 
     def newton(self, v: Tensor, slope: Tensor, held: Tensor) -> Float[Tensor, "cells types"]:
-        """Newton's step among the amounts that are not held. One at 0 that would fall is held as well: of two profiles alike one does."""
-        bend = self.information(v)
+        """Newton's step among the amounts that are not held. A small one that would fall below 0 goes there: of two profiles alike one does."""
+        bend, small, gone = self.information(v), v < NONE * v.amax(-1, keepdim=True), torch.zeros_like(v)
         for _ in range(v.shape[-1]):
             free = (~held).double()
             among = bend * free[:, None] * free[..., None]
             ridge = 1 - free + RIDGE * among.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
-            step = free * torch.linalg.solve(among + torch.diag_embed(ridge), free * slope)
-            falls = (v == 0) & (step < 0)
+            rest = free * (slope + (bend @ gone[..., None])[..., 0])
+            step = free * torch.linalg.solve(among + torch.diag_embed(ridge), rest) - gone
+            falls = small & ~held & (v + step < 0)
             if not falls.any():
                 break
-            held = held | falls
+            held, gone = held | falls, torch.where(falls, v, gone)
         return step
 
     def along(self, v: Tensor, step: Tensor) -> Float[Tensor, "cells types"]:
