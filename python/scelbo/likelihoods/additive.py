@@ -139,7 +139,7 @@ class Amounts:
         return (curve @ pairs.flatten(0, 1).T).view(len(v), *pairs.shape[:2])
 
     def newton(self, v: Tensor, slope: Tensor, held: Tensor) -> Float[Tensor, "cells types"]:
-        """Newton's step among the amounts that are not held. A small one that would fall below 0 goes there: of two profiles alike one does."""
+        """Newton's step among the amounts that are not held. A small one that would fall below 0 goes there."""
         bend, small, gone = self.information(v), v < NONE * v.amax(-1, keepdim=True), torch.zeros_like(v)
         for _ in range(v.shape[-1]):
             free = (~held).double()
