@@ -1,5 +1,6 @@
 """Counts, fields, setup, loaders and readers."""
 
+from scelbo.data import simulate
 from scelbo.data.columns import Columns
 from scelbo.data.counts import Beside, Counts, Input
 from scelbo.data.disk import read_backed
@@ -36,5 +37,5 @@ __all__ = [
     "Batch", "Beside", "Cells", "Columns", "Counts", "Data", "Field", "Input", "LabelledCells", "Loader", "MarkerCells", "MultiCells",
     "PlainCells", "Setup", "SizedCells", "Source", "Spots", "TypedCells", "TypedSizedCells", "at_most", "categories", "category", "counts",
     "counts_from_log", "genes_of_both", "index_of", "join", "joined", "kind_of", "means", "number", "numbers", "pbmc68k", "prepare",
-    "read_10x_atac", "read_10x_multiome", "read_backed", "reads_to_fragments", "set_up_spots", "split", "table",
+    "read_10x_atac", "read_10x_multiome", "read_backed", "reads_to_fragments", "set_up_spots", "simulate", "split", "table",
 ]  # fmt: skip
