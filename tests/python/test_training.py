@@ -1,5 +1,6 @@
 """Training: schedules, stopping, going on, and what is kept when something goes wrong."""
 
+import math
 import os
 import signal
 import subprocess
@@ -7,8 +8,10 @@ import sys
 import textwrap
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from scelbo import PEAKVI, SCVI, errors, settings
 from scelbo.data.simulate import counts
@@ -50,6 +53,20 @@ def test_early_stopping_goes_back_to_the_best(adata):
 def test_early_stopping_without_validation_cells_is_refused_before_training(adata):
     with pytest.raises(errors.ArgumentError, match="needs validation cells"):
         make(adata).train(max_epochs=2, train_size=1.0, early_stopping=True)
+
+
+@pytest.mark.parametrize("plan_kwargs", [{"n_steps_kl_warmup": 7}, {"reduce_lr_on_plateau": True, "lr_patience": 1, "lr": 0.05}])
+def test_steps_of_lightnings_loop_and_our_own_reach_the_same_weights(adata, plan_kwargs):
+    seen, models = [], []
+    for more in ({}, {"callbacks": [LambdaCallback(on_train_batch_end=lambda *_: seen.append(1))]}):
+        model = make(adata)
+        model.train(max_epochs=6, seed=3, batch_size=64, plan_kwargs=plan_kwargs, trainer_kwargs=more)
+        models.append(model)
+    assert len(seen) == 6 * math.ceil(len(model.train_indices) / 64), "who asks Lightning for something sees each minibatch"
+    for name, curve in models[0].history.items():
+        pd.testing.assert_frame_equal(curve, models[1].history[name])
+    for a, b in zip(*(m.module.state_dict().values() for m in models), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_learning_rate_falls_on_a_plateau(adata):

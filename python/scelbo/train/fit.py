@@ -22,6 +22,7 @@ from scelbo.data import Loader, split
 from scelbo.errors import ArgumentError, LostProcessError, NonFiniteLossError, StorageError, one_of
 from scelbo.storage import require_place
 from scelbo.train.callbacks import KeepBest, LastGoodState, Together
+from scelbo.train.epochs import EpochPlan
 from scelbo.train.graphs import GraphPlan
 from scelbo.train.interrupt import Stop, graceful_interrupt
 from scelbo.train.options import PlanOptions, TrainOptions
@@ -184,10 +185,11 @@ def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | Non
 
 
 def _plan_of(model: Model, options: TrainOptions, device: torch.device) -> type[Plan]:
-    """The model's own plan, if it brings one; on a GPU one that records steps, if that is asked for and nothing else of Lightning."""
+    """The model's own plan, if it has one; else, if nothing more is asked of Lightning, one that makes the steps itself or records them."""
     own: type[Plan] = getattr(model, "Plan", Plan)
-    alone = own is Plan and not options.several and options.trainer_kwargs.keys() <= {"callbacks"}
-    return GraphPlan if alone and device.type == "cuda" and settings.record_steps else own
+    if own is not Plan or options.several or options.trainer_kwargs:
+        return own
+    return GraphPlan if device.type == "cuda" and settings.record_steps else EpochPlan
 
 
 def _trainer(options: TrainOptions, max_epochs: int, every: int, callbacks: list[Any]) -> pl.Trainer:

@@ -8,41 +8,18 @@ does not is trained as anywhere else.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scelbo.data import Batch, Loader
+from scelbo.data import Batch
 from scelbo.data.dense import SparseNeededError, copied, dense, tensors
 from scelbo.module import Loss
-from scelbo.train.plan import Plan, Sums
+from scelbo.train.epochs import EpochPlan
+from scelbo.train.plan import Sums
 
-AT_ONCE = 16
-"""Minibatches that Lightning takes for one, as its loop costs more than a step; between two of these a user's wish to stop is heard."""
 WAITS = "called a synchronizing CUDA operation"
-
-
-class Groups:
-    """A few minibatches of a loader at a time."""
-
-    def __init__(self, loader: Loader):
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.loader) / AT_ONCE)
-
-    def __iter__(self) -> Iterator[list[Batch]]:
-        group: list[Batch] = []
-        for cells in self.loader:
-            group.append(cells)
-            if len(group) == AT_ONCE:
-                yield group
-                group = []
-        if group:
-            yield group
 
 
 class Recorded:
@@ -53,7 +30,7 @@ class Recorded:
         self.memory, sums = tensors(self.cells), Sums(plan.n_cells)
         plan.optimizer.zero_grad()
         with torch.cuda.graph(self.graph, pool=plan.pool, capture_error_mode="thread_local"):
-            self.loss = plan.step(self.cells, sums)
+            self.loss = plan.moved(self.cells, sums)
             self.found = torch.stack([value.double() for value in (*sums.parts.values(), *sums.seen.values())])
         self.parts, self.seen, self.totals = list(sums.parts), list(sums.seen), torch.zeros_like(self.found)
 
@@ -75,32 +52,16 @@ class Recorded:
         self.totals.zero_()
 
 
-class GraphPlan(Plan):
+class GraphPlan(EpochPlan):
     """The plan, with recorded steps."""
 
     capturable = True
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self.automatic_optimization = False
         self.recorded: dict[Any, Recorded] = {}
         self.seen_once: set[Any] = set()
-        self.still, self.taken, self.rates = True, 0, list[float]()
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        return self.trainer.optimizers[0]
-
-    @property
-    def steps(self) -> int:
-        return self.steps_done + self.taken
-
-    def grouped(self, loader: Loader) -> Groups:
-        return Groups(loader)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        one = super().transfer_batch_to_device
-        return one(batch, device, dataloader_idx) if isinstance(batch, Batch) else [one(cells, device, dataloader_idx) for cells in batch]
+        self.still, self.rates = True, list[float]()
 
     def total(self, loss: Loss) -> Tensor:
         """What a minibatch costs: by a weight that is read when a step is played, not noted when it is recorded."""
@@ -118,13 +79,11 @@ class GraphPlan(Plan):
         if rates != self.rates:  # they are a part of what was recorded
             self.recorded, self.rates = {}, rates
 
-    def training_step(self, group: list[Batch], i: int) -> None:  # type: ignore[override]
-        for cells in group:
-            if self.options.n_steps_kl_warmup:
-                self.weight = self.kl_weight
-                self.weight_there.fill_(self.weight)
-            self.sums.losses.append((self.one(cells), cells.index))
-            self.taken += 1
+    def step(self, cells: Batch) -> None:
+        if self.options.n_steps_kl_warmup:
+            self.weight = self.kl_weight
+            self.weight_there.fill_(self.weight)
+        self.sums.losses.append((self.one(cells), cells.index))
 
     def one(self, cells: Batch) -> Tensor:
         """A step; its loss."""
@@ -143,7 +102,7 @@ class GraphPlan(Plan):
                     raise
                 self.still = False
         self.optimizer.zero_grad()
-        return self.step(cells, self.sums)
+        return self.moved(cells, self.sums)
 
     def tried(self, cells: Batch) -> Tensor:
         """A step beside the others, as recording asks for, in which nothing may wait."""
@@ -153,13 +112,13 @@ class GraphPlan(Plan):
         torch.cuda.set_sync_debug_mode("error")
         try:
             with torch.cuda.stream(self.stream):
-                return self.step(cells, self.sums)
+                return self.moved(cells, self.sums)
         finally:
             torch.cuda.set_sync_debug_mode(before)
             torch.cuda.current_stream().wait_stream(self.stream)
 
-    def step(self, cells: Batch, sums: Sums) -> Tensor:
-        """From the loss to the optimiser's step."""
+    def moved(self, cells: Batch, sums: Sums) -> Tensor:
+        """The loss, after the optimiser's step."""
         loss = self.module(cells)
         total = self.total(loss)
         sums.add(loss, total, cells)
@@ -171,12 +130,6 @@ class GraphPlan(Plan):
         for recorded in self.recorded.values():
             recorded.give(self.sums)
         return super().note_training()
-
-    def on_train_epoch_end(self) -> None:
-        super().on_train_epoch_end()
-        metric = self.rows.get(self.epoch, {}).get(self.options.lr_scheduler_metric)
-        for config in self.trainer.lr_scheduler_configs if metric is not None else ():
-            config.scheduler.step(metric)  # type: ignore[arg-type]
 
     def on_train_end(self) -> None:
         self.recorded = {}

@@ -185,6 +185,10 @@ class Plan(pl.LightningModule):
         return -1  # Lightning skips the rest of the epoch
 
     def training_step(self, cells: Batch, i: int) -> Tensor:
+        return self.loss_of(cells) * cells.share
+
+    def loss_of(self, cells: Batch) -> Tensor:
+        """What a minibatch costs, which the epoch's sums note."""
         if self.options.n_steps_kl_warmup:
             self.weight = self.kl_weight
         loss = self.module(cells)
@@ -193,7 +197,7 @@ class Plan(pl.LightningModule):
             raise NonFinite(cells.index.numpy())
         self.sums.add(loss, total, cells)
         self.sums.losses.append((total.detach(), cells.index))
-        return total * cells.share
+        return total
 
     def note_training(self) -> dict[str, float]:
         """The epoch's figures of the training cells, in its row."""
