@@ -179,10 +179,7 @@ def _change(
         means = _tabulate(draws, features, sides, progress, lambda h1, h2, k: {"mean": test.effect(h1, h2, eps[k]).mean(1)})
         delta = [engine.estimated_delta(m["mean"]) for m in means]
 
-    def summarise(h1: np.ndarray, h2: np.ndarray, k: int) -> dict[str, np.ndarray]:
-        return engine.change(test.effect(h1, h2, eps[k]), delta[k], test) | {"scale1": h1.mean(1), "scale2": h2.mean(1)}
-
-    tables = _tabulate(draws, features, sides, progress, summarise)
+    tables = _tabulate(draws, features, sides, progress, lambda h1, h2, k: engine.change(h1, h2, eps[k], delta[k], test))
     first = ["proba_de", "proba_not_de", "bayes_factor", "scale1", "scale2"]
     out = []
     for k, table in enumerate(tables):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from scelbo.kernels.maths import ZERO, f4, loop, part
+from scelbo.kernels.maths import LOG2_E, ZERO, bits, f4, finite, i4, in_order, log, loop, number, part
 
 BINS = 512
 FEW = 64
 """Values that are sorted at once."""
+LEAST, LARGEST = i4(-(2**31)), i4(2**31 - 1)
 
 
 @part
 def _ends(row: np.ndarray) -> tuple[float, float]:
-    low, high = row[0], row[0]
+    """The least and the largest: of whole numbers, as those of floats are found one by one."""
+    low, high = LARGEST, LEAST
     for k in range(row.shape[0]):
-        low, high = min(low, row[k]), max(high, row[k])
-    return low, high
+        x = in_order(bits(row[k]))
+        low, high = min(low, x), max(high, x)
+    return number(in_order(low)), number(in_order(high))
 
 
 @part
@@ -56,20 +59,70 @@ def compared(draws: np.ndarray, first: np.ndarray, second: np.ndarray, above: np
             sum2[g] += other[g]
 
 
+@part
+def _median(row: np.ndarray, low: float, high: float, work: np.ndarray, count: np.ndarray) -> float:
+    n = row.shape[0]
+    upper = _of_rank(row, n // 2, low, high, work, count)
+    if n % 2:
+        return upper
+    before, fewer = LEAST, i4(0)
+    for k in range(n):
+        x = row[k] if row[k] < upper else low
+        before = max(before, in_order(bits(x)))
+    for k in range(n):
+        fewer += i4(1) if row[k] < upper else i4(0)
+    lower = number(in_order(before)) if fewer == n // 2 else upper  # else it is there twice
+    return (lower + upper) / f4(2)
+
+
+@part
+def _spread(row: np.ndarray) -> float:
+    total, square = ZERO, ZERO
+    for k in range(row.shape[0]):
+        total += row[k]
+    mean = total / f4(row.shape[0])
+    for k in range(row.shape[0]):
+        square += (row[k] - mean) * (row[k] - mean)
+    return np.sqrt(square / f4(row.shape[0]))
+
+
+@part
+def _ratios(one: np.ndarray, other: np.ndarray, eps: float, delta: float, e: np.ndarray) -> tuple[int, int, float, float, float]:
+    up, down, total, sum1, sum2 = 0, 0, ZERO, ZERO, ZERO
+    for k in range(e.shape[0]):
+        x = log((one[k] + eps) / (other[k] + eps)) * LOG2_E
+        e[k] = x
+        up += x >= delta
+        down += x < -delta
+        total += x
+        sum1 += one[k]
+        sum2 += other[k]
+    return up, down, total, sum1, sum2
+
+
+@loop
+def log_ratios(h1: np.ndarray, h2: np.ndarray, eps: float, delta: float, e: np.ndarray, found: np.ndarray) -> bool:
+    """Write log2 (h1 + eps) / (h2 + eps) of pairs (rows, n), if all is finite, and what is found in each row, (5, rows).
+
+    That is the share of pairs at least delta up, of those more than delta down, and the means of the ratio, of h1 and of h2.
+    """
+    n = h1.shape[1]
+    one, other = np.empty(n, f4), np.empty(n, f4)
+    for i in range(h1.shape[0]):
+        for k in range(n):  # next to each other, so that the pass becomes vector instructions
+            one[k], other[k] = h1[i, k], h2[i, k]
+        if not (finite(one) and finite(other)):
+            return False
+        up, down, total, sum1, sum2 = _ratios(one, other, eps, delta, e[i])
+        found[0, i], found[1, i] = f4(up) / f4(n), f4(down) / f4(n)
+        found[2, i], found[3, i], found[4, i] = total / f4(n), sum1 / f4(n), sum2 / f4(n)
+    return True
+
+
 @loop
 def described(values: np.ndarray, median: np.ndarray, std: np.ndarray, least: np.ndarray, most: np.ndarray) -> None:
     """Write what each row of ``values`` (rows, n), which are finite, has in the middle, how it is spread, and where it ends."""
-    n = values.shape[1]
-    work, count = np.empty(n, f4), np.empty(BINS, np.int64)
+    work, count = np.empty(values.shape[1], f4), np.empty(BINS, np.int64)
     for i in range(values.shape[0]):
-        row = values[i]
-        low, high = _ends(row)
-        total = ZERO
-        for k in range(n):
-            total += row[k]
-        mean, square = total / f4(n), ZERO
-        for k in range(n):
-            square += (row[k] - mean) * (row[k] - mean)
-        upper = _of_rank(row, n // 2, low, high, work, count)
-        lower = upper if n % 2 else _of_rank(row, n // 2 - 1, low, high, work, count)
-        median[i], std[i], least[i], most[i] = (lower + upper) / f4(2), np.sqrt(square / f4(n)), low, high
+        least[i], most[i] = _ends(values[i])
+        median[i], std[i] = _median(values[i], least[i], most[i], work, count), _spread(values[i])
