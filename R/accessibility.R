@@ -89,15 +89,18 @@ regions_of <- function(model) {
 #'
 #' Compares the probabilities \eqn{y} that a region is open in two groups of cells, over draws from the posterior of
 #' their states (Ashuach et al. 2022). `mode = "change"` tests whether the difference \eqn{y_1 - y_2} is at least
-#' `delta`; `mode = "vanilla"` tests which is higher. With a `contrast`, case is compared with control inside every group.
+#' `delta` in one direction: at most one half of the pairs of cells of groups alike are, however unlike the cells of each
+#' group; `mode = "vanilla"` tests which is higher. With a `contrast`, case is compared with control inside every group.
 #'
 #' @inheritParams differential_expression
 #' @param replicates Column or vector of what was sampled (donors): adds the effect's spread over replicates;
 #'   permutations exchange case and control inside them.
-#' @param two_sided Open more or less often by at least `delta` (`TRUE`), or more often in group 1.
+#' @param two_sided Open more often in either group by at least `delta`, whichever is more probable (`TRUE`), or in
+#'   group 1. With `test_mode = "two"` both directions add up, as published: cells differ at all. That is also probable
+#'   where the cells *within* each group differ, so it is for groups of one kind of cells.
 #' @param mode `"change"` or `"vanilla"`.
 #' @param delta Smallest difference of probabilities of interest (`mode = "change"`).
-#' @param ... Further arguments of the Python method, and of [differential_expression()]: `fdr_target`,
+#' @param ... Further arguments of the Python method, and of [differential_expression()]: `test_mode`, `fdr_target`,
 #'   `batch_correction`, `n_samples_overall`, `weights`, `all_stats`, `seed`, ...
 #' @return A data.frame with one row a region (and comparison), the most probable first: `feature`; `prob_da`,
 #'   `is_da_fdr` (`mode = "change"`: in the longest list whose expected share of false discoveries is `fdr_target`),

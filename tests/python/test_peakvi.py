@@ -113,6 +113,19 @@ def test_cells_by_mask_numbers_or_where_and_one_side(model):
     assert up["effect_size"].iloc[:5].min() > 0 and tables[0].loc[up["prob_da"].idxmin(), "effect_size"] < 0.05
 
 
+def test_groups_alike_are_not_called_though_their_cells_differ(model):
+    """Random halves of cells of all types: most pairs of cells differ, in one direction as often as in the other."""
+    half = np.random.default_rng(0).permutation(600) < 300
+    ask = lambda **k: model.differential_accessibility(idx1=half, fdr_target=0.3, seed=1, **k)  # noqa: E731
+    table, pairs, up = ask(), ask(test_mode="two"), ask(two_sided=False)
+    assert table["prob_da"].max() < 0.55 and not table["is_da_fdr"].any()
+    assert pairs["prob_da"].max() > 0.75 and pairs["is_da_fdr"].any()
+    rose = up["prob_da"][table.index]
+    np.testing.assert_allclose(table["prob_da"], np.maximum(rose, pairs["prob_da"][table.index] - rose), atol=1e-9)
+    with pytest.raises(errors.ArgumentError, match="one direction"):
+        ask(two_sided=False, test_mode="two")
+
+
 def test_all_groups_at_once_can_be_told_apart(model):
     table = model.differential_accessibility(groupby="cell_type", n_samples_overall=300)
     assert table.groupby("group1").size().tolist() == [120] * 3 and (table["group2"] == "Rest").all()
@@ -124,7 +137,7 @@ def test_a_typo_is_named_and_a_size_has_a_type(model, regions):
     with pytest.raises(errors.ArgumentError, match="fdr_target"):
         model.differential_accessibility(groupby="cell_type", fdr_taget=0.1)
     with pytest.raises(errors.ArgumentError, match="test_mode"):
-        model.differential_accessibility(groupby="cell_type", test_mode="three")
+        model.differential_accessibility(groupby="cell_type", test_mode="one")
     with pytest.raises(errors.ArgumentError, match="n_hidden=-1"):
         PEAKVI(model.adata, n_hidden=-1)
     with pytest.raises(errors.ScelboError, match="size_factor_key"):

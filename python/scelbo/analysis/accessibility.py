@@ -157,7 +157,7 @@ def region_factors(self: Model) -> np.ndarray:
     return module.region_factors().cpu().numpy()
 
 
-@takes_also(differential_expression, without=("test_mode", "pseudocounts", "change_fn", "m1_domain_fn", "cred_interval_lvls"))
+@takes_also(differential_expression, without=("pseudocounts", "change_fn", "m1_domain_fn", "cred_interval_lvls"))
 def differential_accessibility(
     self: Model,
     adata: AnnData | None = None,
@@ -169,6 +169,7 @@ def differential_accessibility(
     *,
     two_sided: bool = True,
     mode: Literal["vanilla", "change"] = "change",
+    test_mode: Literal["two", "three"] = "three",
     delta: float = 0.05,
     all_stats: bool = True,
     fdr_target: float = 0.05,
@@ -176,17 +177,22 @@ def differential_accessibility(
 ) -> pd.DataFrame:
     r"""Regions that are open more often in one group of cells than in another. Group 1 against group 2: up is more open in 1.
 
-    The effect is the difference of probabilities, :math:`y_1 - y_2`, over posterior draws of both groups. Further arguments are those of
-    :func:`~scelbo.analysis.differential_expression`: ``contrast, replicates, batch_correction, weights, n_samples_overall, seed, ...``
+    The effect is the difference of probabilities, :math:`e = y_1 - y_2`, over pairs of posterior draws, one of each group; ``prob_da`` is
+    :math:`\max(P(e \ge \delta), P(e < -\delta))`: that pairs differ in *one direction*. It is at most one half where groups are alike,
+    however unlike their cells are among themselves. Further arguments are those of :func:`~scelbo.analysis.differential_expression`:
+    ``contrast, replicates, batch_correction, weights, n_samples_overall, seed, ...``
 
     Parameters
     ----------
     adata, groupby, group1, group2, idx1, idx2
         Which cells, as in :func:`~scelbo.analysis.differential_expression`; without ``group2`` against the rest.
     two_sided
-        Changed by at least ``delta`` either way (True), or higher in group 1 by at least ``delta``.
+        Either direction (True), or only higher in group 1: :math:`P(e \ge \delta)`.
     mode
         ``"change"``: beyond ``delta``; ``"vanilla"``: which is higher.
+    test_mode
+        ``"three"``: the more probable direction; ``"two"``: the sum of both, that two cells differ at all, as published. That is also
+        high where the cells *within* each group differ, so it is for groups of one kind of cells.
     delta
         Smallest difference of probabilities that counts.
     all_stats
@@ -201,8 +207,10 @@ def differential_accessibility(
     which the region was seen), with ``groupby`` ``comparison group1 group2``, and with ``replicates`` ``effect_replicates_mean
     effect_replicates_std replicates_agree n_replicates``.
     """
+    if not two_sided and test_mode == "two":
+        raise ArgumentError("two_sided=False asks for one direction, test_mode='two' for both.", "Leave out one of them.")
     one_sided = None if two_sided else lambda effect: effect >= delta
-    test = Test(mode, delta, "two", change_fn=np.subtract, m1_domain_fn=one_sided, described=False)
+    test = Test(mode, delta, test_mode, change_fn=np.subtract, m1_domain_fn=one_sided, described=False)
     table = compare(self, test, adata, groupby, group1, group2, idx1, idx2, all_stats=True, fdr_target=fdr_target, of=self.regions, **more)
     seen = [f"non_zeros_proportion{side}" for side in "12"]
     if all_stats and set(seen) <= set(table):
