@@ -36,7 +36,8 @@
 #' @return A Python AnnData, cells x genes. It is not converted further: use [write_h5ad()] or Python's own methods.
 #'
 #'   Not in it are images, commands and tools of Seurat, models (see [save_model()]), and columns that are no plain vectors.
-#' @section Errors: `scelbo_setup_error` where the assay, layer or a feature is not there, with the nearest match.
+#' @section Errors: `scelbo_setup_error` where the assay, layer or a feature is not there, with the nearest match;
+#'   `scelbo_storage_error` where the file cannot be written.
 #' @section Warnings: `scelbo_data_warning` names what is left out, as AnnData cannot hold it.
 #' @seealso [from_anndata] for the way back.
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
@@ -71,11 +72,11 @@ as_anndata <- function(object, assay = NULL, layer = NULL, features = NULL, prot
 }
 
 #' @rdname as_anndata
-#' @param path Where to write.
+#' @param path Where to write. The file is there whole or not at all: a file of that name stays as it is until the new one is written.
 #' @export
 write_h5ad <- function(object, path, assay = NULL, layer = NULL, features = NULL, protein_assay = NULL, protein_layer = "counts") {
   adata <- as_anndata(object, assay, layer, features, protein_assay, protein_layer)
-  with_python(if (is_anndata(object)) adata$write_h5ad(path.expand(path)) else bridge()$write(adata, path.expand(path)))
+  with_python(bridge()$write(adata, path.expand(path), as_it_is = is_anndata(object)))
   invisible(path)
 }
 

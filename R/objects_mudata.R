@@ -27,7 +27,7 @@ as_mudata <- function(object) {
 }
 
 #' @rdname as_mudata
-#' @param path Where to write.
+#' @param path Where to write, whole or not at all: a file of that name stays as it is until the new one is written.
 #' @export
 write_h5mu <- function(object, path) {
   mdata <- as_mudata(object)

@@ -14,8 +14,8 @@
 #' @param format `"scelbo"`, or `"scvi-tools"`: what `scvi.model.SCVI.load(folder, adata)` opens (version 1.4.2). What scvi-tools has no
 #'   counterpart of is an error that names it.
 #' @return `save_model()`: the folder, invisibly. `load_model()`: a `scelbo_model`.
-#' @section Errors: `scelbo_storage_error` where the folder is there already, cannot be written, is no model, is damaged, or holds a model of
-#'   scvi-tools that has no counterpart here. What was there before is then as it was.
+#' @section Errors: `scelbo_storage_error` where the folder is there already, cannot be written, is no model, is damaged, or holds a model
+#'   of scvi-tools that has no counterpart here. What was there before is then as it was.
 #' @examplesIf backend_available() && rlang::is_installed("SeuratObject")
 #' so <- simulate_cells(n_cells = 100, n_genes = 50)
 #' model <- scvi(so, batch = "batch") |> train(max_epochs = 2, verbose = FALSE)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 import scvi
 from anndata import AnnData, read_h5ad
+from output import quiet
 from peer import twins
 from scipy import sparse
 from scores import accuracy, label_agreement, mixing
@@ -149,10 +149,8 @@ def main() -> int:
     if not DATA.exists():
         print(f"skipped: no {DATA.name}")
         return 0
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    for name in ("lightning.pytorch", "lightning.fabric", "harmonypy"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
+    logging.getLogger("harmonypy").setLevel(logging.ERROR)
     adata, aside = cells(given.cells)
     train, held_out = adata[~aside].copy(), adata[aside].copy()
     linear = lsi(adata)

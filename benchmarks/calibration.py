@@ -24,6 +24,7 @@ from calibrated import differences, figures, posteriors, probabilities, spots
 from calibrated import known as k
 from calibrated.posteriors import EXACT, KNOWN, LEARNT, OURS, PEER, QUICK, Found, Sizes
 from children import load
+from output import quiet
 from scores import markdown
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -159,7 +160,7 @@ def main() -> int:
     parser.add_argument("--out", help="where numbers and figures go (default: results/; of a smoke run nowhere)")
     given = parser.parse_args()
     given.stem = Path(given.out or (tempfile.mkdtemp() if given.quick else RESULTS)) / "calibration"
-    k.quiet()
+    quiet()
     wrong: list[str] = []
     for part in given.only:
         start = time.process_time()

@@ -10,9 +10,7 @@ marker does not go along with its cells. Run with ``make bench``; ``--quick`` fo
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
 from anndata import AnnData, read_h5ad
 from children import load, timed
+from output import quiet
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-import scelbo
 from scelbo.data.simulate import as_spots, sums
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -239,11 +236,7 @@ def main() -> int:
     if not all((FOLDER / f"{name}.h5ad").exists() for name in (*TISSUES.values(), "lymph_st")):
         print(f"skipped: no {', '.join(TISSUES.values())} or lymph_st in {FOLDER.name}")
         return 0
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    scelbo.settings.progress = False
-    for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     wrong = []
     for tissue in given.tissues:
         wrong += real(given) if tissue == "real" else simulation(tissue, given)

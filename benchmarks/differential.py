@@ -11,10 +11,8 @@ if fewer planted genes are found than scvi-tools finds or more calls are false t
 from __future__ import annotations
 
 import argparse
-import logging
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import pandas as pd
 import scanpy as sc
 import scvi
 from anndata import AnnData, read_h5ad
+from output import quiet
 from scipy import sparse
 from scores import log_normalised
 from sklearn.metrics import roc_auc_score
@@ -219,10 +218,7 @@ def main() -> int:
     if given.csv:
         sys.stdout.write(csv())
         return 0
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     failed = same_table()
     if not (DATA / "pbmc_facs.h5ad").exists():
         print(f"skipped but for reproducibility: no {DATA.name}/pbmc_facs.h5ad")

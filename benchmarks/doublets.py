@@ -12,10 +12,8 @@ Ends with an error if scelbo's median AUC or average precision falls short of an
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -26,8 +24,8 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scvi
-import torch
 from anndata import AnnData, read_h5ad
+from output import quiet
 from scipy import sparse
 from scores import log_normalised
 from sklearn.decomposition import PCA
@@ -174,11 +172,7 @@ def main() -> int:
     if not DATA.exists():
         print("skipped: no data")
         return 0
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    scelbo.settings.progress, scvi.settings.verbosity = False, logging.ERROR
-    for logger in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    quiet()
     failed = [
         short for name in given.data for short in compare(name, {"hashed": hashed, "planted": planted}[name](), given.seeds, given.beside)
     ]

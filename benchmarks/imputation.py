@@ -11,9 +11,7 @@ than any other by median Spearman. Run with ``make bench``; ``--quick`` for a sm
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
 from anndata import AnnData, read_h5ad
 from children import load, timed
+from output import quiet
 from scipy import sparse, stats
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
@@ -131,10 +129,7 @@ def main() -> int:
     if not all(path.exists() for path in DATA):
         print(f"skipped: no {' or '.join(path.name for path in DATA)} in {FOLDER.name}")
         return 0
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     seq, spatial = two(given.genes, given.cells)
     folds = np.array_split(np.random.default_rng(0).permutation(spatial.n_vars), given.folds)
     size = f"{seq.n_obs} dissociated cells x {seq.n_vars:,} genes, {spatial.n_obs:,} spatial cells x {spatial.n_vars} genes"

@@ -10,10 +10,8 @@ with ``make bench``.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ import pandas as pd
 import scanpy as sc
 import scvi
 from anndata import AnnData, read_h5ad
+from output import quiet
 from scores import behind, log_normalised, markdown
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.decomposition import PCA
@@ -235,10 +234,7 @@ def main() -> int:
     if not (DATA / "pbmc_facs.h5ad").exists():
         print("skipped: no pbmc_facs.h5ad")
         return 0
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     failed: list[str] = []
     for name, make in TASKS.items():
         if given.tasks not in name:

@@ -21,10 +21,8 @@ the neighbours in any score by more than 0.005. Run with ``make bench``.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +31,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 from mudata import MuData
+from output import quiet
 from scipy import sparse
 from scipy.stats import rankdata
 from scores import behind, markdown, mixing
@@ -100,7 +99,7 @@ def by_scelbo(given: Task, epochs: int | None, seed: int, hyper: dict[str, Any],
 def by_scvi_tools(given: Task, epochs: int | None, seed: int) -> dict[str, Any]:
     import scvi
 
-    scvi.settings.seed, scvi.settings.verbosity = seed, logging.ERROR
+    scvi.settings.seed = seed
     keys = {"rna_layer": "rna", "atac_layer": "atac"}
 
     def cells(adata: AnnData) -> MuData:
@@ -253,8 +252,7 @@ def main() -> int:
     if not given.simulated and not DATA.exists():
         print(f"SKIPPED: {DATA.name} is not beside this repository, in ../shared/data")
         return 0
-    warnings.simplefilter("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    quiet()
     whole, part = [], []
     for seed in range(given.seeds):
         cells, how = task(given.least, seed, given.simulated), (seed, given.peer_epochs, given.epochs)

@@ -7,12 +7,11 @@ when one weight is changed, or if what either estimates with draws of its own di
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from collections.abc import Iterator
 
 import scvi
+from output import quiet
 from peer import (
     amortized_lda,
     autozi,
@@ -59,10 +58,7 @@ def topics() -> Iterator[Topic]:
 
 
 def main() -> int:
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     print(f"scelbo beside scvi-tools {scvi.__version__}")
     failed = []
     for topic in topics():

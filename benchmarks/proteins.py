@@ -14,10 +14,8 @@ with ``make bench``.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
 from anndata import AnnData, read_h5ad
+from output import quiet
 from scipy.stats import spearmanr
 from scores import accuracy, behind, log_normalised, markdown, mixing, pca_of
 from sklearn.metrics import roc_auc_score
@@ -201,10 +199,7 @@ def main() -> int:
     if absent:
         print(f"skipped: {' and '.join(absent)} not there")
         return 0
-    warnings.simplefilter("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    quiet()
     failed: list[str] = []
     for part, what, read in (("pbmc", "half of PBMC 10k", pbmc10k), ("malt", "half of the MALT tumour's cells", malt)):
         if part in asked.parts:

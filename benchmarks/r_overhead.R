@@ -21,7 +21,8 @@ kinds <- list(
   )
 )
 
-r_code <- function(kind, data) sprintf("
+r_code <- function(kind, data) {
+  sprintf("
 Sys.setenv(SCELBO_PYTHON = '%s')
 object <- readRDS('%s')
 protein_assay <- 'protein_expression'
@@ -30,7 +31,9 @@ before <- sum(proc.time()[1:2])
 scelbo::train(model, max_epochs = %d, seed = 1)
 cat('CPU', sum(proc.time()[1:2]) - before, 'ELBO', scelbo::get_elbo(model, seed = 1), '\\n')
 ", python, data, kind$r, sizes[["epochs"]])
-python_code <- function(kind, data) sprintf("
+}
+python_code <- function(kind, data) {
+  sprintf("
 import sys, time
 sys.path.insert(0, '%s')
 import anndata
@@ -42,6 +45,7 @@ before = time.process_time()
 model.train(max_epochs=%d, seed=1)
 print('CPU', time.process_time() - before, 'ELBO', model.get_elbo(seed=1))
 ", core, data, paste(kind$python, collapse = "\n"), sizes[["epochs"]])
+}
 
 measure <- function(program, script) {
   out <- grep("^CPU", system2(program, script, stdout = TRUE, stderr = FALSE), value = TRUE)

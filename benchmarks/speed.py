@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import jobs
 from children import SIZES, Size, child, load, simulate
 from jobs import JOBS, PACKAGES, Job
+from output import save
 
 RESULTS = Path(__file__).parent / "results"
 MEMORY = 1.02
@@ -141,15 +142,13 @@ def written(rows: list[dict[str, Any]], stem: str) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps({**about, "rows": merged}, indent=1) + "\n")
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     both = [row for row in map(row_of, merged) if row.ratio is not None]
     if both:
         figure = Figure(layout="constrained")
         (curves if len({row.size for row in both if row.name == both[0].name}) > 1 else bars)(figure, both)
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": stem}):  # small, and the same of the same numbers
-            figure.savefig(RESULTS / f"{stem}.svg", metadata={"Date": None})
+        save(figure, RESULTS / stem)
 
 
 def bars(figure: Any, rows: list[Row]) -> None:

@@ -12,10 +12,8 @@ are less than 20 times as fast to ask as scvi-tools. Run with ``make bench``.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +24,7 @@ import scanpy as sc
 import torch
 from anndata import AnnData, read_h5ad
 from children import SIZES, load, read, simulate, timed
+from output import quiet
 from peer.amortized_lda import pairs
 from scipy import sparse
 from scipy.special import digamma, gammaln, logsumexp
@@ -209,10 +208,7 @@ def main() -> int:
     if not DATA.exists():
         print(f"skipped: {DATA.name} is not there")
         return 0
-    warnings.simplefilter("ignore")
-    for name in ("scvi", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    quiet()
     failed = []
     tables = {m: pd.DataFrame([scores(m, seed, given) for seed in range(given.seeds)]) for m in METHODS if given.only in m}
     print(f"{given.topics} topics, {GENES:,} genes, {given.seeds} seeds (means, +- half of the range)\n")

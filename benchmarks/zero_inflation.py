@@ -9,9 +9,7 @@ defaults find fewer than scvi-tools, or explain held-out cells worse. Run with `
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import scanpy as sc
 import scvi
 import torch
 from anndata import AnnData, read_h5ad
+from output import quiet
 from peer import twins
 from peer.autozi import pairs
 from scipy import sparse
@@ -165,10 +164,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--data", nargs="*", default=["simulated", "sorted PBMC"])
     given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    scvi.settings.verbosity = logging.ERROR
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     failed = []
     for name, make in {"simulated": simulated, "sorted PBMC": blood}.items():
         if name not in given.data or (make is blood and not DATA.exists()):

@@ -8,7 +8,9 @@ library(scelbo)
 codetools::checkUsagePackage("scelbo", report = note)
 
 if (requireNamespace("lintr", quietly = TRUE)) {
-  for (lint in c(lintr::lint_dir("R"), lintr::lint_dir("vignettes"))) note(sprintf("%s:%d: %s", lint$filename, lint$line_number, lint$message))
+  for (folder in c("R", "vignettes", "tests", "tools", "benchmarks")) {
+    for (lint in lintr::lint_dir(folder)) note(sprintf("%s/%s:%d: %s", folder, lint$filename, lint$line_number, lint$message))
+  }
 } else {
   cat("lintr is not installed, so style is not checked\n")
 }

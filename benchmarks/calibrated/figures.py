@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.figure import Figure
+from output import save
 
 from calibrated import ranks
 from calibrated.posteriors import BEST, EXACT, KNOWN, LEARNT, OURS, PEER, Found
@@ -18,12 +17,6 @@ from calibrated.spots import GRID, Spots
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#888888")
 BLUE, GREY = COLOURS[0], "#dddddd"
 PANELS = [(KNOWN, method, "z") for method in (EXACT, BEST, OURS, PEER)] + [(LEARNT, side, "one cell") for side in ("scelbo", "scvi-tools")]
-
-
-def kept(figure: Figure, stem: str) -> None:
-    """Small, and the same of the same numbers."""
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": Path(stem).name}):
-        figure.savefig(f"{stem}.svg", metadata={"Date": None})
 
 
 def of_ranks(found: Sequence[Found], stem: str) -> None:
@@ -45,7 +38,7 @@ def of_ranks(found: Sequence[Found], stem: str) -> None:
         below.set_xlabel("rank of the truth", fontsize=8)
     axes[0, 0].set(ylabel="share of ranks x 20", ylim=(0, 5))
     axes[1, 0].set_ylabel("ECDF - uniform")
-    kept(figure, stem)
+    save(figure, stem)
 
 
 def of_coverage(panels: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]], stem: str, x: str, y: str) -> None:
@@ -58,7 +51,7 @@ def of_coverage(panels: dict[str, dict[str, tuple[Sequence[float], Sequence[floa
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=x, ylabel=y)
         axes.set_title(title, fontsize=9)
         axes.legend(fontsize=7, loc="best")
-    kept(figure, stem)
+    save(figure, stem)
 
 
 def of_reliability(panels: dict[str, dict[str, pd.DataFrame]], stem: str) -> None:

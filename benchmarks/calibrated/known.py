@@ -22,7 +22,6 @@ from scipy import sparse
 from torch import Tensor
 from torch.distributions import Normal
 
-import scelbo
 from calibrated.exact import LogJoint
 from scelbo import PEAKVI, SCVI, settings
 from scelbo.data import simulate
@@ -254,15 +253,3 @@ def answering(family: Family, theirs: Any, model: Any) -> Any:
     worst = np.abs(mine - others).max() / np.abs(mine).max()
     assert worst < 1e-3, f"the copy is not the original: latents differ by {worst:.1e}"
     return model
-
-
-def quiet() -> None:
-    """No bars, one thread."""
-    import logging
-    import warnings
-
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    scelbo.settings.progress, scvi.settings.verbosity = False, logging.ERROR
-    for logger in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(logger).setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,6 +15,7 @@ from anndata.io import sparse_dataset, write_elem
 
 from scelbo.data.disk import read_or_leave, read_slice
 from scelbo.errors import ArgumentError, unknown
+from scelbo.whole import ForHDF5
 
 
 def counts(i: np.ndarray, p: np.ndarray, x: np.ndarray, n_obs: int, n_vars: int) -> sp.csr_matrix:
@@ -46,7 +48,7 @@ def anndata(
 def append_rows(path: str, rows: sp.csr_matrix) -> None:
     """Write rows below those that a file holds already (none: a new one)."""
     rows.indptr = rows.indptr.astype(np.int64)  # more values than 32 bits can count may follow
-    with h5py.File(path, "a") as file:
+    with ForHDF5(path, "r+" if Path(path).exists() else "w+") as disk, h5py.File(disk, "a") as file:
         if "X" in file:
             sparse_dataset(file["X"]).append(rows)
         else:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,8 @@ from anndata import AnnData, read_h5ad
 from mudata import MuData, read_h5mu, set_options
 
 from scelbo.bridge_frames import columns, series, series_parts
-from scelbo.data.disk import stays_on_disk
+from scelbo.data.disk import stays_on_disk, write_h5ad
+from scelbo.whole import whole
 
 SLOTS = ("layers", "obsm", "varm", "obsp", "varp")
 NOTE = "R"
@@ -120,19 +119,25 @@ def mudata(parts: Mapping[str, AnnData], obs: pd.DataFrame) -> MuData:
     return mdata
 
 
-def write(data: AnnData | MuData, path: str) -> None:
-    """Write a file in which text is text, and a factor's levels keep their order; text that may be missing becomes categories."""
-    if isinstance(data, MuData):
-        for part in data.mod.values():
-            _note_text(part)
-        for part in (data, *data.mod.values()):
-            _storable(part)
-        with _quiet():
-            data.write(path)
-        return
-    _storable(data)
-    apart = {"convert_strings_to_categoricals": False}
-    data.write_h5ad(Path(path), **(apart if apart.keys() <= inspect.signature(data.write_h5ad).parameters.keys() else {}))
+def write(data: AnnData | MuData, path: str, as_it_is: bool = False) -> None:
+    """Write a file in which text is text, and a factor's levels keep their order; text that may be missing becomes categories.
+
+    ``as_it_is``: an AnnData that was Python's before, as anndata writes it.
+    """
+    with whole(path) as place:
+        if isinstance(data, MuData):
+            for part in data.mod.values():
+                _note_text(part)
+            for part in (data, *data.mod.values()):
+                _storable(part)
+            with _quiet():
+                data.write(place)
+            return
+        if as_it_is:
+            data.strings_to_categoricals()
+        else:
+            _storable(data)
+        write_h5ad(data, place)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def ask(
     if not all(map(pd.api.types.is_numeric_dtype, first.dtypes)):
         tables = dask.compute(*[dask.delayed(_piece)(*span, folder, place, **asked) for span in spans])
         return _labelled(result, tables)
-    with result as matrix:
+    with result.filled() as matrix:
         ends = da.from_array(np.arange(len(spans)), chunks=1)
         values = ends.map_blocks(
             _values, spans=spans, folder=folder, place=place, **asked, dtype=np.float32, new_axis=1,
@@ -140,6 +140,6 @@ def _labelled(result: ondisk.File, tables: tuple[pd.DataFrame, ...]) -> AnnData:
     for name in tables[0].select_dtypes(["category", "object"]):
         table[name] = pd.Categorical(table[name])
     result.names = (result.names[0], pd.Index([]))
-    with result:
+    with result.filled():
         write_elem(result.store, "obs", table)
     return AnnData(obs=table)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scelbo import scvi_tools, settings, transfer
 from scelbo.data import Setup
-from scelbo.data.disk import shared
+from scelbo.data.disk import write_h5ad
 from scelbo.errors import DataError, SetupError, StorageError, unknown
 from scelbo.trust import AsLargeAs, check_numbers
 from scelbo.whole import whole
@@ -45,8 +45,11 @@ def save(model: Model, folder: str | Path, overwrite: bool = False, save_anndata
             if model.adata is None:
                 raise StorageError("This model holds no data to save.")
             with mudata.set_options(pull_on_update=False):  # a MuData is written as it is
-                data: Any = model.adata if not model.adata.isbacked else shared(model.adata)  # a backed one would move into the new file
-                data.write(new / (DATA if isinstance(data, AnnData) else DATA_OF_SEVERAL))
+                if isinstance(model.adata, AnnData):
+                    model.adata.strings_to_categoricals()
+                    write_h5ad(model.adata, new / DATA)
+                else:
+                    model.adata.write(new / DATA_OF_SEVERAL)
 
 
 def require_place(folder: str | Path, overwrite: bool) -> None:

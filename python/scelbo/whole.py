@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import glob
+import io
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -20,6 +22,8 @@ from scelbo.errors import ScelboError, StorageError
 
 OLD = "old"
 """What a workshop calls the folder that is being replaced."""
+LARGEST_OF_ITS_OWN = 2**20
+"""Bytes that HDF5 writes at once of what it needs to find its way in a file, at most; what is larger are values."""
 HINTS = {
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "Free some space there, or name a place that has more.",
     (errno.EACCES, errno.EPERM, errno.EROFS): "Name a place that you may write to.",
@@ -55,15 +59,69 @@ def require_writable(place: str | Path) -> None:
         _onto_the_disk(workshop)
 
 
+class ForHDF5(io.FileIO):
+    """A file to be written by HDF5, ``h5py.File(ForHDF5(place, "w+"), "w")``, which is not told what goes wrong: it would end the process.
+
+    What did is raised by :meth:`require_written`, and when the file is closed. Until then HDF5 reads back what it wrote, but for values.
+    """
+
+    def __init__(self, place: str | Path, mode: str):
+        super().__init__(place, mode)
+        self.error: OSError | None = None
+        self.unwritten: dict[int, bytes] = {}
+
+    def require_written(self) -> None:
+        if self.error:
+            raise self.error
+
+    def write(self, data: Any) -> int:
+        left, at = memoryview(data).cast("B"), self.tell()
+        size = len(left)
+        try:
+            self.require_written()
+            while left:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+            if size <= LARGEST_OF_ITS_OWN:
+                self.unwritten.pop(at, None)
+                self.unwritten[at] = bytes(data)
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        view, at = memoryview(buffer).cast("B"), self.tell()
+        read = super().readinto(view) or 0
+        view[read:] = bytes(len(view) - read)
+        for start, held in self.unwritten.items():
+            first, last = max(at, start), min(at + len(view), start + len(held))
+            if first < last:
+                view[first - at : last - at] = held[first - start : last - start]
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self.require_written()
+
+
 @contextlib.contextmanager
 def _explained(place: str | Path) -> Iterator[None]:
-    """Whatever the system, HDF5, safetensors or torch say of it, as an error that says what to do."""
+    """Whatever the system, HDF5 or safetensors say of it, as an error that says what to do."""
     try:
         yield
     except ScelboError:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:
-        number = getattr(error, "errno", None) or int((re.findall(r"(?:os error|errno =) (\d+)", str(error)) or [0])[-1])
+        number = getattr(error, "errno", None) or int((re.findall(r"(?:os error|errno =|Errno) (\d+)", str(error)) or [0])[-1])
+        if isinstance(error, RuntimeError) and not number:
+            raise  # of the work: memory ran out, say
         hint = next((hint for numbers, hint in HINTS.items() if number in numbers), "Name another place.")
         reason = os.strerror(number) if number else str(error) or type(error).__name__
         raise StorageError(f"{str(place)!r} cannot be written: {reason}. What was there is as it was.", hint) from error
@@ -148,4 +206,4 @@ def _onto_the_disk(path: Path, inside: bool = True) -> None:
             os.close(file)
 
 
-__all__ = ["require_writable", "whole"]
+__all__ = ["ForHDF5", "require_writable", "whole"]

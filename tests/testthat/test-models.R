@@ -177,7 +177,7 @@ test_that("RunX() and runX() have their constructor's arguments and defaults, ea
     constructor <- formals(tolower(sub("^Run", "", run)))
     ours <- setdiff(names(seurat), c("object", "...", "name", of_steps[[run]]))
     expect_true(all(ours %in% names(constructor)), info = run)
-    ours <- ours[!vapply(seurat[ours], identical, NA, quote(expr = ))] # those that must be given have no default
+    ours <- ours[!vapply(seurat[ours], identical, NA, rlang::missing_arg())] # those that must be given have no default
     expect_identical(seurat[ours], constructor[ours], info = run) # all others go through `...`
   }
   maps <- grep("^MapQuery", getNamespaceExports("scelbo"), value = TRUE)

@@ -83,6 +83,41 @@ test_that("where nothing can be written is said before training, and the model s
   expect_equal(readLines(dirname(place)), "mine")
 })
 
+test_that("writing that fails or is interrupted leaves the old file, and the session lives", {
+  skip_on_os("windows")
+  folder <- withr::local_tempdir()
+  path <- file.path(folder, "cells.h5ad")
+  write_h5ad(seurat_object(simulate_counts(30)), path)
+  before <- tools::md5sum(path)
+  expect_as_before <- function() {
+    expect_identical(tools::md5sum(path), before)
+    expect_identical(list.files(folder, all.files = TRUE, no.. = TRUE), "cells.h5ad")
+  }
+  largest_file <- function(size) { # as on a disk that is full
+    reticulate::py_run_string(paste0("import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n",
+                                     "resource.setrlimit(resource.RLIMIT_FSIZE, (", size, ", resource.RLIM_INFINITY))"), local = TRUE)
+  }
+  withr::defer(largest_file("resource.RLIM_INFINITY"))
+  for (object in list(seurat_object(), as_anndata(seurat_object()))) {
+    for (size in c(1, 5000, 50000)) {
+      largest_file(size)
+      expect_error(write_h5ad(object, path), "cannot be written: File too large", class = "scelbo_storage_error")
+      expect_as_before()
+    }
+    largest_file("resource.RLIM_INFINITY")
+  }
+  disk <- core()$data$disk
+  write <- disk$write_elem
+  withr::defer(reticulate::py_set_attr(disk, "write_elem", write))
+  half <- "def half(file, *rest):\n  file.create_group('obs')\n  raise KeyboardInterrupt"
+  reticulate::py_set_attr(disk, "write_elem", reticulate::py_run_string(half, local = TRUE, convert = FALSE)$half)
+  expect_identical(tryCatch(write_h5ad(seurat_object(), path), interrupt = function(cnd) "interrupted"), "interrupted")
+  expect_as_before()
+  reticulate::py_set_attr(disk, "write_elem", write)
+  write_h5ad(seurat_object(), path)
+  expect_equal(ncol(read_h5ad(path)), 150)
+})
+
 # Files that scvi-tools 1.4.2 wrote, which the tests of the core keep; an installed package does not carry them.
 of_scvi_tools <- function(name) {
   folder <- test_path("..", "python", "scvi_tools")

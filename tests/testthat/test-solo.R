@@ -119,5 +119,6 @@ test_that("RunSOLO sets the classifier, and scVI's arguments stay scVI's", {
   expect_identical(asked[c("classifier_reads", "n_hidden", "n_layers", "dropout_rate")],
                    list(classifier_reads = "latent", n_hidden = 16L, n_layers = 2L, dropout_rate = 0.2))
   expect_identical(asked$scvi$n_hidden, 24L)
-  expect_error(RunSOLO(lane_object(), "lane", classifier_reeds = "latent"), "Did you mean 'classifier_reads'", class = "scelbo_argument_error")
+  expect_error(RunSOLO(lane_object(), "lane", classifier_reeds = "latent"), "Did you mean 'classifier_reads'",
+               class = "scelbo_argument_error")
 })

@@ -124,7 +124,7 @@ def normalized_expression(
             index, draws = rng.choice(index, n_samples_overall), 1
         shape = (len(index), len(names))
         file = None if out is None else ondisk.File(out, source.obs_names[index], names)
-        with file or nullcontext(np.empty((draws, *shape) if keep else shape, np.float32)) as values:  # type: ignore[arg-type]
+        with file.filled() if file else nullcontext(np.empty((draws, *shape) if keep else shape, np.float32)) as values:  # type: ignore[arg-type]
             start = 0
             with settings.task("Decoding", len(index), progress) as work:
                 for cells in self.batches(adata, index, batch_size or rows_at_once(self.setup.n_vars)):

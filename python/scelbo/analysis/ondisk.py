@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from anndata import AnnData, read_h5ad
 from anndata.io import write_elem
 
 from scelbo.errors import ArgumentError, BackendError
+from scelbo.whole import ForHDF5, whole
 
 ROWS, COLUMNS = 512, 1024
 """Of a chunk on disk."""
@@ -22,12 +24,12 @@ ONE_AT_A_TIME = threading.Lock()  # a model's private seed is torch's global gen
 
 
 class File:
-    """A dense float32 matrix, cells x features, in a new ``.h5ad`` file or ``.zarr`` folder that anndata opens. Use as a context.
+    """A dense float32 matrix, cells x features, in a new ``.h5ad`` file or ``.zarr`` folder that anndata opens.
 
     Parameters
     ----------
     path
-        Where; it must not exist. What is unfinished at an error is removed.
+        Where; it must not exist.
     obs_names, var_names
         Names of the rows and columns.
     """
@@ -39,25 +41,25 @@ class File:
         if self.path.exists():
             raise ArgumentError(f"{str(path)!r} exists.", "Remove it, or give another name.")
 
-    def __enter__(self) -> Any:
-        """The matrix, to be assigned to."""
-        self.store = h5py.File(self.path, "w") if self.path.suffix == ".h5ad" else _zarr_group(self.path)
+    @contextlib.contextmanager
+    def filled(self) -> Iterator[Any]:
+        """The matrix, to be assigned to inside; what it stands in is ``store``. The file is there once the block has ended well."""
         about = AnnData(obs=pd.DataFrame(index=self.names[0]), var=pd.DataFrame(index=self.names[1]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what zarr and anndata will change one day
-            write_elem(self.store, "/", about)
-        shape = about.shape
-        chunks = (min(ROWS, shape[0]), min(COLUMNS, shape[1]))
-        create = self.store.create_dataset if isinstance(self.store, h5py.File) else self.store.create_array
-        matrix = create("X", shape=shape, dtype="float32", chunks=chunks)
-        matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-        return matrix
-
-    def __exit__(self, *error: object) -> None:
-        if isinstance(self.store, h5py.File):
-            self.store.close()
-        if error[0] is not None:
-            _remove(self.path)
+        with whole(self.path) as place, contextlib.ExitStack() as files:
+            if self.path.suffix == ".h5ad":
+                disk = files.enter_context(ForHDF5(place, "w+"))
+                self.store = files.enter_context(h5py.File(disk, "w"))
+                create = self.store.create_dataset
+            else:
+                self.store = _zarr_group(place)
+                create = self.store.create_array
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what zarr and anndata will change one day
+                write_elem(self.store, "/", about)
+            chunks = (min(ROWS, about.n_obs), min(COLUMNS, about.n_vars))
+            matrix = create("X", shape=about.shape, dtype="float32", chunks=chunks)
+            matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+            yield matrix if self.path.suffix == ".zarr" else _Watched(matrix, disk)
 
     def open(self) -> AnnData:
         """The finished file; its matrix stays on disk."""
@@ -66,16 +68,21 @@ class File:
         return AnnData(_zarr_group(self.path, "r")["X"], obs=pd.DataFrame(index=self.names[0]), var=pd.DataFrame(index=self.names[1]))
 
 
+class _Watched:
+    """A matrix in HDF5, to be assigned to: a disk that is full is an error now, not once all is decoded."""
+
+    def __init__(self, matrix: h5py.Dataset, disk: ForHDF5):
+        self.matrix, self.disk = matrix, disk
+
+    def __setitem__(self, where: Any, values: np.ndarray) -> None:
+        self.matrix[where] = values
+        self.disk.require_written()
+
+
 def _zarr_group(path: Path, mode: Literal["r", "w"] = "w") -> Any:
     import zarr  # takes half a second to import, and anndata brings it along
 
     return zarr.open_group(path, mode=mode)
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def lazy(rows: Callable[[slice], np.ndarray], shape: tuple[int, int]) -> Any:

@@ -17,7 +17,7 @@ from anndata.io import write_elem
 from scelbo.data import Data
 from scelbo.data.disk import fills_memory, read_or_leave
 from scelbo.errors import ArgumentError, StorageError, nearest
-from scelbo.whole import whole
+from scelbo.whole import ForHDF5, whole
 
 READ = (".h5ad", ".zarr", ".h5mu")
 TABLES = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
@@ -101,7 +101,7 @@ def write(answer: Any, to: Path, question: str, key: str, data: Sequence[str], c
         warnings.simplefilter("ignore")  # of what zarr and anndata will change one day
         if what == ".h5ad":
             shutil.copyfile(data[0], place)
-            with h5py.File(place, "a") as store:
+            with ForHDF5(place, "r+") as disk, h5py.File(disk, "a") as store:
                 change(store)
         else:
             import zarr  # takes half a second to import, and anndata brings it along

@@ -11,11 +11,12 @@ import h5py
 import numpy as np
 from anndata import AnnData, read_h5ad
 from anndata.abc import CSCDataset, CSRDataset
-from anndata.io import read_zarr, sparse_dataset
+from anndata.io import read_zarr, sparse_dataset, write_elem
 from scipy import sparse
 
 from scelbo.data.counts import as_csr
 from scelbo.errors import DataError
+from scelbo.whole import ForHDF5
 
 BLOCK = 32
 """Cells that stand together in the file and stay together until they are in memory."""
@@ -107,6 +108,15 @@ def linked(path: str | Path, group: str, shape: tuple[int, int], into: str | Pat
             layout[:] = h5py.VirtualSource(str(Path(path).absolute()), vector.name, vector.shape)
             link.create_virtual_dataset(name, layout)
     return sparse_dataset(h5py.File(into, "r")["X"])
+
+
+def write_h5ad(adata: AnnData, place: str | Path) -> None:
+    """A new file, as anndata's of the same name (text is left to be text), but a full disk is an error and does not end the process.
+
+    What stays on disk keeps reading where it did.
+    """
+    with ForHDF5(place, "w+") as disk, h5py.File(disk, "w") as file:
+        write_elem(file, "/", adata)
 
 
 def stays_on_disk(adata: AnnData) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from scelbo import settings
 from scelbo.data.disk import SHUFFLED, VALUES, read_backed
 from scelbo.data.matrix import row_blocks
 from scelbo.errors import ArgumentError
+from scelbo.whole import ForHDF5, whole
 
 
 def prepare(source: str | Path | AnnData, out: str | Path, *, seed: int | None = None, progress: bool | None = None) -> AnnData:
@@ -53,19 +53,16 @@ def prepare(source: str | Path | AnnData, out: str | Path, *, seed: int | None =
     adata = source if isinstance(source, AnnData) else read_backed(source)
     order = np.random.default_rng(settings.fresh_seed(seed)).permutation(adata.n_obs)
     matrices = {"X": adata.X, **{f"layers/{name}": layer for name, layer in adata.layers.items()}}
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as folder, warnings.catch_warnings():
+    with whole(to) as new, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what zarr and anndata will change one day
-        beside = Path(folder) / to.name
         import zarr  # takes half a second to import, and anndata brings it along
 
-        store = zarr.open_group(beside, mode="w")
+        store = zarr.open_group(new, mode="w")
         write_elem(store, "/", _without_matrices(adata, order))
         with settings.task("Shuffling", 2 * sum(matrix is not None for matrix in matrices.values()) * adata.n_obs, progress) as work:
             for name, matrix in matrices.items():
                 if matrix is not None:
-                    _shuffled(matrix, order, store, name, Path(folder) / "pieces.h5", work)
-        beside.replace(to)
+                    _shuffled(matrix, order, store, name, new.with_name("pieces.h5"), work)
     return read_backed(to)
 
 
@@ -81,11 +78,12 @@ def _shuffled(matrix: Any, order: np.ndarray, store: Any, name: str, scratch: Pa
     rows = int(np.clip(VALUES * len(order) / max(1, stored), 1, len(order)))  # in a piece
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    with h5py.File(scratch, "w") as pieces:
+    with ForHDF5(scratch, "w+") as disk, h5py.File(disk, "w") as pieces:
         for start, block in row_blocks(matrix):
             goes = place[start : start + block.shape[0]] // rows
             for piece in np.unique(goes):
                 _append(pieces, str(piece), block[goes == piece])
+            disk.require_written()
             work.step(block.shape[0])
         for piece, start in enumerate(range(0, len(order), rows)):
             arrived = sparse_dataset(pieces[str(piece)]).to_memory()  # by their old rows

@@ -95,7 +95,8 @@ class PEAKVIModule(CountsVAE):
         return affine(hidden, self.y.weight[:, features], self.y.bias[features])  # type: ignore[index]
 
     def scale_of(self, of: str, z: Any, cells: Cells, out: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.logits(slice(None), z.z, cells), out=out)
+        logits = self.logits(slice(None), z.z, cells)
+        return logits.sigmoid_() if out is None else torch.sigmoid(logits, out=out)
 
     def generative_of(self, features: Tensor | slice, z: Any, cells: Cells, of: str = "x") -> Accessibility:
         h = self.logits(features, z.z, cells)
