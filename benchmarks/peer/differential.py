@@ -78,8 +78,8 @@ class Expression(Tables):
             theirs = self.theirs.differential_expression(silent=True, **asked)
         if "pseudocounts" in ours:
             test = Test("change", intervals=asked.get("cred_interval_lvls", ()))
-            effect = test.effect(draws[0].T, draws[1].T, 1e-3 * ours["pseudocounts"].iloc[0])
-            described = pd.DataFrame(change(effect, 0.0, test), index=self.ours.setup.var_names).filter(like="lfc_")
+            found = change(draws[0].T, draws[1].T, 1e-3 * ours["pseudocounts"].iloc[0], 0.0, test)
+            described = pd.DataFrame(found, index=self.ours.setup.var_names).filter(like="lfc_")
             assert set(described) <= set(ours)
             ours = ours.assign(**described)
         return ours.sort_index(), theirs.sort_index()
@@ -156,6 +156,6 @@ def _column(ours: pd.DataFrame, theirs: pd.DataFrame, column: str, probability: 
     if theirs[column].dtype.kind == "f":
         return difference(ours[column].to_numpy(), theirs[column].to_numpy(), share=SINGLE)
     if "_fdr" in column:
-        called = (np.sort(table.loc[table[column].astype(bool), probability]) for table in (ours, theirs))
-        return 0.0 if np.array_equal(*called) else float("inf")
+        called = [np.sort(table.loc[table[column].astype(bool), probability]) for table in (ours, theirs)]
+        return float(np.abs(called[0] - called[1]).max(initial=0)) if len(called[0]) == len(called[1]) else float("inf")
     return 0.0 if (ours[column] == theirs[column]).all() else float("inf")

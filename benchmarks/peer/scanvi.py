@@ -43,16 +43,16 @@ def ours_says(module: Any, cells: Any, noise: Noise, kl_weight: float) -> Number
     loss = module.loss(cells, q, z, p)
     some = torch.nonzero(cells.label >= 0)[:, 0]
     labelled = cells.take(some)
-    entropy, right = classified(module.classifier(module.inference(labelled).z.mean), labelled.label)
+    entropy, figures = classified(module.classifier(module.inference(labelled).z.mean), labelled.label)
     kl = loss.kl["u"] + loss.kl["c"] + loss.kl_fixed.get("log_l", 0)
     parts = loss.nll["x"] + loss.kl_fixed["z"]
     return {
         "logits": module.classifier(q.z.mean),
         "reconstruction and z": parts,
         "KL": kl,
-        "cross-entropy": entropy.mean(),
-        "accuracy": right.mean(),
-        "loss": (parts + kl_weight * kl).mean() + RATIO * entropy.mean(),
+        "cross-entropy": entropy,
+        "accuracy": figures["accuracy"].mean(),
+        "loss": (parts + kl_weight * kl).mean() + RATIO * entropy,
     }
 
 

@@ -81,9 +81,10 @@ def change(h1: np.ndarray, h2: np.ndarray, eps: float, delta: float, test: Test)
     """P(effect beyond delta) and the effect's summary, for pairs of draws (features, draws)."""
     e, up, down, mean, scale1, scale2 = effects(h1, h2, eps, delta, test)
     if test.m1_domain_fn is not None:
-        p = share_of(test.m1_domain_fn(e))
+        changed = np.count_nonzero(test.m1_domain_fn(e), axis=1)
     else:
-        p = np.maximum(up, down) if test.test_mode == "three" else up + down
+        changed = np.maximum(up, down) if test.test_mode == "three" else up + down
+    p = changed / e.shape[1]
     out = {"proba_de": p, "proba_not_de": 1 - p, "bayes_factor": bayes_factor(p, 1 - p), "lfc_mean": mean}
     if test.described:
         out |= {f"lfc_{name}": values for name, values in described(e).items()}
@@ -94,13 +95,13 @@ def change(h1: np.ndarray, h2: np.ndarray, eps: float, delta: float, test: Test)
 
 
 def effects(h1: np.ndarray, h2: np.ndarray, eps: float, delta: float, test: Test) -> tuple[np.ndarray, ...]:
-    """Of pairs (features, draws) the effects, what share is at least delta, what share below -delta, and the means of effect and sides."""
+    """Of pairs (features, draws) the effects, how many are at least delta, how many below -delta, and the means of effect and sides."""
     if test.change_fn is None and eps > 0 and compiled() and h1.dtype == h2.dtype == np.float32:
-        e, found = np.empty(h1.shape, np.float32), np.empty((5, len(h1)), np.float32)
+        e, found = np.empty(h1.shape, np.float32), np.empty((5, len(h1)))
         if loop("rows", "log_ratios")(h1, h2, np.float32(eps), np.float32(delta), e, found):
-            return e, *found[:2].astype(float), *found[2:]
+            return e, *found[:2], *found[2:].astype(np.float32)
     e = test.effect(h1, h2, eps)
-    return e, share_of(e >= delta), share_of(e < -delta), e.mean(1), h1.mean(1), h2.mean(1)
+    return e, np.count_nonzero(e >= delta, axis=1), np.count_nonzero(e < -delta, axis=1), e.mean(1), h1.mean(1), h2.mean(1)
 
 
 def described(e: np.ndarray) -> dict[str, np.ndarray]:
@@ -110,11 +111,6 @@ def described(e: np.ndarray) -> dict[str, np.ndarray]:
     out = {name: np.empty(len(e), np.float32) for name in ("median", "std", "min", "max")}
     loop("rows", "described")(np.ascontiguousarray(e), *out.values())
     return out
-
-
-def share_of(mask: np.ndarray) -> np.ndarray:
-    """Of the draws, for a mask (features, draws)."""
-    return np.count_nonzero(mask, axis=1) / mask.shape[1]
 
 
 def densest(e: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -104,7 +104,7 @@ def _ratios(one: np.ndarray, other: np.ndarray, eps: float, delta: float, e: np.
 def log_ratios(h1: np.ndarray, h2: np.ndarray, eps: float, delta: float, e: np.ndarray, found: np.ndarray) -> bool:
     """Write log2 (h1 + eps) / (h2 + eps) of pairs (rows, n), if all is finite, and what is found in each row, (5, rows).
 
-    That is the share of pairs at least delta up, of those more than delta down, and the means of the ratio, of h1 and of h2.
+    That is how many pairs are at least delta up, and more than delta down, and the means of the ratio, of h1 and of h2.
     """
     n = h1.shape[1]
     one, other = np.empty(n, f4), np.empty(n, f4)
@@ -114,8 +114,7 @@ def log_ratios(h1: np.ndarray, h2: np.ndarray, eps: float, delta: float, e: np.n
         if not (finite(one) and finite(other)):
             return False
         up, down, total, sum1, sum2 = _ratios(one, other, eps, delta, e[i])
-        found[0, i], found[1, i] = f4(up) / f4(n), f4(down) / f4(n)
-        found[2, i], found[3, i], found[4, i] = total / f4(n), sum1 / f4(n), sum2 / f4(n)
+        found[0, i], found[1, i], found[2, i], found[3, i], found[4, i] = up, down, total / n, sum1 / n, sum2 / n
     return True
 
 
