@@ -211,9 +211,13 @@ class Plan(pl.LightningModule):
         self.rows.setdefault(self.epoch, {}).update(named | weight)
         return named
 
+    def tell(self, figures: dict[str, float]) -> None:
+        """Let callbacks and schedules know."""
+        self.log_dict(figures, batch_size=1)
+
     def on_train_epoch_end(self) -> None:
         if self.sums.cells:  # else interrupted before the first minibatch
-            self.log_dict(self.note_training(), batch_size=1)
+            self.tell(self.note_training())
             self.report(self.rows[self.epoch])
         if several() and any(gathered(self.stop.requested)):
             self.stop.requested = self.trainer.should_stop = True
@@ -235,7 +239,7 @@ class Plan(pl.LightningModule):
         self.note_training()  # validation ends inside the training epoch, and a checkpoint is written then
         figures = {("validation_loss" if k == "loss" else f"{k}_validation"): v for k, v in self.seen.whole().means().items()}
         self.rows[self.epoch].update(figures)
-        self.log_dict(figures, batch_size=1)
+        self.tell(figures)
 
     def _noise_of_gpu(self) -> Tensor | None:
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
