@@ -32,9 +32,9 @@ RESULTS = Path(__file__).parent / "results"
 MEMORY = 1.02
 """Times the other's peak that still counts as no more."""
 GROW = {
-    "cells": [Size(n, 2_000, 0.085) for n in (2_500, 5_000, 10_000, 20_000)],
-    "genes": [Size(5_000, n, 0.085) for n in (1_000, 2_000, 4_000, 8_000, 16_000)],
-    "density": [Size(5_000, 4_000, share) for share in (0.025, 0.05, 0.1, 0.2, 0.4)],
+    "cells": [Size(n, 2_000, 0.085) for n in (5_000, 10_000, 20_000, 50_000, 100_000)],
+    "genes": [Size(5_000, n, 0.085) for n in (1_000, 2_000, 5_000, 10_000, 20_000)],
+    "density": [Size(5_000, 4_000, share) for share in (0.02, 0.05, 0.1, 0.2)],
 }
 
 
