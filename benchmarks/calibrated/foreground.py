@@ -47,7 +47,7 @@ class Size:
     epochs: int | None = None
 
 
-QUICK = Size(300, 100, 3, 3)
+QUICK = Size(600, 300, 3, 3)
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def made(size: Size) -> Asked:
         q = module.inference(like)
         z = torch.randn(q.z.loc.shape)
         x = module.rna(z, q.log_l.mean, like, None).sample()
+        x[x.sum(1) == 0, 0] = 1
         p = module.proteins.mixture(module.proteins.decode(z, like), torch.zeros(len(z), module.proteins.n), like)
         log_beta, there = module.proteins.prior(like).sample(), torch.bernoulli(p.probability)
         mu = (log_beta + there * p.log_alpha).exp()
