@@ -2,10 +2,10 @@
 
 *posteriors*: simulation-based calibration of scVI and PeakVI, with a known decoder and with a learnt one; intervals and probabilities of
 fold changes between groups of such cells. *halves*: what is called where nothing differs. *spots*: Stereoscope's intervals. *labels*,
-*types*, *doublets*: scANVI's, CellAssign's and SOLO's probabilities of real cells. Tables are printed; numbers go to
-``results/calibration.json``, figures beside it. Ends with an error where the exact posterior fails (then the check is wrong), where scelbo
-is further from what it states than scvi-tools, where it calls what does not differ, or where an interval that docs/calibration.md relies
-on does not hold. Run with ``make calibration``; ``--quick`` for a smoke run; ``--only`` for some parts.
+*types*, *doublets*: scANVI's, CellAssign's and SOLO's probabilities of real cells. *proteins*: totalVI's of foreground. Tables are
+printed; numbers go to ``results/calibration.json``, figures beside it. Ends with an error where the exact posterior fails (then the check
+is wrong), where scelbo is further from what it states than scvi-tools, where it calls what does not differ, or where an interval that
+docs/calibration.md relies on does not hold. Run with ``make calibration``; ``--quick`` for a smoke run; ``--only`` for some parts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from calibrated import differences, figures, posteriors, probabilities, spots
+from calibrated import differences, figures, foreground, posteriors, probabilities, spots
 from calibrated import known as k
 from calibrated.posteriors import EXACT, KNOWN, LEARNT, OURS, PEER, QUICK, Found, Sizes
 from children import load
@@ -141,6 +141,19 @@ def of_probabilities(part: str, said: Callable[[bool], dict[str, probabilities.S
         yield f"{part}: calibration error {ours:.3f}, scvi-tools {theirs:.3f}"
 
 
+def of_proteins(given: argparse.Namespace) -> Iterator[str]:
+    """totalVI's foreground."""
+    panels = {}
+    for kind, said in foreground.found(given.quick).items():
+        rows, panels[kind] = probabilities.tables(said)
+        show(f"Foreground of proteins: {kind}", rows)
+        ours, theirs = rows.loc["scelbo", "calibration error"], rows.loc["scvi-tools", "calibration error"]
+        if ours > theirs + SLACK:
+            yield f"proteins, {kind}: calibration error {ours:.3f}, scvi-tools {theirs:.3f}"
+        keep(given, f"proteins, {kind}", rows=rows, reliability={name: b.to_dict("list") for name, b in panels[kind].items()})
+    figures.of_reliability(panels, f"{given.stem}_proteins")
+
+
 PARTS: dict[str, Part] = {
     "scvi": lambda given: of_family(k.SCVI_NB, "scvi", given),
     "zinb": lambda given: of_family(k.SCVI_ZINB, "zinb", given),
@@ -150,6 +163,7 @@ PARTS: dict[str, Part] = {
     "labels": lambda given: of_probabilities("labels", lambda quick: probabilities.of_labels(0, 3 if quick else 60), given),
     "types": lambda given: of_probabilities("types", lambda quick: probabilities.of_types(0, 5 if quick else None), given),
     "doublets": lambda given: of_probabilities("doublets", lambda quick: probabilities.of_doublets(1 if quick else 2), given),
+    "proteins": of_proteins,
 }
 
 

@@ -14,7 +14,7 @@ from calibrated import ranks
 from calibrated.posteriors import BEST, EXACT, KNOWN, LEARNT, OURS, PEER, Found
 from calibrated.spots import GRID, Spots
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#888888")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#888888", "#cc79a7")
 BLUE, GREY = COLOURS[0], "#dddddd"
 PANELS = [(KNOWN, method, "z") for method in (EXACT, BEST, OURS, PEER)] + [(LEARNT, side, "one cell") for side in ("scelbo", "scvi-tools")]
 

@@ -1,7 +1,8 @@
 """totalVI in scvi-tools and in scelbo.
 
 scvi-tools 1.4.2 has two terms beside the published ELBO: log-normal priors of its efficiencies, counted with every cell, and a
-thousandth of the log probability that every protein is there. The published terms are compared, with the gradients of their sum.
+thousandth of minus the log probability of background, which is a penalty here. The published terms are compared, with the gradients of
+their sum.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 r"""The proteins of a model: decoder, dispersion, the background's prior, and which were measured where.
 
-Every model with antibody counts holds one :class:`Proteins`, and adds its log likelihood and the KL of its background to its own.
+Every model with antibody counts holds one :class:`Proteins`, and adds its log likelihood, the KL of its background and its penalties to
+its own.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
@@ -20,6 +22,9 @@ from scelbo.nn.proteins import Decoded
 
 START = (3.0, 0.0)
 """Mean and log standard deviation of the log background, where nothing is taken from the data."""
+
+LEAN = 1e-3
+"""How much minus the log probability of background counts: it decides where background and foreground are the same, and nothing else."""
 
 
 class Proteins(nn.Module):
@@ -132,6 +137,11 @@ class Proteins(nn.Module):
         log_beta, measured = q.mean + q.stddev * noise, self.mask(cells)
         ratio = self.prior(cells).log_prob(log_beta) - q.log_prob(log_beta)
         return (ratio if measured is None else torch.where(measured, ratio, 0)).sum(-1)
+
+    def lean(self, p: ProteinMixture) -> Float[Tensor, "*s cells"]:
+        r"""The price of foreground, which is to be background where counts do not tell them apart (:math:`\alpha = 1`)."""
+        price = LEAN * F.softplus(-p.mixing)
+        return (price if p.measured is None else torch.where(p.measured, price, 0)).sum(-1)
 
     def penalties(self, cells: Any) -> dict[str, Float[Tensor, ""]]:
         """Of efficiencies, log-normal around one, each cell its share."""

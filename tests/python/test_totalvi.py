@@ -115,6 +115,19 @@ def test_genes_and_proteins_that_differ(trained):
     np.testing.assert_allclose(proteins["raw_mean1"], seen[proteins.index], rtol=1e-5)  # of the cells that it was measured in
 
 
+def test_what_counts_cannot_tell_is_background():
+    r"""Where foreground is what background is (:math:`\alpha = 1`) the likelihood says nothing of which it was."""
+    model = _model(cite(300, 40, 12, n_types=3, stored=0.4))
+    fore = model.module.proteins.decoder.fore.requires_grad_(False)
+    with torch.no_grad():
+        fore.weight.zero_()
+        fore.bias.fill_(-1)
+    model.train(max_epochs=60, plan_kwargs={"lr": 0.05, "eps": 1e-8}, early_stopping=False, seed=0, progress=False)
+    said = model.get_likelihood_parameters()
+    np.testing.assert_array_equal(said["protein_foreground"], said["protein_background"])
+    assert model.get_protein_foreground_probability().to_numpy().max() < 0.3
+
+
 def test_a_mudata_gives_the_same(tmp_path):
     adata = cite(150, 30, missing="batch1")
     model = _trained_once(adata, n_latent=4)

@@ -157,10 +157,11 @@ class MULTIVIModule(CountsVAE):
 
     def loss(self, cells: MultiCells, q: Latents, z: Any, p: Explained) -> Loss:
         whole, has = super().loss(cells, q, z, p), self.measured(cells)
+        penalty = {"modalities": self.joint.apart(q.own, has).mean()} if self.joint.penalty != "None" else {}
         if self.proteins is not None:
             assert p.protein is not None
             whole.kl["background"] = torch.where(has[:, -1], self.proteins.kl(p.protein, cells), 0)
-        penalty = {"modalities": self.joint.apart(q.own, has).mean()} if self.joint.penalty != "None" else {}
+            penalty["foreground"] = torch.where(has[:, -1], self.proteins.lean(p.protein), 0).mean()
         if self.adversary is not None and self.measured.patterns.sum() > 1:
             penalty |= self.adversary.penalties(z.z, pattern(has), self.measured.patterns)
         return replace(whole, penalty=penalty)

@@ -10,7 +10,8 @@ For cell n with covariates :math:`s_n`, gene g and protein p,
 
 with the foreground factor :math:`\alpha = 1 + \mathrm{relu}\, g(z, s)`, the probability of background :math:`\pi = \sigma(h(z, s))`, and
 :math:`q(z, \beta \mid x, y) = q(z \mid x, y)\, q(\beta \mid z, s)`. A protein without a single count in a batch was not measured there: it
-is left out of the likelihood, and an adversary keeps z from telling by it where a cell comes from.
+is left out of the likelihood, and an adversary keeps z from telling by it where a cell comes from. Where :math:`\alpha = 1`, where no count
+tells background from foreground, a thousandth of :math:`-\log \pi` makes it background.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ class TOTALVIModule(CountsVAE):
     def loss(self, cells: ProteinCells, q: Latents, z: Any, p: Explained) -> Loss:
         whole = super().loss(cells, q, z, p)
         fixed = {name: kl for name, kl in whole.kl.items() if name != "z"}
-        penalty = self.proteins.penalties(cells)
+        penalty = {"foreground": self.proteins.lean(p.protein).mean(), **self.proteins.penalties(cells)}
         if self.adversary is not None and (self.always or self.proteins.some_missing):
             penalty |= self.adversary.penalties(self.embed(z.z), cells.batch)
         return replace(whole, kl={"z": whole.kl["z"], "background": self.proteins.kl(p.protein, cells)}, kl_fixed=fixed, penalty=penalty)
