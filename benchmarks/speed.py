@@ -185,7 +185,7 @@ def main() -> int:
     parser.add_argument("--questions", nargs="*", default=[], help=f"of {jobs.EPOCH!r}, {jobs.LATENT!r}, {jobs.NORMALISED!r}, ...")
     parser.add_argument("--rounds", type=int, default=1, help="processes of each side")
     parser.add_argument("--epochs", type=int, default=2, help="epochs timed in each, after one that warms up")
-    parser.add_argument("--share", type=float, default=0.2, help="of the cells that train: an epoch costs as much more as there are more")
+    parser.add_argument("--share", type=float, default=0.9, help="of the cells that train: an epoch costs as much less as there are fewer")
     parser.add_argument("--grow", choices=list(GROW), help="along the number of cells, that of genes, or the share of stored values")
     parser.add_argument("--data", help="a folder to keep the simulated cells in")
     parser.add_argument("--out", help="stem of the results' files, to which rows are added (default: speed, or speed_ and what grows)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -15,6 +15,8 @@ from scipy import sparse
 from torch import Tensor
 
 from scelbo.kernels import array, compiled, loop
+
+VALUES_AT_ONCE = 2**20  # of which a function is taken
 
 
 def as_csr(matrix: Any) -> sparse.csr_matrix:
@@ -158,15 +160,24 @@ class Counts:
     @cached_property
     def size(self) -> Float[Tensor, "rows 1"]:
         """Sum of every row: the cell's library size."""
-        return self._row_sums(self.val)
+        return self._row_sums(lambda x: x)
 
     @cached_property
     def log_factorial(self) -> Float[Tensor, "rows 1"]:
         """Sum over a row of log x!: the part of every count likelihood that never learns, computed once for a data set."""
-        return self._row_sums(torch.lgamma(self.val + 1))
+        return self._row_sums(lambda x: torch.lgamma(x + 1))
 
-    def _row_sums(self, values: Tensor) -> Tensor:
-        return torch.segment_reduce(values.double(), "sum", offsets=self.crow, unsafe=True).to(values.dtype)[:, None]
+    def _row_sums(self, fn: Callable[[Tensor], Tensor]) -> Tensor:
+        out = self.val.new_empty(len(self), 1)
+        for i, end in self._blocks():
+            values, offsets = fn(self.val[self.starts[i] : self.starts[end]]), self.crow[i : end + 1] - self.crow[i]
+            out[i:end, 0] = torch.segment_reduce(values.double(), "sum", offsets=offsets, unsafe=True)
+        return out
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        """Rows, from the first to before the last, of which something larger than the counts themselves may be made."""
+        n, step = len(self), max(1, VALUES_AT_ONCE * len(self) // max(1, len(self.val)))
+        yield from ((i, min(i + step, n)) for i in range(0, n, step))
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Counts:
         """Apply ``fn`` to the stored values; right only where ``fn(0) == 0`` (log1p, scaling)."""
@@ -223,7 +234,10 @@ class Counts:
 
     def column_means(self, fn: Callable[[Counts], Counts]) -> Float[Tensor, " n_vars"]:
         """Mean of every column of ``fn`` of these counts, which works row by row."""
-        sums = torch.zeros(self.n_vars, dtype=torch.float64).index_add(0, self.col.long(), fn(self).val.double())
+        sums = torch.zeros(self.n_vars, dtype=torch.float64)
+        for i, end in self._blocks():
+            some = self._between(i, end)
+            sums.index_add_(0, some.col, fn(some).val.double())
         return (sums / len(self)).to(self.val.dtype)
 
     def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
@@ -246,8 +260,7 @@ class Counts:
 
     def dense(self) -> Float[Tensor, "rows n_vars"]:
         """The matrix with its zeros."""
-        out = self.val.new_zeros(len(self) * self.n_vars)
-        return out.scatter_(0, self.flat, self.val).view(len(self), self.n_vars)
+        return self.val.new_zeros(len(self) * self.n_vars).scatter_(0, self.flat, self.val).view(len(self), self.n_vars)
 
     def to(self, *args: Any, **kwargs: Any) -> Counts:
         """As ``Tensor.to``: the device moves all parts, a dtype converts the values only."""
