@@ -93,7 +93,7 @@ def test_a_disk_that_fills_up_during_training_loses_nothing(model, adata, tmp_pa
 
 @pytest.mark.parametrize("where", ["checkpoint", "resume"])
 def test_a_place_that_cannot_be_written_is_refused_before_training(model, tmp_path, monkeypatch, where):
-    monkeypatch.setattr(Plan, "training_step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Plan, "loss_of", lambda *_: pytest.fail("it trained"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(errors.StorageError, match=r"file/there.*cannot be written: (Not a directory|File exists)"):
         model.train(**TRAINING, **{where: tmp_path / "file" / "there"})
@@ -131,30 +131,30 @@ def test_a_folder_of_someone_else_is_refused_before_training(model):
 
 @pytest.mark.parametrize(("kind", "seed"), [("loss", 0), ("gradient", 1), ("last gradient", 2)])
 def test_a_number_that_is_none_takes_the_model_back_and_training_goes_on(model, adata, tmp_path, monkeypatch, kind, seed):
-    step, steps = Plan.training_step, 6 * 3
+    loss_of, steps = Plan.loss_of, 6 * 3
     at = steps - 1 if kind == "last gradient" else int(np.random.default_rng(seed).integers(3, steps))
     seen, starts = [], {}
 
-    def broken(plan, cells, i):
-        if i == 0:
+    def broken(plan, cells):
+        if plan.epoch not in starts:
             starts[plan.epoch] = weights(model)
-        seen.append(i)
+        seen.append(cells)
         if len(seen) - 1 != at:
-            return step(plan, cells, i)
+            return loss_of(plan, cells)
         if kind == "loss":
             next(plan.module.parameters()).data[0] = torch.nan
-            return step(plan, cells, i)
-        total = step(plan, cells, i)
+            return loss_of(plan, cells)
+        total = loss_of(plan, cells)
         total.register_hook(lambda gradient: gradient * torch.nan)
         return total
 
-    monkeypatch.setattr(Plan, "training_step", broken)
+    monkeypatch.setattr(Plan, "loss_of", broken)
     with pytest.raises(errors.NonFiniteLossError, match="put back to the start of that epoch"):
         model.train(**TRAINING, batch_size=40, checkpoint=tmp_path / "best", resume=tmp_path / "state")
     assert equal(weights(model), starts[model.trained_epochs]) and model.trained_epochs == max(starts)
     assert len(model.history["train_loss"]) == model.trained_epochs
     assert all(value.isfinite().all() for value in SCVI.load(tmp_path / "best", adata).module.state_dict().values())
-    monkeypatch.setattr(Plan, "training_step", step)
+    monkeypatch.setattr(Plan, "loss_of", loss_of)
     epochs = model.trained_epochs
     model.train(max_epochs=2)
     assert model.trained_epochs == epochs + 2 and np.isfinite(model.get_elbo())
