@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from scelbo import PEAKVI, SCVI, errors, settings
 from scelbo.data.simulate import counts
 from scelbo.train import PlanOptions, TrainOptions
+from scelbo.train.epochs import EpochPlan
 
 
 def make(adata, **arguments):
@@ -57,12 +58,15 @@ def test_early_stopping_without_validation_cells_is_refused_before_training(adat
 
 @pytest.mark.parametrize("plan_kwargs", [{"n_steps_kl_warmup": 7}, {"reduce_lr_on_plateau": True, "lr_patience": 1, "lr": 0.05}])
 def test_steps_of_lightnings_loop_and_our_own_reach_the_same_weights(adata, plan_kwargs):
-    seen, models = [], []
-    for more in ({}, {"callbacks": [LambdaCallback(on_train_batch_end=lambda *_: seen.append(1))]}):
+    seen, epochs, models = [], [], []
+    of_epochs = LambdaCallback(on_train_epoch_end=lambda trainer, plan: epochs.append(type(plan)))
+    of_steps = LambdaCallback(on_train_batch_end=lambda *_: seen.append(1))
+    for more in ({"callbacks": [of_epochs]}, {"callbacks": [of_steps]}):
         model = make(adata)
         model.train(max_epochs=6, seed=3, batch_size=64, plan_kwargs=plan_kwargs, trainer_kwargs=more)
         models.append(model)
-    assert len(seen) == 6 * math.ceil(len(model.train_indices) / 64), "who asks Lightning for something sees each minibatch"
+    assert len(seen) == 6 * math.ceil(len(model.train_indices) / 64), "who asks for minibatches sees each"
+    assert epochs == [EpochPlan] * 6
     for name, curve in models[0].history.items():
         pd.testing.assert_frame_equal(curve, models[1].history[name])
     for a, b in zip(*(m.module.state_dict().values() for m in models), strict=True):

@@ -73,7 +73,8 @@ def train(
         Fields of :class:`~scelbo.train.options.PlanOptions`, which win over either: ``lr, weight_decay, n_epochs_kl_warmup, ...``.
         (A query's model has no weight decay unless it is given.)
     trainer_kwargs
-        Further arguments of ``lightning.Trainer``. With any, each minibatch goes through Lightning's loop, which costs up to a tenth more.
+        Further arguments of ``lightning.Trainer``. With any but callbacks of epochs each minibatch goes through Lightning's loop: up to a
+        tenth slower.
     seed
         Of the split, the shuffling and the draws; the caller's random state is untouched.
     progress

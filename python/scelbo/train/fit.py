@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from scelbo import settings
 from scelbo.data import Loader, split
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 
 SHOWN = {"elbo": "elbo_train", "validation": "elbo_validation"}
 """Beside the progress bar: minus the ELBO a cell."""
+OF_STEPS = (
+    "on_train_batch_start", "on_train_batch_end",
+    "on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step",
+)  # fmt: skip
+"""What callbacks are told of each minibatch."""
 
 
 def fit(model: Model, options: TrainOptions, plan_options: PlanOptions) -> None:
@@ -185,9 +191,10 @@ def _writer(model: Model, options: TrainOptions) -> Callable[[Plan], None] | Non
 
 
 def _plan_of(model: Model, options: TrainOptions, device: torch.device) -> type[Plan]:
-    """The model's own plan, if it has one; else, if nothing more is asked of Lightning, one that makes the steps itself or records them."""
+    """The model's own plan, if it has one; else, if nobody asks Lightning for minibatches, one that makes or records the steps."""
     own: type[Plan] = getattr(model, "Plan", Plan)
-    if own is not Plan or options.several or options.trainer_kwargs:
+    asked = any(is_overridden(hook, c) for c in options.trainer_kwargs.get("callbacks", ()) for hook in OF_STEPS)
+    if own is not Plan or options.several or asked or options.trainer_kwargs.keys() - {"callbacks"}:
         return own
     return GraphPlan if device.type == "cuda" and settings.record_steps else EpochPlan
 
