@@ -195,20 +195,20 @@ def fresh(known: Known, adata: AnnData) -> Any:
     return model
 
 
-def encoder_here(known: Known, adata: AnnData, epochs: int) -> Any:
+def encoder_here(known: Known, adata: AnnData, epochs: int, seed: int = 0) -> Any:
     """Trained here, the decoder held."""
     model = fresh(known, adata)
     for name, part in model.module.named_children():
         if name not in known.family.encoders:
             hold(part)
-    model.train(epochs, plan=known.family.plan, plan_kwargs={"n_epochs_kl_warmup": 1}, seed=0, early_stopping=False, **QUIET)
+    model.train(epochs, plan=known.family.plan, plan_kwargs={"n_epochs_kl_warmup": 1}, seed=seed, early_stopping=False, **QUIET)
     return model
 
 
-def encoder_there(known: Known, adata: AnnData, epochs: int) -> Any:
+def encoder_there(known: Known, adata: AnnData, epochs: int, seed: int = 0) -> Any:
     """Trained in scvi-tools, the decoder held; its weights in a model of ours, which answers for it."""
     model = fresh(known, adata)
-    scvi.settings.seed = 0
+    scvi.settings.seed = seed
     known.family.theirs.setup_anndata(adata)
     theirs = known.family.theirs(adata, **known.family.hyper)
     blocks.copy_back(known.family.pairs(model.module, theirs.module))

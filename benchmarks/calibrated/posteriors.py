@@ -9,8 +9,8 @@ known decoder, are asked what does not depend on how they name z: proportions of
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,14 @@ class Sizes:
     teacher_epochs: int = 100
     encoder_cells: int = 10_000
     encoder_epochs: int = 40
+    encoders: int = 3
     learnt_cells: int = 1500
     learnt_epochs: int = 400
     asked: int = 400
     ensemble: int = 3
 
 
-QUICK = Sizes(200, 20, 2000, 5, 400, 20, 100, 2)
+QUICK = Sizes(200, 20, 2000, 5, 1, 400, 20, 100, 2)
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,12 @@ def with_known_decoder(known: k.Known, sizes: Sizes) -> Iterator[Found]:
     """From the exact posterior to the encoders."""
     training, asked = known.make(sizes.encoder_cells, 1), known.make(sizes.asked, 2)
     judge, name, stage = Judge(known, asked), known.family.name, KNOWN
-    here = k.encoder_here(known, training.adata, sizes.encoder_epochs)
-    assert k.unmoved(known, here), "the decoder learnt"
+    all_here, all_there = (
+        [encoder(known, training.adata, sizes.encoder_epochs, seed) for seed in range(sizes.encoders)]
+        for encoder in (k.encoder_here, k.encoder_there)
+    )
+    assert all(k.unmoved(known, model) for model in (*all_here, *all_there)), "a decoder learnt"
+    here = all_here[0]
     with settings.private_seed(0):
         q, exact, plug_in = k.posterior(here, asked.adata), k.joint_of(known.model, asked, asked.size), k.joint_of(here, asked)
         best = best_normal(plug_in, q)
@@ -134,14 +139,26 @@ def with_known_decoder(known: k.Known, sizes: Sizes) -> Iterator[Found]:
             yield from judge.of(
                 stage, method, known.model, chains.draws, f"R-hat, 95 % of the cells below {chains.r_hat.quantile(0.95):.2f}"
             )
-        for plain, again, normal in ((BEST, BEST_WEIGHTED, best), (OURS, OURS_WEIGHTED, q)):
-            yield from judge.of(stage, plain, known.model, normal.sample((ranks.DRAWS,)))
-            z, share = weighted(plug_in, normal, ranks.DRAWS)
-            yield from judge.of(stage, again, known.model, z, f"effective share of draws, median {share.median():.3f}")
-    there = k.encoder_there(known, training.adata, sizes.encoder_epochs)
-    assert k.unmoved(known, there), "scvi-tools' decoder learnt"
-    with settings.private_seed(0):
-        yield from judge.of(stage, PEER, known.model, k.posterior(there, asked.adata).sample((ranks.DRAWS,)))
+        for plain, again, normals in (
+            (BEST, BEST_WEIGHTED, [best]),
+            (OURS, OURS_WEIGHTED, [k.posterior(model, asked.adata) for model in all_here]),
+            (PEER, None, [k.posterior(model, asked.adata) for model in all_there]),
+        ):
+            yield from of_seeds(f for q in normals for f in judge.of(stage, plain, known.model, q.sample((ranks.DRAWS,))))
+            if again is not None:
+                drawn = [weighted(plug_in, q, ranks.DRAWS) for q in normals]
+                note = f"effective share of draws, median {torch.cat([share for _, share in drawn]).median():.3f}"
+                yield from of_seeds(f for z, _ in drawn for f in judge.of(stage, again, known.model, z, note))
+
+
+def of_seeds(found: Iterable[Found]) -> Iterator[Found]:
+    """What several trainings say, as one: seeds of an encoder differ by more than the cells make likely."""
+    by_quantity: dict[str, list[Found]] = {}
+    for one in found:
+        by_quantity.setdefault(one.quantity, []).append(one)
+    for of in by_quantity.values():
+        spread = float(np.median([one.spread for one in of]))
+        yield replace(of[0], ranks=np.concatenate([one.ranks for one in of]), spread=spread)
 
 
 @dataclass(frozen=True)
