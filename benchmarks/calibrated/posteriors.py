@@ -129,21 +129,17 @@ def with_known_decoder(known: k.Known, sizes: Sizes) -> Iterator[Found]:
         for encoder in (k.encoder_here, k.encoder_there)
     )
     assert all(k.unmoved(known, model) for model in (*all_here, *all_there)), "a decoder learnt"
-    here = all_here[0]
     with settings.private_seed(0):
-        q, exact, plug_in = k.posterior(here, asked.adata), k.joint_of(known.model, asked, asked.size), k.joint_of(here, asked)
-        best = best_normal(plug_in, q)
+        ours, theirs = ([k.posterior(model, asked.adata) for model in models] for models in (all_here, all_there))
+        exact, plug_in = k.joint_of(known.model, asked, asked.size), k.joint_of(all_here[0], asked)
+        best = best_normal(plug_in, ours[0])
         for method, joint in ((EXACT, exact), (PLUG_IN, plug_in)):
             chains = hamiltonian(joint, best, ranks.DRAWS)
             say(f"{name}, {method}: R-hat {chains.r_hat.median():.3f} (most {chains.r_hat.max():.3f})")
             yield from judge.of(
                 stage, method, known.model, chains.draws, f"R-hat, 95 % of the cells below {chains.r_hat.quantile(0.95):.2f}"
             )
-        for plain, again, normals in (
-            (BEST, BEST_WEIGHTED, [best]),
-            (OURS, OURS_WEIGHTED, [k.posterior(model, asked.adata) for model in all_here]),
-            (PEER, None, [k.posterior(model, asked.adata) for model in all_there]),
-        ):
+        for plain, again, normals in ((BEST, BEST_WEIGHTED, [best]), (OURS, OURS_WEIGHTED, ours), (PEER, None, theirs)):
             yield from of_seeds(f for q in normals for f in judge.of(stage, plain, known.model, q.sample((ranks.DRAWS,))))
             if again is not None:
                 drawn = [weighted(plug_in, q, ranks.DRAWS) for q in normals]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import copy
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,11 +23,8 @@ VALUES_AT_ONCE = 2**20  # of which a function is taken
 def as_csr(matrix: Any) -> sparse.csr_matrix:
     """Rows of a matrix in memory, also of numbers that SciPy does not take: of 16 bits, or of another machine's byte order."""
     kind: np.dtype = matrix.dtype
-    if kind == np.float16:
-        matrix = matrix.astype(np.float32)
-    elif not kind.isnative:
-        matrix = matrix.astype(kind.newbyteorder("="))
-    return sparse.csr_matrix(matrix)
+    taken = np.dtype(np.float32) if kind == np.float16 else kind.newbyteorder("=")
+    return sparse.csr_matrix(matrix if kind == taken else matrix.astype(taken))
 
 
 def there(values: Tensor, device: torch.device) -> Tensor:
@@ -34,6 +32,15 @@ def there(values: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
+
+
+def in_pieces(x: Counts, rows: int | None = None) -> Iterator[tuple[int, int, slice]]:
+    """(First row, row after the last, their stored values): so many rows, or of a million values; on a GPU, where nobody waits, all."""
+    n, rows = len(x), VALUES_AT_ONCE * len(x) // max(1, len(x.val)) if rows is None else rows
+    ends = [*range(0, n, max(1, rows)), n] if x.val.device.type == "cpu" else [0, n]
+    starts = [0, len(x.val)] if len(ends) == 2 else x.crow[ends].tolist()
+    for (i, end), span in zip(pairwise(ends), pairwise(starts), strict=True):
+        yield i, end, slice(*span)
 
 
 class _SparseProduct(torch.autograd.Function):
@@ -169,15 +176,10 @@ class Counts:
 
     def _row_sums(self, fn: Callable[[Tensor], Tensor]) -> Tensor:
         out = self.val.new_empty(len(self), 1)
-        for i, end in self._blocks():
-            values, offsets = fn(self.val[self.starts[i] : self.starts[end]]), self.crow[i : end + 1] - self.crow[i]
-            out[i:end, 0] = torch.segment_reduce(values.double(), "sum", offsets=offsets, unsafe=True)
+        for i, end, stored in in_pieces(self):
+            values, offsets = fn(self.val[stored]).double(), self.crow[i : end + 1] - self.crow[i]
+            out[i:end, 0] = torch.segment_reduce(values, "sum", offsets=offsets, unsafe=True)
         return out
-
-    def _blocks(self) -> Iterator[tuple[int, int]]:
-        """Rows, from the first to before the last, of which something larger than the counts themselves may be made."""
-        n, step = len(self), max(1, VALUES_AT_ONCE * len(self) // max(1, len(self.val)))
-        yield from ((i, min(i + step, n)) for i in range(0, n, step))
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Counts:
         """Apply ``fn`` to the stored values; right only where ``fn(0) == 0`` (log1p, scaling)."""
@@ -235,9 +237,8 @@ class Counts:
     def column_means(self, fn: Callable[[Counts], Counts]) -> Float[Tensor, " n_vars"]:
         """Mean of every column of ``fn`` of these counts, which works row by row."""
         sums = torch.zeros(self.n_vars, dtype=torch.float64)
-        for i, end in self._blocks():
-            some = self._between(i, end)
-            sums.index_add_(0, some.col, fn(some).val.double())
+        for i, end, _ in in_pieces(self):
+            sums.index_add_(0, (some := self._between(i, end)).col, fn(some).val.double())
         return (sums / len(self)).to(self.val.dtype)
 
     def __matmul__(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:

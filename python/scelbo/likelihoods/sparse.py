@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scelbo.data import Counts
+from scelbo.data.counts import in_pieces
 from scelbo.kernels import compiled, fused
 
 VALUES_AT_ONCE = 2**17
@@ -97,15 +98,8 @@ def at(dense: Tensor, col: Tensor, flat: Tensor) -> Tensor:
 
 
 def pieces(x: Counts) -> Iterator[tuple[int, int, slice]]:
-    """(First row, row after the last, their stored values) of a few rows at a time; of all on a GPU, where nobody waits to learn where."""
-    n = len(x)
-    if x.val.device.type != "cpu":
-        yield 0, n, slice(0, len(x.val))
-        return
-    starts, step = x.crow.tolist(), max(1, VALUES_AT_ONCE // x.n_vars)
-    for i in range(0, n, step):
-        j = min(i + step, n)
-        yield i, j, slice(starts[i], starts[j])
+    """Of as few rows at a time as the cache wants."""
+    return in_pieces(x, VALUES_AT_ONCE // x.n_vars)
 
 
 class Kernel(NamedTuple):
