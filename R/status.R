@@ -63,7 +63,8 @@ status_rows <- function(facts) {
     c("NumPy", found$numpy, NA),
     c("device", found$device, gpu %||% NA),
     loops_row(facts),
-    c("BLAS", switch(facts$blas, own = "PyTorch's own", system = "the system's", "perhaps R's (slow)"),
+    c("BLAS", paste0(switch(facts$blas, own = "PyTorch's own", system = "the system's", "perhaps R's (slow)"),
+                     if (found$onednn) ", large products by oneDNN"),
       if (facts$blas == "loaded before") "Restart R and call scelbo before anything else imports torch." else NA),
     c("OpenMP", if (length(facts$openmp)) some_of(basename(facts$openmp)) else "not told", openmp_cure(facts) %||% NA),
     c("threads", found$threads, crowd %||% NA)

@@ -75,6 +75,7 @@ from scelbo.data import Setup
 from scelbo.data.disk import linked, stays_on_disk  # noqa: F401 (R asks for them here)
 from scelbo.data.minified import MARK
 from scelbo.errors import ArgumentError, unknown
+from scelbo.kernels import products
 from scelbo.pl.fit import label_unseen  # noqa: F401 (R asks for it here)
 
 
@@ -292,6 +293,7 @@ def status() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "idle_gpu": not cuda and sys.platform != "darwin" and (os.path.exists("/dev/nvidia0") or bool(shutil.which("nvidia-smi"))),
         "loops": {"numba": version("numba") if kernels.present() else None, "compiled": settings.compiled},
+        "onednn": settings.compiled and products.onednn() is not None,
         "threads": torch.get_num_threads(),
         "cores": cores(),
     }

@@ -16,7 +16,19 @@ from torch.distributions import Normal, kl_divergence
 
 from scelbo.data import Columns, Counts, Setup
 from scelbo.likelihoods import Accessibility, Likelihood, Mean, ProteinMixture, of_counts
-from scelbo.nn import MLP, Borrowed, ConditionalLinear, Known, PerCategory, PointEncoder, affine, for_cells, inverse_softplus, per_feature
+from scelbo.nn import (
+    MLP,
+    Borrowed,
+    ConditionalLinear,
+    Known,
+    PerCategory,
+    PointEncoder,
+    Settled,
+    affine,
+    for_cells,
+    inverse_softplus,
+    per_feature,
+)
 
 FEWEST, MOST = 0.5, 0.9
 """Where a decoder starts: counts in all cells, at the least, and how often open, at most."""
@@ -148,7 +160,7 @@ class Regions(nn.Module):
         return Accessibility(h, depth[0] if depth.dim() > 2 else depth, self.factors[features])
 
 
-class Measured(nn.Module):
+class Measured(Settled):
     """Which modalities cells have, which sets of them there are, and in which batches they were measured.
 
     Parameters
@@ -170,6 +182,14 @@ class Measured(nn.Module):
     def forward(self, cells: Any) -> Bool[Tensor, "cells modalities"]:
         """Which were measured in each cell."""
         return self._above_zero([getattr(cells, field) for field in self.fields])
+
+    def look(self) -> bool:
+        return bool(self.patterns.sum() > 1)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one such set."""
+        return self.told()
 
     def _above_zero(self, values: list[Any]) -> Tensor:
         return torch.stack([(v.sum(1) if isinstance(v, Tensor) else v.size[:, 0]) > 0 for v in values], 1)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from scelbo.data import Setup
 from scelbo.data.background import background_prior
 from scelbo.likelihoods import ProteinMixture
-from scelbo.nn import PerCategory, ProteinDecoder, for_cells, per_feature
+from scelbo.nn import PerCategory, ProteinDecoder, Settled, for_cells, per_feature
 from scelbo.nn.proteins import Decoded
 
 START = (3.0, 0.0)
@@ -27,7 +27,7 @@ LEAN = 1e-3
 """How much minus the log probability of background counts: it decides where background and foreground are the same, and nothing else."""
 
 
-class Proteins(nn.Module):
+class Proteins(Settled):
     r"""p(y | z, beta, s) with :math:`\log \beta \sim N(c_{pb}, d_{pb}^2)` for each batch (or panel) b, and :math:`q(\log \beta \mid z, s)`.
 
     Parameters
@@ -76,15 +76,17 @@ class Proteins(nn.Module):
                 for part, value in zip((self.back_mean, self.back_log_sd), prior, strict=True):
                     part.set_row(int(p), torch.full((self.n,), value))
 
+    def look(self) -> bool:
+        return not bool(self.measured.rows().all())
+
     @property
     def some_missing(self) -> bool:
         """Whether a protein was not measured in some batch (or panel)."""
-        return not bool(self.measured.rows().all())
+        return self.told()
 
     def mask(self, cells: Any) -> Tensor | None:
-        """Which were measured in each cell, (cells, proteins); None for all (on a GPU, where asking would be waiting, that says so too)."""
-        rows = self.measured.rows()
-        return self.measured(cells) > 0 if rows.is_cuda or self.some_missing else None
+        """Which were measured in each cell, (cells, proteins); None for all."""
+        return self.measured(cells) > 0 if self.some_missing else None
 
     def noise(self, n: int) -> Normal:
         """What draws of the background are made of, for n cells."""

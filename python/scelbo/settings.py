@@ -23,7 +23,7 @@ progress: bool = True
 """Whether long work shows a progress bar."""
 
 compiled: bool = os.environ.get("SCELBO_COMPILED", "1") != "0"
-"""Whether loops that numba compiled (on a GPU, that Triton did) do what they can of the work; else torch does it all."""
+"""Whether loops that numba compiled (on a GPU, Triton), and oneDNN's products, do what they can of the work; else torch does it all."""
 
 record_steps: bool = os.environ.get("SCELBO_RECORD_STEPS", "0") != "0"
 """Whether training on a GPU records its steps as CUDA graphs and plays them again (:mod:`scelbo.train.graphs`)."""

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from scelbo import SCVI, bridge, kernels, settings
 from scelbo.data.simulate import counts as simulate
 from scelbo.errors import ArgumentError
+from scelbo.kernels import products
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +144,9 @@ def test_counts_are_put_where_the_model_reads_them(reads, holds):
 def test_status_tells_who_did_the_loops(monkeypatch):
     pytest.importorskip("numba")
     assert bridge.status()["loops"] == {"numba": version("numba"), "compiled": settings.compiled}
+    assert bridge.status()["onednn"] == (products.onednn() is not None)
     monkeypatch.setattr(settings, "compiled", False)
-    assert not bridge.status()["loops"]["compiled"]
+    assert not bridge.status()["loops"]["compiled"] and not bridge.status()["onednn"]
     monkeypatch.setattr(kernels, "present", lambda: False)
     assert bridge.status()["loops"]["numba"] is None
 

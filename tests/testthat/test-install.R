@@ -4,7 +4,7 @@ facts <- function(..., found = list()) {
     python = "/env/bin/python", version = "3.11.7", packages = sapply(requirement_names(python_requirements()), function(name) "9.0"),
     ours = character(), asked_for = "", reticulate_python = "", openmp = "/lib/libgomp.so.1", mac = FALSE, core = "/core", blas = "own",
     found = list(python = "3.11.7", scelbo = "0.1.0", torch = "2.13.0+cpu", numpy = "1.26.4", device = "CPU", cuda = NULL, idle_gpu = FALSE,
-                 loops = list(numba = "0.68.1", compiled = TRUE), threads = 1, cores = 2)
+                 loops = list(numba = "0.68.1", compiled = TRUE), onednn = FALSE, threads = 1, cores = 2)
   )
   fine$packages[c("numpy", "pandas")] <- c("1.26.4", "2.3.3")
   fine$found <- utils::modifyList(fine$found, found)

@@ -126,8 +126,7 @@ class Counts:
             source = torch.arange(stored, device=here) + (start - crow[:-1]).index_select(0, row)
             out = Counts(crow, self.col.index_select(0, source).long(), self.val.index_select(0, source), self.n_vars)
             out.row = row
-        out.size, out.log_factorial = self.size[rows], self.log_factorial[rows]
-        out.measured = self.measured
+        out.size, out.log_factorial, out.measured = self.size[rows], self.log_factorial[rows], self.measured
         return out
 
     def _between(self, first: int, end: int) -> Counts:
@@ -135,8 +134,7 @@ class Counts:
         crow = self.crow[first : end + 1]
         stored = slice(int(self.starts[first]), int(self.starts[end]))
         out = Counts(crow - crow[0], self.col[stored].long(), self.val[stored], self.n_vars)
-        out.size, out.log_factorial = self.size[first:end], self.log_factorial[first:end]
-        out.measured = self.measured
+        out.size, out.log_factorial, out.measured = self.size[first:end], self.log_factorial[first:end], self.measured
         return out
 
     @cached_property
@@ -158,7 +156,8 @@ class Counts:
     def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
         """(row of every stored value, where each column starts, the values), column after column."""
         if compiled(self.val):
-            start, row = torch.zeros(self.n_vars + 1, dtype=torch.int64), torch.empty_like(self.col)
+            short = torch.int32 if len(self.val) < 2**31 else torch.int64
+            start, row = torch.zeros(self.n_vars + 1, dtype=short), torch.empty(len(self.val), dtype=short)
             loop("sparse", "by_column")(*map(array, (self.crow, self.col, self.val, start, row, val := torch.empty_like(self.val))))
             return row, start, val
         columns = self.scipy().tocsc()

@@ -34,11 +34,16 @@ def _gamma_terms(x: Counts, params: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]
     steps = theta + torch.arange(TABLE, device=theta.device)[:, None]
     entry = (x.val.clamp(max=TABLE).long() - 1) * x.n_vars + x.col
     value, slope = (terms.cumsum(0).view(-1).index_select(0, entry) for terms in (steps.log(), steps.reciprocal()))
-    high = (x.val > TABLE).nonzero()[:, 0]
-    if len(high):
-        t, y = theta[x.col[high]], x.val[high]
-        value[high] = torch.lgamma(y + t) - t.lgamma()
-        slope[high] = torch.digamma(y + t) - t.digamma()
+    high = x.val > TABLE
+    if x.val.device.type != "cpu":  # which would be waited for, if it were asked where they are
+        t = theta[x.col]
+        of_high = torch.lgamma(x.val + t) - t.lgamma(), torch.digamma(x.val + t) - t.digamma()
+        return torch.where(high, of_high[0], value), torch.where(high, of_high[1], slope)
+    at_high = high.nonzero()[:, 0]
+    if len(at_high):
+        t, y = theta[x.col[at_high]], x.val[at_high]
+        value[at_high] = torch.lgamma(y + t) - t.lgamma()
+        slope[at_high] = torch.digamma(y + t) - t.digamma()
     return value, slope
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scelbo.data import Counts
+from scelbo.kernels.products import affine
 from scelbo.likelihoods.sparse import pieces
 
 
@@ -30,11 +31,11 @@ class _LogProb(torch.autograd.Function):
         ratio = torch.empty_like(x.val) if wants else None  # S at the stored values
         for i, j, s in pieces(x):
             flat = x.flat[s] - i * genes
-            p = theta[i:j] @ phi
+            p = affine(theta[i:j], phi)
             p_at = p.view(-1).index_select(0, flat).clamp_min_(torch.finfo(p.dtype).tiny)
             if d_theta is not None and ratio is not None:
                 torch.div(x.val[s], p_at, out=ratio[s])
-                torch.mm(p.zero_().view(-1).scatter_(0, flat, ratio[s]).view_as(p), phi.T, out=d_theta[i:j])
+                d_theta[i:j] = affine(p.zero_().view(-1).scatter_(0, flat, ratio[s]).view_as(p), phi.T)
             torch.mul(p_at.log_(), x.val[s], out=terms[s])
         ctx.x = x
         ctx.save_for_backward(theta, d_theta, ratio)
@@ -46,7 +47,7 @@ class _LogProb(torch.autograd.Function):
         theta, d_theta, ratio = ctx.saved_tensors
         S = Counts(ctx.x.crow, ctx.x.col, ratio, ctx.x.n_vars)
         S.row, S.flat = ctx.x.row, ctx.x.flat
-        return None, d_theta * grad[:, None], (theta * grad[:, None]).T @ S.dense()
+        return None, d_theta * grad[:, None], affine((theta * grad[:, None]).T, S.dense())
 
 
 @dataclass(frozen=True)

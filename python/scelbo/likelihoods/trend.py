@@ -65,7 +65,7 @@ class _LogProb(torch.autograd.Function):
             ratio = mu / phi
             level = ratio.log1p()
             share = ratio.div_(ratio + 1)
-            at = x[s].nonzero(as_tuple=True)
+            at = x[s].nonzero(as_tuple=True) if x.device.type == "cpu" else ...  # 0 adds nothing, and a GPU would be waited for
             y, p, log_p, rest = x[s][at], phi[at], phi[at].log(), 1 - share[at]
             value[s] = (phi * level).neg_()
             value[s][at] += y * (log_mu[s][at] - log_p - level[at]) + torch.lgamma(y + p) - p.lgamma()

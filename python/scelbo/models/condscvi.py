@@ -31,7 +31,7 @@ from scelbo.data import Columns, Counts, Setup, TypedSizedCells
 from scelbo.likelihoods import AdditiveNB, Mean, NegativeBinomial
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
-from scelbo.nn import MLP, GaussianEncoder, Known, MixtureOf, NestedClassifier, PerCategory, classified, inverse_softplus
+from scelbo.nn import MLP, GaussianEncoder, Known, Linear, MixtureOf, NestedClassifier, PerCategory, classified, inverse_softplus
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -61,7 +61,7 @@ class CondSCVIModule(CountsVAE):
         self.log_variational, self.weighs, self.additive = model.log_variational, model.weight_obs, model.gene_likelihood == "additive"
         self.z = GaussianEncoder(setup.n_vars, model.n_latent, categories=seen, dropout=model.dropout_rate, **net)
         self.decoder = MLP(model.n_latent, categories=label | batch, dropout=model.dropout_rate, **net)
-        self.rho = nn.Linear(model.n_hidden, setup.n_vars)
+        self.rho = Linear(model.n_hidden, setup.n_vars)
         self.bias = PerCategory("label", label["label"], setup.n_vars, bound=0.0)
         self.o = nn.Parameter(torch.zeros(setup.n_vars))
         self.states = MixtureOf("label", label["label"], model.num_classes_mog, model.n_latent) if model.prior == "mog" else None

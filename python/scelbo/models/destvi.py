@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from anndata import AnnData
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 
 from scelbo import analysis
@@ -37,7 +37,7 @@ from scelbo.models.condscvi import CondSCVI
 from scelbo.models.of_reference import SpatialModel
 from scelbo.models.stereoscope import SpatialModule
 from scelbo.module import Loss
-from scelbo.nn import MLP, Mixture, NestedClassifier, OfCounts, PerCategory, PerSpot, within_types
+from scelbo.nn import MLP, Linear, Mixture, NestedClassifier, OfCounts, PerCategory, PerSpot, within_types
 from scelbo.train.options import PlanOptions, TrainOptions
 
 
@@ -55,7 +55,7 @@ class DestVIModule(SpatialModule):
         self.n_latent, self.variance_penalty, self.l1_penalty = model.n_latent, model.variance_penalty, model.l1_penalty
         self.prior_mode = model.prior_mode
         self.decoder = MLP(model.n_latent, model.n_hidden, model.n_layers, batch_norm=False, layer_norm=True, categories={"label": types})
-        self.rho = nn.Linear(model.n_hidden, genes)
+        self.rho = Linear(model.n_hidden, genes)
         self.bias = PerCategory("label", types, genes, bound=0.0)
         self.fine = NestedClassifier(model.n_latent, len(model.fine_types)) if model.fine_types else None
         for part in (self.decoder, self.rho, self.bias, self.fine):
@@ -117,7 +117,7 @@ class DestVIModule(SpatialModule):
     def log_prior(self, gamma: Float[Tensor, "states spots n_latent"]) -> Float[Tensor, "states spots"]:
         """Log density of states: by the mixture of their type, or as far as they are from 0."""
         if self.prior_mode == "normal":
-            return Normal(0.0, 1.0).log_prob(gamma).sum(-1)
+            return Normal(0.0, 1.0, validate_args=False).log_prob(gamma).sum(-1)
         of = self.kinds(gamma)[:, None]
         return Mixture(self.prior_log_weight[of], self.prior_mean[of], self.prior_sd[of]).log_prob(gamma)[..., 0]
 

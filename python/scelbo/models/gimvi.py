@@ -42,6 +42,7 @@ from scelbo.nn import (
     HeadedEncoder,
     Known,
     LibraryPrior,
+    Linear,
     PerCategory,
     affine,
     for_cells,
@@ -94,9 +95,9 @@ class GIMVIModule(VAE):
         depth, genes = model.n_layers_decoder or 0, setup.n_vars
         self.decoder = GroupedMLP(model.n_latent, n_layers=depth, groups=n_sources, categories=batches, **hidden)
         width = model.n_hidden if depth else model.n_latent
-        self.rho = nn.Linear(width, genes)
+        self.rho = Linear(width, genes)
         self.factors = PerCategory("batch", batches["batch"], genes, bound=0.0) if model.batch_factors else None
-        self.pi = nn.Linear(width, genes) if "zinb" in self.likelihoods else None
+        self.pi = Linear(width, genes) if "zinb" in self.likelihoods else None
         self.log_theta = per_feature(model.dispersion, genes, setup)
         self.adversary = Adversary(model.n_latent, n_sources, n_hidden=32, n_layers=3)
 
@@ -165,7 +166,7 @@ class GIMVIModule(VAE):
             for part, rows in ((part, rows) for d, rows, part in self.parts(cells) if d == 0):
                 seen = self.encoder(self.counted(part.x, 1), 1, len(self.measured))
                 drawn = Latents(seen.rsample(), z.log_l[rows].detach())
-                kl = kl_divergence(seen, Normal(torch.zeros_like(seen.loc), torch.ones_like(seen.loc))).sum(-1)
+                kl = kl_divergence(seen, Normal(torch.zeros_like(seen.loc), torch.ones_like(seen.loc), validate_args=False)).sum(-1)
                 penalty["panel"] = (kl - self.generative(drawn, part).x.log_prob(part.x)).sum() / len(cells)
                 latent, origin = torch.cat([latent, drawn.z]), torch.cat([origin, origin[rows]])  # type: ignore[list-item]
         return replace(super().loss(cells, q, z, p), penalty=penalty | self.adversary.penalties(latent, origin))

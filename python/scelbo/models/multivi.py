@@ -162,7 +162,7 @@ class MULTIVIModule(CountsVAE):
             assert p.protein is not None
             whole.kl["background"] = torch.where(has[:, -1], self.proteins.kl(p.protein, cells), 0)
             penalty["foreground"] = torch.where(has[:, -1], self.proteins.lean(p.protein), 0).mean()
-        if self.adversary is not None and self.measured.patterns.sum() > 1:
+        if self.adversary is not None and self.measured.several:
             penalty |= self.adversary.penalties(z.z, pattern(has), self.measured.patterns)
         return replace(whole, penalty=penalty)
 

@@ -95,14 +95,14 @@ class SCANVIModule(SCVIModule):
     def log_prior(self, q: Latents, z: Any, cells: LabelledCells) -> dict[str, Tensor]:
         r"""log p(z) by one draw of u a type: :math:`\log \sum_c \pi_c\, p(z \mid u_c, c)\, p(u_c) / q(u_c \mid z, c)`."""
         q_u, u, log_z = self.within(z.z, cells)
-        ratio = (Normal(0, 1).log_prob(u) - q_u.log_prob(u)).sum(-1)
+        ratio = (Normal(0, 1, validate_args=False).log_prob(u) - q_u.log_prob(u)).sum(-1)
         return super().log_prior(q, z, cells) | {"z": (log_z + ratio).logsumexp(0) - math.log(len(u))}
 
     def loss(self, cells: LabelledCells, q: Latents, z: Any, p: Explained) -> Loss:  # type: ignore[override]
         whole = super().loss(cells, q, z, p)
         w, kl_c = self.types(z.z, cells, known=self.labels_in_elbo)
         q_u, u, log_z = self.within(z.z, cells)
-        kl_u = kl_divergence(q_u, Normal(torch.zeros_like(u), torch.ones_like(u))).sum(-1)
+        kl_u = kl_divergence(q_u, Normal(torch.zeros_like(u), torch.ones_like(u), validate_args=False)).sum(-1)
         of_type = {"z": q.z.log_prob(z.z).sum(-1) - (w * log_z.movedim(0, -1)).sum(-1)}
         kl = {"u": (w * kl_u.movedim(0, -1)).sum(-1), "c": kl_c}
         return replace(whole, kl=kl, kl_fixed=whole.kl_fixed | of_type)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 
 from scelbo import analysis, transfer
@@ -28,7 +28,7 @@ from scelbo.errors import DataError
 from scelbo.likelihoods import Likelihood, Mean, of_counts
 from scelbo.model import Model
 from scelbo.module import CountsVAE, Loss
-from scelbo.nn import MLP, Activation, GaussianEncoder, Known, LibraryPrior, PerCategory, Where, for_cells, norms_of, per_feature
+from scelbo.nn import MLP, Activation, GaussianEncoder, Known, LibraryPrior, Linear, PerCategory, Where, for_cells, norms_of, per_feature
 
 
 class Latents(NamedTuple):
@@ -88,8 +88,8 @@ class SCVIModule(CountsVAE):
     def build_decoder(self, model: SCVI, genes: int, seen: dict[str, Any], net: dict[str, Any]) -> int:
         """The layers that :meth:`decode` runs through; returns the width of the last hidden one."""
         self.decoder = MLP(model.n_latent, n_layers=model.n_layers, **net, **seen)
-        self.rho = nn.Linear(model.n_hidden, genes)
-        self.pi = nn.Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
+        self.rho = Linear(model.n_hidden, genes)
+        self.pi = Linear(model.n_hidden, genes) if model.gene_likelihood == "zinb" else None
         return model.n_hidden
 
     def decode(self, z: Tensor, cells: SizedCells, zeros: bool = True) -> Decoded:

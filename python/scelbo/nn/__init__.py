@@ -2,7 +2,7 @@
 
 from scelbo.nn.adversary import Adversary
 from scelbo.nn.borrowed import Borrowed
-from scelbo.nn.conditional import ConditionalLinear, PerCategory, affine
+from scelbo.nn.conditional import ConditionalLinear, Linear, PerCategory, affine
 from scelbo.nn.dispersion import for_cells, per_feature
 from scelbo.nn.distributions import Fraction, Known, logistic_normal
 from scelbo.nn.doublets import DoubletEvidence
@@ -27,6 +27,7 @@ from scelbo.nn.mlp import (
 from scelbo.nn.neighbours import Neighbours, odds_nearby
 from scelbo.nn.nested import NestedClassifier
 from scelbo.nn.proteins import ProteinDecoder
+from scelbo.nn.settled import Settled
 from scelbo.nn.spots import (
     OfCounts,
     PerSpot,
@@ -57,6 +58,7 @@ __all__ = [
     "HeadedEncoder",
     "Known",
     "LibraryPrior",
+    "Linear",
     "Mixture",
     "MixtureOf",
     "Neighbours",
@@ -67,6 +69,7 @@ __all__ = [
     "PerSpot",
     "PointEncoder",
     "ProteinDecoder",
+    "Settled",
     "SharesOfCounts",
     "Where",
     "affine",

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scelbo.data import Batch, Input
+from scelbo.kernels import products
 
 
 class PerCategory(nn.Module):
@@ -98,8 +99,15 @@ class ConditionalLinear(nn.Module):
         return y if self.slope is None or t is None else y + t @ self.slope
 
 
+class Linear(nn.Linear):
+    """PyTorch's, whose products :func:`scelbo.kernels.products.affine` makes."""
+
+    def forward(self, h: Float[Tensor, "*s n_in"]) -> Float[Tensor, "*s n_out"]:
+        return affine(h, self.weight.T, self.bias)
+
+
 def affine(h: Input, weight: Float[Tensor, "n_in n_out"], bias: Float[Tensor, " n_out"] | None) -> Float[Tensor, "*s n_out"]:
-    """:math:`h W + b`, in one pass where h is one dense matrix."""
-    if bias is None:
-        return h @ weight
-    return torch.addmm(bias, h, weight) if isinstance(h, Tensor) and h.dim() == 2 else h @ weight + bias
+    """:math:`h W + b`, of dense matrices and of sparse ones."""
+    if isinstance(h, Tensor):
+        return products.affine(h, weight, bias)
+    return h @ weight if bias is None else h @ weight + bias

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scelbo.data import Batch, Setup
-from scelbo.nn.conditional import PerCategory
+from scelbo.nn.conditional import Linear, PerCategory
 
 
 def per_feature(how: str, n: int, setup: Setup, n_hidden: int | None = None, spread: float = 1.0) -> nn.Module:
@@ -21,7 +21,7 @@ def per_feature(how: str, n: int, setup: Setup, n_hidden: int | None = None, spr
     covariate = how.partition("-")[2]
     if covariate == "cell":
         assert n_hidden is not None
-        return nn.Linear(n_hidden, n)
+        return Linear(n_hidden, n)
     if not covariate:
         return nn.ParameterDict({"all": nn.Parameter(spread * torch.randn(n))})
     return PerCategory(covariate, setup.n_categories(covariate)[covariate], n, bound=spread)
