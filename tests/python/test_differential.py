@@ -106,7 +106,9 @@ def test_columns(model):
     assert "raw_mean1" not in model.differential_expression(idx1=np.arange(100), all_stats=False)
 
 
-def test_raw_statistics_are_those_of_the_counts(model):
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+def test_raw_statistics_are_those_of_the_counts(compiled, model, monkeypatch):
+    monkeypatch.setattr(settings, "compiled", compiled)
     adata = model.adata
     table = model.differential_expression(groupby="cell_type", group1="type1", n_samples_overall=50).loc[adata.var_names]
     x, own = adata.X.toarray(), (adata.obs["cell_type"] == "type1").to_numpy()

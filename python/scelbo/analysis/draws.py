@@ -17,7 +17,8 @@ from scelbo.analysis.minify import posterior_parameters
 from scelbo.analysis.mixture import importance_weights, tempered
 from scelbo.data import Counts, Loader
 from scelbo.data.minified import Gone
-from scelbo.module import draw
+from scelbo.kernels import array, compiled, loop
+from scelbo.module import VAE, draw
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -193,7 +194,12 @@ class RawSums:
         n_features = len(model.setup.features[of])
         self.counts, self.present, self.shares, self.n = (np.zeros((len(pools), n_features)) for _ in range(4))
         self.gone = isinstance(data[of], Gone)
+        everywhere = type(module).measured_in is VAE.measured_in
         for k, pool in enumerate(pools):
+            if isinstance(data[of], Counts) and everywhere and not self.gone:
+                self._add(k, data[of], pool)
+                self.n[k] = len(pool)
+                continue
             for batch in Loader(data, pool, rows_at_once(n_features) if self.gone else 4096):
                 if self.gone:
                     expected = decode(model, batch.to(model.device), [{}], None, "latent", of=of)
@@ -201,13 +207,22 @@ class RawSums:
                     self.n[k] += len(batch)
                     continue
                 x = getattr(batch, of)
-                x = x if isinstance(x, Counts) else Counts.of(x.numpy())
-                total = lambda weights, x=x: np.bincount(x.col, weights, n_features)  # noqa: E731
-                self.counts[k] += total(x.val)
-                self.shares[k] += total(x.scaled(1 / x.size.double().clamp_min(1e-12)).val)
-                self.present[k] += total(None)
+                self._add(k, x if isinstance(x, Counts) else Counts.of(x.numpy()), np.arange(len(batch)))
                 measured = module.measured_in(batch, of)
                 self.n[k] += len(batch) if measured is None else measured.double().sum(0).numpy()
+
+    def _add(self, k: int, x: Counts, rows: np.ndarray) -> None:
+        """Some rows of the counts, which are of pool k."""
+        share = 1 / x.size[rows].double().clamp_min(1e-12)
+        if compiled(x.val):
+            found = np.zeros((x.n_vars, 3))
+            loop("sparse", "sums")(*map(array, (x.crow, x.col, x.val)), rows, array(share[:, 0]), found)
+            each = found.T
+        else:
+            x = x.take(torch.from_numpy(rows))
+            each = np.stack([np.bincount(x.col, weights, x.n_vars) for weights in (x.val, x.scaled(share).val, None)])
+        for sums, more in zip((self.counts, self.shares, self.present), each, strict=True):
+            sums[k] += more
 
     def mean(self, pools: tuple[int, ...]) -> np.ndarray:
         """Mean count of each feature."""

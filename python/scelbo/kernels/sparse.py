@@ -21,6 +21,17 @@ def gather(
 
 
 @loop
+def sums(crow: np.ndarray, col: np.ndarray, val: np.ndarray, rows: np.ndarray, share: np.ndarray, out: np.ndarray) -> None:
+    """Add to each column's row of ``out`` what it has in these rows, that times each row's ``share``, and how many have anything there."""
+    for b in range(rows.shape[0]):
+        for k in range(crow[rows[b]], crow[rows[b] + 1]):
+            g = uint64(col[k])
+            out[g, 0] += val[k]
+            out[g, 1] += val[k] * share[b]
+            out[g, 2] += 1
+
+
+@loop
 def by_column(crow: np.ndarray, col: np.ndarray, val: np.ndarray, start: np.ndarray, row: np.ndarray, out: np.ndarray) -> None:
     """The values column after column, by counting: where each starts (``start`` comes as zeros), and in which row each is."""
     for k in range(col.shape[0]):
