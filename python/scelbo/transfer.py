@@ -21,7 +21,7 @@ from scelbo import settings
 from scelbo.data import Setup
 from scelbo.errors import SetupError
 from scelbo.module import Module
-from scelbo.nn import MLP, Adversary, BatchNorm, ConditionalLinear, Encoder, PerCategory
+from scelbo.nn import MLP, Adversary, BatchNorm, ConditionalLinear, Encoder, Linear, PerCategory
 
 if TYPE_CHECKING:
     from scelbo.model import Model
@@ -104,7 +104,7 @@ def freeze(
             for layer in _first_layers(module):
                 layer.weight.requires_grad_(True)
             for name, part in module.named_children():
-                if isinstance(part, nn.Linear | ConditionalLinear) and name != "classifier":
+                if isinstance(part, nn.Linear | Linear | ConditionalLinear) and name != "classifier":
                     part.weight.requires_grad_(True)
                     if part.bias is not None:
                         part.bias.requires_grad_(True)

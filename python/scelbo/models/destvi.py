@@ -211,7 +211,7 @@ class DestVI(SpatialModel):
             mine.weight.copy_(theirs.weight)
             mine.bias.copy_(theirs.bias + of_batch.rows().mean(0))  # of the reference's batches spots have none
             mine.shifts[0].table.copy_(of_label.rows())
-        own.rho.weight.copy_(known.rho.weight[genes])
+        own.rho.weight.copy_(known.rho.weight[:, genes])
         own.rho.bias.copy_(known.rho.bias[genes])
         own.bias.table.copy_(known.bias.rows()[:, genes])
         own.o = known.o[genes].detach().clone()

@@ -150,7 +150,7 @@ class GIMVIModule(VAE):
 
     def likelihood(self, hidden: Tensor, log_l: Tensor, cells: PlainCells, d: int, genes: Tensor | slice) -> Likelihood:
         """Of some genes, in cells of data set d."""
-        of = lambda layer: affine(hidden, layer.weight[genes].T, layer.bias[genes])  # noqa: E731
+        of = lambda layer: affine(hidden, layer.weight[:, genes], layer.bias[genes])  # noqa: E731
         h = of(self.rho)
         if self.factors is not None:
             h = h + self.factors.rows()[:, genes][cells.batch]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -99,11 +100,24 @@ class ConditionalLinear(nn.Module):
         return y if self.slope is None or t is None else y + t @ self.slope
 
 
-class Linear(nn.Linear):
-    """PyTorch's, whose products :func:`scelbo.kernels.products.affine` makes."""
+class Linear(nn.Module):
+    """PyTorch's linear layer, whose weights lie as those of the others do, (n_in, n_out); in files they are (n_out, n_in) as PyTorch's."""
 
-    def forward(self, h: Float[Tensor, "*s n_in"]) -> Float[Tensor, "*s n_out"]:
-        return affine(h, self.weight.T, self.bias)
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        start = nn.Linear(n_in, n_out)
+        self.weight, self.bias = nn.Parameter(start.weight.detach().T.contiguous()), start.bias
+
+    def forward(self, h: Float[Tensor, "*s cells n_in"]) -> Float[Tensor, "*s cells n_out"]:
+        return affine(h, self.weight, self.bias)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = destination[f"{prefix}weight"].T
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        turned = {name: value.T for name, value in state.items() if name == f"{prefix}weight"}
+        super()._load_from_state_dict(state | turned, prefix, *rest)
 
 
 def affine(h: Input, weight: Float[Tensor, "n_in n_out"], bias: Float[Tensor, " n_out"] | None) -> Float[Tensor, "*s n_out"]:

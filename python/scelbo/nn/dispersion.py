@@ -31,4 +31,4 @@ def for_cells(part: nn.Module, cells: Batch, hidden: Tensor | None = None) -> Fl
     """What :func:`per_feature` made, for each cell; or in one row, where it is the same for all."""
     if isinstance(part, PerCategory):
         return part(cells)
-    return part(hidden) if isinstance(part, nn.Linear) else part["all"][None]  # type: ignore[index]
+    return part(hidden) if isinstance(part, Linear) else part["all"][None]  # type: ignore[index]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scelbo.errors import StorageError
-from scelbo.nn import MLP, ConditionalLinear, GaussianEncoder, PerCategory
+from scelbo.nn import MLP, ConditionalLinear, GaussianEncoder, Linear, PerCategory
 from scelbo.scvi_tools.trees import leaf
 
 View = Callable[[Tensor], Tensor]
@@ -54,7 +54,10 @@ def copy_back(pairs: Iterable[Pair]) -> None:
 def same(name: str, ours: nn.Module, theirs: Any) -> Iterator[Pair]:
     """Modules of the same kind (a plain linear layer, a batch norm): parameters and buffers by name."""
     for key, value in (*ours.named_parameters(), *ours.named_buffers()):
-        yield Pair(f"{name}.{key}", value, leaf(theirs, key, value))
+        if isinstance(ours, Linear) and key == "weight":
+            yield Pair(f"{name}.{key}", value, leaf(theirs, key, value, tuple(value.T.shape)), transposed)
+        else:
+            yield Pair(f"{name}.{key}", value, leaf(theirs, key, value))
 
 
 def columns(start: int, n: int) -> View:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from scelbo.nn import ConditionalLinear, inverse_softplus
+from scelbo.nn import ConditionalLinear, Linear, inverse_softplus
 from scelbo.scvi_tools import blocks
 from scelbo.scvi_tools.blocks import Pair
 from scelbo.scvi_tools.trees import Blank, leaf
@@ -45,7 +45,7 @@ def beside_the_decoder(ours: Any, theirs: Any) -> Iterator[Pair]:
 
 
 def _of_cells(ours: Any) -> bool:
-    return isinstance(ours.log_theta, torch.nn.Linear)
+    return isinstance(ours.log_theta, Linear)
 
 
 def library(ours: Any, theirs: Any) -> Iterator[Pair]:
