@@ -204,7 +204,8 @@ class Plan(pl.LightningModule):
         figures = self.sums.whole().means()
         if not math.isfinite(figures["loss"]):  # found late where nobody waits for a GPU, or for other processes, at every step
             raise NonFinite(self.sums.first_odd())
-        if not torch.stack([p.isfinite().all() for p in self.module.parameters() if p.requires_grad]).all():
+        learnt = [p.detach() for p in self.module.parameters() if p.requires_grad and p.numel()]
+        if not torch.stack([end.isfinite() for p in learnt for end in torch.aminmax(p)]).all():  # of NaN and others, both ends are NaN
             raise NonFinite(self.sums.losses[-1][1].cpu().numpy())  # the last gradient, of which no loss tells any more
         named = {"train_loss": figures.pop("loss"), **{f"{name}_train": value for name, value in figures.items()}}
         weight = {"kl_weight": self.weight, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
