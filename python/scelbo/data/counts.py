@@ -113,7 +113,8 @@ class Counts:
         rows = rows.cpu()
         if len(rows) and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((rows.diff() == 1).all()):
             return self._between(int(rows[0]), int(rows[-1]) + 1)
-        start, n = self.starts[rows], self.starts[rows + 1] - self.starts[rows]
+        start = self.starts.index_select(0, rows)
+        n = self.starts.index_select(0, rows + 1) - start
         crow = torch.cat([n.new_zeros(1), n.cumsum(0)])
         stored, here = int(crow[-1]), self.val.device
         start, crow, rows = (there(part, here) for part in (start, crow, rows))
@@ -126,7 +127,7 @@ class Counts:
             source = torch.arange(stored, device=here) + (start - crow[:-1]).index_select(0, row)
             out = Counts(crow, self.col.index_select(0, source).long(), self.val.index_select(0, source), self.n_vars)
             out.row = row
-        out.size, out.log_factorial, out.measured = self.size[rows], self.log_factorial[rows], self.measured
+        out.size, out.log_factorial, out.measured = self.size.index_select(0, rows), self.log_factorial.index_select(0, rows), self.measured
         return out
 
     def _between(self, first: int, end: int) -> Counts:

@@ -149,7 +149,7 @@ def _take(value: Any, rows: Tensor) -> Any:
         return {k: _take(v, rows) for k, v in value.items()}
     if value is None:
         return None
-    return value[there(rows, value.device)] if isinstance(value, Tensor) else value.take(rows)
+    return value.index_select(0, there(rows, value.device)) if isinstance(value, Tensor) else value.take(rows)
 
 
 def _filled(old: Tensor, value: float | Tensor) -> Tensor:

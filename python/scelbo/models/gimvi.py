@@ -115,12 +115,11 @@ class GIMVIModule(VAE):
         parts = self.parts(cells)
         seen = [self.counted(part.x, d) for d, _, part in parts]
         back = torch.cat([rows for _, rows, _ in parts]).argsort()
-        together = lambda of, name: torch.cat([getattr(q, name) for q in of])[back]  # noqa: E731
-        z = [self.encoder(x, d, d) for x, (d, _, _) in zip(seen, parts, strict=True)]
-        log_l = [self.library(x, d) for x, (d, _, _) in zip(seen, parts, strict=True)]
-        loc, scale = together(log_l, "loc"), together(log_l, "scale")
-        q = Normal(together(z, "loc"), together(z, "scale"), validate_args=False)
-        return Latents(q, Normal(loc, scale, validate_args=False) if self.l else Known(loc))
+        whole = lambda of, name: torch.cat([getattr(q, name) for q in of])[back]  # noqa: E731
+        together = lambda of: Normal(whole(of, "loc"), whole(of, "scale"), validate_args=False)  # noqa: E731
+        q = together([self.encoder(x, d, d) for x, (d, _, _) in zip(seen, parts, strict=True)])
+        log_l = together([self.library(x, d) for x, (d, _, _) in zip(seen, parts, strict=True)])
+        return Latents(q, log_l if self.l else Known(log_l.loc))
 
     def library(self, x: Counts, d: int) -> Normal:
         """q(log l | x); what is observed is certain."""
