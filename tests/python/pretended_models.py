@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES, arrays, per_cell
-from pretended import DEVICE, There, pretended
+from pretended import DEVICE, There, pretended, register
 
 from scelbo import GIMVI, settings
 from scelbo.data import Counts
@@ -12,6 +12,11 @@ from scelbo.nn import Settled
 from scelbo.train.epochs import EpochPlan
 
 ASKED = ("get_latent_representation", "get_proportions", "get_normalized_expression", "get_normalized_accessibility", "get_elbo")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known():
+    register()
 
 
 def test_the_device_refuses_what_lies_elsewhere_and_counts_who_waits(monkeypatch):
