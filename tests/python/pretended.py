@@ -7,7 +7,6 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 
 import lightning.pytorch as pl
 import torch
@@ -17,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from scelbo.data import columns
+from scelbo.data.columns import Columns
 from scelbo.train import fit
 
 DEVICE = torch.device("privateuseone", 0)
@@ -107,16 +106,8 @@ def pretended(monkeypatch) -> Iterator[Device]:
     trainer, tensor = pl.Trainer, torch.tensor
     strategy = lambda: SingleDeviceStrategy(device=DEVICE, accelerator=OfDevice())  # noqa: E731
     with monkeypatch.context() as patch, Device() as device:
-        patch.setattr(
-            torch, "tensor", lambda *given, device=None, **more: tensor(*given, **more).to(device or "cpu")
-        )  # no operator makes it
+        moved = lambda *given, device=None, **more: tensor(*given, **more).to(device or "cpu")  # noqa: E731
+        patch.setattr(torch, "tensor", moved)  # which no operator makes
         patch.setattr(fit.pl, "Trainer", lambda **given: trainer(**given | {"accelerator": "auto", "strategy": strategy()}))
-        patch.setattr(columns.Columns, "near", lambda data, device: data if data.at_once else near(data))
+        patch.setattr(Columns, "near", lambda data, device: data if data.at_once else data.on(device))  # there is room
         yield device
-
-
-def near(data):
-    """As where there is room for them."""
-    out = copy(data)
-    out.device, out.values = DEVICE, {name: columns._to(v, DEVICE) for name, v in data.values.items()}
-    return out

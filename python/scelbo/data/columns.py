@@ -63,6 +63,10 @@ class Columns:
         needed = sum(part.nbytes for v in counts for part in (v.crow, v.col, v.val))
         if device.type != "cuda" or self.at_once or needed > torch.cuda.mem_get_info(device)[0] / 2:
             return self
+        return self.on(device)
+
+    def on(self, device: torch.device) -> Self:
+        """On a device, where minibatches are then made."""
         out = copy(self)
         out.device, out.values = device, {name: _to(v, device) for name, v in self.values.items()}
         return out

@@ -29,22 +29,24 @@ def _gamma_terms(x: Counts, params: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]
     """
     if params[0].shape[0] > 1:
         theta = at(params[0], x.col, x.flat).exp()
-        return torch.lgamma(x.val + theta) - theta.lgamma(), torch.digamma(x.val + theta) - theta.digamma()
+        return _differences(x.val, theta)
     theta = params[0][0].exp()
     steps = theta + torch.arange(TABLE, device=theta.device)[:, None]
     entry = (x.val.clamp(max=TABLE).long() - 1) * x.n_vars + x.col
     value, slope = (terms.cumsum(0).view(-1).index_select(0, entry) for terms in (steps.log(), steps.reciprocal()))
     high = x.val > TABLE
     if x.val.device.type != "cpu":  # which would be waited for, if it were asked where they are
-        t = theta[x.col]
-        of_high = torch.lgamma(x.val + t) - t.lgamma(), torch.digamma(x.val + t) - t.digamma()
+        of_high = _differences(x.val, theta[x.col])
         return torch.where(high, of_high[0], value), torch.where(high, of_high[1], slope)
     at_high = high.nonzero()[:, 0]
     if len(at_high):
-        t, y = theta[x.col[at_high]], x.val[at_high]
-        value[at_high] = torch.lgamma(y + t) - t.lgamma()
-        slope[at_high] = torch.digamma(y + t) - t.digamma()
+        value[at_high], slope[at_high] = _differences(x.val[at_high], theta[x.col[at_high]])
     return value, slope
+
+
+def _differences(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """lgamma(x + theta) - lgamma(theta), and the same of digamma."""
+    return torch.lgamma(x + theta) - theta.lgamma(), torch.digamma(x + theta) - theta.digamma()
 
 
 def _nb_rows(r: Rows) -> Out:
