@@ -152,7 +152,7 @@ class VAE(Module):
         (Models that share latents add their prior.)
         """
         without = {*self.shared(), *self.noise(1)}
-        return type(q)(**{name: None if name in without or isinstance(d, Known) else _standard(d) for name, d in q._asdict().items()})
+        return type(q)(**{name: None if name in without or isinstance(d, Known) else standard(d) for name, d in q._asdict().items()})
 
     def of_cells(self, q: Any, cells: Any) -> dict[str, tuple[Any, Any]]:
         """Latent that each cell has of its own, and that is not known -> (its q, its prior)."""
@@ -240,7 +240,8 @@ def _mean_of(field: str) -> str:
     return "input_mean" if field == "x" else f"input_mean_{field}"
 
 
-def _standard(d: Normal) -> Normal:
+def standard(d: Normal) -> Normal:
+    """The standard normal of the same shape."""
     return Normal(torch.zeros_like(d.loc), torch.ones_like(d.scale), validate_args=False)
 
 

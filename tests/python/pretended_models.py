@@ -6,10 +6,12 @@ import torch
 from cases import CASES, arrays, per_cell
 from pretended import DEVICE, There, pretended, register
 
-from scelbo import GIMVI, settings
+from scelbo import settings
 from scelbo.data import Counts
 from scelbo.nn import Settled
 from scelbo.train.epochs import EpochPlan
+
+MAPPING = {c.model: c for c in CASES if "batch_key" in c.keys and hasattr(c.model, "load_query_data")}
 
 ASKED = ("get_latent_representation", "get_proportions", "get_normalized_expression", "get_normalized_accessibility", "get_elbo")
 
@@ -51,21 +53,28 @@ def test_what_does_not_change_is_asked_when_a_training_begins():
     assert part.told() and part.asked == 4
 
 
+def steps_on(device, monkeypatch):
+    """Who waited in each step of training on the device."""
+    waited, step = [], EpochPlan.step
+
+    def watched(plan, cells):
+        before = device.waits.copy()
+        step(plan, cells)
+        waited.append(device.waits - before)
+
+    monkeypatch.setattr(EpochPlan, "step", watched)
+    return waited
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_models_train_and_answer_there(case, adata, monkeypatch):
     monkeypatch.setattr(settings, "compiled", False)
     ask = [name for name in ASKED if hasattr(case.model, name)]
     answers = lambda model: {"cells": [per_cell(model)], **{name: arrays(getattr(model, name)()) for name in ask}}  # noqa: E731
     here = case.trained(adata, max_epochs=2, train_size=0.8)
-    expected, waited, step = answers(here), [], EpochPlan.step
+    expected = answers(here)
     with pretended(monkeypatch) as device:
-
-        def watched(plan, cells):
-            before = device.waits.copy()
-            step(plan, cells)
-            waited.append(device.waits - before)
-
-        monkeypatch.setattr(EpochPlan, "step", watched)
+        waited = steps_on(device, monkeypatch)
         model = case.trained(adata, max_epochs=2, train_size=0.8, accelerator="cuda")
         model.to_device(DEVICE)
         found = answers(model)
@@ -73,4 +82,22 @@ def test_models_train_and_answer_there(case, adata, monkeypatch):
     for name, values in expected.items():
         for mine, theirs in zip(found[name], values, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5, err_msg=name)
-    assert waited and (not any(waited) or case.model is GIMVI), waited[-1]  # it asks which cells are of which data set
+    assert waited and not any(waited), waited[-1]
+
+
+@pytest.mark.parametrize("case", MAPPING.values(), ids=str)
+def test_cells_that_lack_features_are_mapped_there(case, adata, monkeypatch):
+    monkeypatch.setattr(settings, "compiled", False)
+    reference, query = case.trained(adata, max_epochs=1), case.data(adata[:60].copy())[:, 3:].copy()
+    query.obs["batch"] = "new"
+
+    def mapped(**options):
+        model = case.model.load_query_data(query, reference)
+        model.train(max_epochs=2, seed=0, **options)
+        return model._history.to_numpy(float)
+
+    here = mapped()
+    with pretended(monkeypatch) as device:
+        waited = steps_on(device, monkeypatch)
+        np.testing.assert_allclose(mapped(accelerator="cuda"), here, rtol=1e-5)
+    assert waited and not any(waited), waited[-1]

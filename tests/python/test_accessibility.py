@@ -48,7 +48,7 @@ def test_regions_that_were_not_measured_are_left_out(factors):
     dense, _ = _seen()
     dense[:, ::3] = 0
     x = Counts.of(dense.numpy()).to(torch.float64)
-    x.measured = seen = torch.arange(REGIONS) % 3 != 0
+    x.measured = seen = (torch.arange(REGIONS) % 3).nonzero()[:, 0]
     h = _draw(CELLS, REGIONS)
     fewer = Counts.of(dense[:, seen].numpy()).to(torch.float64)
     expected = Accessibility(h[:, seen], factors[0], factors[1][seen]).log_prob(fewer)

@@ -177,11 +177,16 @@ def test_how_a_matrix_lies_in_memory_changes_nothing(name):
 
 
 def test_dense_counts_are_the_sparse_ones_and_say_when_these_are_needed():
-    x, weight, typical = _counts(), _draw(GENES, 3, seed=0), _draw(GENES, seed=1)
-    x.measured = torch.arange(GENES) > 2
+    x, weight, typical = _counts().within(torch.arange(3, GENES)), _draw(GENES, 3, seed=0), _draw(GENES, seed=1)
     for sparse_, dense_ in ((x, dense(x)), (x.map(torch.log1p), dense(x).map(torch.log1p))):
         torch.testing.assert_close(dense_ @ weight, sparse_ @ weight)
         torch.testing.assert_close(dense_.filled(typical) @ weight, sparse_.filled(typical) @ weight)
         assert torch.equal(dense_.dense(), sparse_.dense())
+    some = torch.tensor([1, 4, 5])
+    for rows in (slice(2, 7), torch.tensor([5, 0, 2])):
+        for part, other in ((x.take(rows), dense(x).take(rows)), (x.take(rows).within(some), dense(x).take(rows).within(some))):
+            for one, two in ((part, other), (part.kept(), other.kept())):
+                torch.testing.assert_close(two.matrix, one.dense())
+                torch.testing.assert_close((two.size, two.log_factorial), (one.size, one.log_factorial))
     with pytest.raises(SparseNeededError):
         dense(x).scipy()

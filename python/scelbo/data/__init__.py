@@ -2,7 +2,7 @@
 
 from scelbo.data import simulate
 from scelbo.data.columns import Columns
-from scelbo.data.counts import Beside, Counts, Input
+from scelbo.data.counts import Counts
 from scelbo.data.disk import read_backed
 from scelbo.data.fields import (
     Batch,
@@ -24,6 +24,7 @@ from scelbo.data.fields import (
     numbers,
     table,
 )
+from scelbo.data.inputs import Beside, Input
 from scelbo.data.joint import join, joined, kind_of
 from scelbo.data.loaders import Loader, at_most, index_of, split
 from scelbo.data.modalities import Data

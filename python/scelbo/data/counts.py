@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Counts:
     Attributes
     ----------
     measured
-        (n_vars,) mask of the columns that were measured at all; None for all. Likelihoods leave the others out.
+        (some,) which columns were measured at all, in order; None for all. Likelihoods leave the others out; nothing stands there.
     fill
         (n_vars,) what a product takes for columns that were not measured; None for nothing.
     """
@@ -106,10 +106,12 @@ class Counts:
     @property
     def n_measured(self) -> int:
         """Number of columns that were measured."""
-        return self.n_vars if self.measured is None else int(self.measured.sum())
+        return self.n_vars if self.measured is None else len(self.measured)
 
-    def take(self, rows: Int[Tensor, " cells"]) -> Counts:
+    def take(self, rows: Int[Tensor, " cells"] | slice) -> Counts:
         """The given rows, in the order asked for; neighbours share memory with the whole."""
+        if isinstance(rows, slice):
+            return self._between(rows.start, rows.stop)
         rows = rows.cpu()
         if len(rows) and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((rows.diff() == 1).all()):
             return self._between(int(rows[0]), int(rows[-1]) + 1)
@@ -117,7 +119,7 @@ class Counts:
         n = self.starts.index_select(0, rows + 1) - start
         crow = torch.cat([n.new_zeros(1), n.cumsum(0)])
         stored, here = int(crow[-1]), self.val.device
-        start, crow, rows = (there(part, here) for part in (start, crow, rows))
+        start, starts, crow, rows = there(start, here), crow, there(crow, here), there(rows, here)
         if compiled(self.val):
             col, val = torch.empty(stored, dtype=torch.int64), torch.empty(stored)
             loop("sparse", "gather")(*map(array, (self.crow, self.col, self.val, rows, crow, col, val)))
@@ -128,13 +130,15 @@ class Counts:
             out = Counts(crow, self.col.index_select(0, source).long(), self.val.index_select(0, source), self.n_vars)
             out.row = row
         out.size, out.log_factorial, out.measured = self.size.index_select(0, rows), self.log_factorial.index_select(0, rows), self.measured
+        out.starts = starts
         return out
 
     def _between(self, first: int, end: int) -> Counts:
         """The rows from ``first`` to before ``end``."""
-        crow = self.crow[first : end + 1]
-        stored = slice(int(self.starts[first]), int(self.starts[end]))
+        crow, starts = (of[first : end + 1] for of in (self.crow, self.starts))
+        stored = slice(int(starts[0]), int(starts[-1]))
         out = Counts(crow - crow[0], self.col[stored].long(), self.val[stored], self.n_vars)
+        out.starts = starts - starts[0]
         out.size, out.log_factorial, out.measured = self.size[first:end], self.log_factorial[first:end], self.measured
         return out
 
@@ -146,7 +150,7 @@ class Counts:
     @cached_property
     def row(self) -> Int[Tensor, " stored"]:
         """Row of every stored value."""
-        return torch.repeat_interleave(self.crow.diff())
+        return torch.repeat_interleave(self.crow.diff(), output_size=len(self.val))
 
     @cached_property
     def flat(self) -> Int[Tensor, " stored"]:
@@ -184,10 +188,7 @@ class Counts:
     def map(self, fn: Callable[[Tensor], Tensor]) -> Counts:
         """Apply ``fn`` to the stored values; right only where ``fn(0) == 0`` (log1p, scaling)."""
         out = Counts(self.crow, self.col, fn(self.val), self.n_vars)
-        out.measured = self.measured
-        if "row" in self.__dict__:  # what counts are looked up by is made when it is needed
-            out.row = self.row
-        return out
+        return self._told(out, "measured", "row")  # what counts are looked up by is made when it is needed
 
     def scaled(self, factor: Float[Tensor, "rows 1"]) -> Counts:
         """Every row times a number."""
@@ -206,33 +207,39 @@ class Counts:
         if self.measured is None:
             return self
         out = copy(self)
-        out.fill = torch.where(self.measured, 0, values)
+        out.fill = values.index_fill(0, self.measured, 0.0)
         return out
 
     def kept(self) -> Counts:
         """Only the columns that were measured."""
         if self.measured is None:
             return self
-        out = Counts(self.crow, (self.measured.cumsum(0) - 1)[self.col], self.val, int(self.measured.sum()))
-        out.row = self.row
+        order = torch.arange(len(self.measured), device=self.col.device)
+        place = order.new_zeros(self.n_vars).index_copy_(0, self.measured, order)
+        out = Counts(self.crow, place.index_select(0, self.col), self.val, len(order))
+        return self._told(out, "row", "size", "log_factorial")
+
+    def _told(self, out: Counts, *names: str) -> Counts:
+        """``out``, which has the same rows, with what is known of them already."""
+        vars(out).update({name: vars(self)[name] for name in names if name in vars(self)})
         return out
 
-    def within(self, columns: Bool[Tensor, " n_vars"]) -> Counts:
+    def among(self, columns: Int[Tensor, " some"]) -> Bool[Tensor, " n_vars"]:
+        """Which columns are among these."""
+        return torch.zeros(self.n_vars, dtype=torch.bool, device=columns.device).index_fill_(0, columns, True)
+
+    def within(self, columns: Int[Tensor, " some"]) -> Counts:
         """As if, of these columns, no others had been measured."""
-        here = columns[self.col]
+        here = self.among(columns)[self.col]
         row = self.row[here]
         crow = torch.zeros_like(self.crow)
         torch.cumsum(torch.bincount(row, minlength=len(self)), 0, out=crow[1:])
         out = Counts(crow, self.col[here], self.val[here], self.n_vars)
-        out.row, out.measured = row, columns if self.measured is None else columns & self.measured
+        out.row, out.measured = row, self._measured_of(columns)
         return out
 
-    def only(self, columns: Bool[Tensor, " n_vars"]) -> Counts:
-        """Some columns, without what stands in the others."""
-        inside = self.within(columns)
-        out = Counts(inside.crow, (columns.cumsum(0) - 1)[inside.col], inside.val, int(columns.sum()))
-        out.row = inside.row
-        return out
+    def _measured_of(self, columns: Tensor) -> Tensor:
+        return columns if self.measured is None else columns[self.among(self.measured)[columns]]
 
     def column_means(self, fn: Callable[[Counts], Counts]) -> Float[Tensor, " n_vars"]:
         """Mean of every column of ``fn`` of these counts, which works row by row."""
@@ -267,34 +274,9 @@ class Counts:
         """As ``Tensor.to``: the device moves all parts, a dtype converts the values only."""
         val = self.val.to(*args, **kwargs)
         out = Counts(self.crow.to(val.device), self.col.to(val.device), val, self.n_vars)
+        out.starts = self.starts
         for name in {"row", "size", "log_factorial", "measured", "fill"} & self.__dict__.keys():
             made = getattr(self, name)
             if made is not None:
                 setattr(out, name, made.to(*args, **kwargs) if made.is_floating_point() else made.to(val.device))
         return out
-
-
-class Beside:
-    """Counts, and further columns beside them, as encoders read both: a product is that with the whole matrix.
-
-    Parameters
-    ----------
-    counts
-        (rows, n_vars), sparse.
-    more
-        (rows, k), dense.
-    """
-
-    def __init__(self, counts: Counts, more: Float[Tensor, "rows k"]):
-        self.counts, self.more = counts, more
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def __matmul__(self, weight: Float[Tensor, "n k"]) -> Float[Tensor, "rows k"]:
-        n = self.counts.n_vars
-        return torch.addmm(self.counts @ weight[:n], self.more, weight[n:])
-
-
-Input: TypeAlias = Tensor | Counts | Beside
-"""What a first layer reads."""

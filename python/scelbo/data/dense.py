@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scelbo.data.counts import Counts
@@ -48,14 +48,29 @@ class DenseCounts(Counts):
     def __len__(self) -> int:
         return len(self.matrix)
 
+    def take(self, rows: Tensor | slice) -> DenseCounts:
+        part = lambda q: q[rows] if isinstance(rows, slice) else q.index_select(0, rows)  # noqa: E731
+        return DenseCounts(part(self.matrix), part(self.size), part(self.log_factorial), self.measured)
+
     def map(self, fn: Callable[[Tensor], Tensor]) -> DenseCounts:
         return DenseCounts(fn(self.matrix), measured=self.measured)
 
     def scaled(self, factor: Float[Tensor, "rows 1"]) -> DenseCounts:
         return DenseCounts(self.matrix * factor, measured=self.measured)
 
+    def within(self, columns: Int[Tensor, " some"]) -> DenseCounts:
+        return DenseCounts(self.matrix * self.among(columns), measured=self._measured_of(columns))
+
+    def kept(self) -> Counts:
+        if self.measured is None:
+            return self
+        return self._told(DenseCounts(self.matrix.index_select(1, self.measured)), "size", "log_factorial")
+
     def dense(self) -> Tensor:
         return self.matrix
+
+    def _row_sums(self, fn: Callable[[Tensor], Tensor]) -> Tensor:
+        return fn(self.matrix).double().sum(1, keepdim=True).to(self.matrix.dtype)
 
     def _product(self, weight: Float[Tensor, "n_vars k"]) -> Float[Tensor, "rows k"]:
         return self.matrix @ weight
@@ -66,6 +81,13 @@ def dense(cells: Any) -> Any:
     if isinstance(cells, Counts):
         return DenseCounts(cells.matrix, cells.size, cells.log_factorial, cells.measured)
     return _with(cells, {name: dense(value) for name, value in vars(cells).items() if isinstance(value, Counts | Batch)})
+
+
+def seen_through(x: Counts, columns: Int[Tensor, " some"] | None) -> Counts:
+    """Some columns (None: all), without what stands in the others; on a GPU, which is not asked how much that is, with their zeros."""
+    if columns is None:
+        return x
+    return (x if x.size.device.type == "cpu" else dense(x)).within(columns).kept()
 
 
 def copied(cells: Any) -> Any:

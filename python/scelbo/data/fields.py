@@ -93,13 +93,15 @@ class Batch:
     """A minibatch of cells. Subclasses declare what it holds: ``name: type = counts(...)``, ``category(...)``, ...
 
     ``index`` says which cells of the data set these are, (cells,); ``beside`` holds further cells that go along with these in
-    training (``Model.beside``); ``share`` is what a mean over these cells counts, where other processes have the rest of the minibatch.
+    training (``Model.beside``); ``share`` is what a mean over these cells counts, where other processes have the rest of the minibatch;
+    ``spans`` says, where several data sets train side by side (``Model.streams``), how many of its cells, one after another, are of each.
     """
 
     index: Tensor
     posterior: dict[str, Tensor] | None = None  # of minified cells
     beside: Self | None = None
     share: float = 1.0
+    spans: tuple[int, ...] = ()
 
     def __init__(self, **values: Any):
         self.__dict__.update(values)
@@ -123,7 +125,7 @@ class Batch:
 
         ``"extra.donor"`` is one of several categorical columns, ``"numbers.0"`` the first continuous one.
         """
-        new = dict(self.__dict__)
+        new = {name: value for name, value in self.__dict__.items() if name != "spans"}
         for covariate, value in values.items():
             name, _, column = covariate.partition(".")
             if isinstance(new[name], dict):
@@ -135,21 +137,23 @@ class Batch:
                 new[name] = _filled(new[name], value)
         return type(self)(**new)
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor | slice) -> Self:
         """Some of these cells, in the order asked for."""
-        return type(self)(**{k: _take(v, rows) for k, v in self.__dict__.items() if k not in ("beside", "share")})
+        return type(self)(**{k: _take(v, rows) for k, v in self.__dict__.items() if k not in ("beside", "share", "spans")})
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As ``Tensor.to`` for every part; a dtype converts floating point parts only."""
         return type(self)(**{k: _to(v, *args, **kwargs) for k, v in self.__dict__.items()})
 
 
-def _take(value: Any, rows: Tensor) -> Any:
+def _take(value: Any, rows: Tensor | slice) -> Any:
     if isinstance(value, dict):
         return {k: _take(v, rows) for k, v in value.items()}
     if value is None:
         return None
-    return value.index_select(0, there(rows, value.device)) if isinstance(value, Tensor) else value.take(rows)
+    if not isinstance(value, Tensor):
+        return value.take(rows)
+    return value[rows] if isinstance(rows, slice) else value.index_select(0, there(rows, value.device))
 
 
 def _filled(old: Tensor, value: float | Tensor) -> Tensor:
@@ -162,7 +166,7 @@ def _to(value: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(value, Tensor) and not value.is_floating_point():
         device = torch.empty(0).to(*args, **kwargs).device if args or kwargs else value.device
         return value.to(device)
-    return value if value is None or isinstance(value, float) else value.to(*args, **kwargs)
+    return value if value is None or isinstance(value, float | tuple) else value.to(*args, **kwargs)
 
 
 class Cells(Batch):

@@ -56,6 +56,7 @@ class Loader:
         self.columns, self.batch_size, self.rng, self.beside = columns, int(batch_size), rng, beside
         self.streams = [np.asarray(index)] if isinstance(index, np.ndarray) else [np.asarray(i) for i in index if len(i)]
         self.longest, self.part = max(map(len, self.streams), default=0), part
+        self.several = not isinstance(index, np.ndarray) and len(index) == len(self.streams) > 1
         smallest = self.longest // max(1, len(self))
         if self.longest and smallest < part[1]:
             raise ArgumentError(
@@ -67,16 +68,19 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         whole = list(zip(*(self._minibatches(stream) for stream in self.streams), strict=True))
-        own = [np.concatenate([self._own(index) for index in parts]) for parts in whole]
+        each = [[self._own(index) for index in parts] for parts in whole]
+        own = [np.concatenate(parts) for parts in each]
         along: list[np.ndarray] = []
         if self.beside and self.rng:
             along = [self._own(index) for index in chunks(np.resize(self.beside(self.rng), self.longest), self.batch_size)]
         loaded = self.columns.each([index for pair in zip(own, along, strict=True) for index in pair] if along else own)
-        for parts, cells in zip(whole, loaded, strict=False):
+        for parts, mine, cells in zip(whole, each, loaded, strict=False):
             if along:
                 cells.beside = next(loaded)
             if self.part[1] > 1:
                 cells.share = len(cells) * self.part[1] / sum(map(len, parts))
+            if self.several:
+                cells.spans = tuple(map(len, mine))
             yield cells
 
     def _own(self, index: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def _aligned(matrix: Any, columns: np.ndarray | None, part: bool = False) -> Cou
         out = Counts.of(rows)
     else:
         out = Counts.of(sparse.csr_matrix((rows.data, there[rows.indices], rows.indptr), shape=(rows.shape[0], len(columns))))
-        out.measured = torch.from_numpy(columns >= 0)
+        out.measured = torch.from_numpy(there)
     if part:
         out.size = torch.from_numpy(np.asarray(whole.sum(1, dtype=np.float64), dtype=np.float32))
     return out

@@ -27,7 +27,7 @@ class Gone(Counts):
     def __init__(self) -> None:  # it has none of what counts have
         pass
 
-    def take(self, rows: Tensor) -> Gone:
+    def take(self, rows: Tensor | slice) -> Gone:
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Gone:

@@ -93,8 +93,8 @@ class Accessibility:
     def log_prob(self, x: Counts) -> Float[Tensor, "*s cells"]:
         """Log probability of which regions were seen in each cell."""
         if x.measured is not None:
-            seen = x.measured.nonzero()[:, 0]
-            return Accessibility(self.h[..., seen], self.cell, self.region[seen]).log_prob(x.kept())
+            h, region = (q.index_select(-1, x.measured) for q in (self.h, self.region))
+            return Accessibility(h, self.cell, region).log_prob(x.kept())
         if self.h.dim() > 2:
             return torch.stack([Accessibility(h, self.cell, self.region).log_prob(x) for h in self.h])
         for by, able in ((compiled, kernels.compiled), (fused, kernels.fused)):

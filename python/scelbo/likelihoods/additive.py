@@ -78,8 +78,8 @@ class AdditiveNB:
     def log_prob(self, x: Counts) -> Float[Tensor, "*s cells"]:
         """Log probability of each cell's counts, summed over genes (those that were measured)."""
         if x.measured is not None:
-            seen = x.measured.nonzero()[:, 0]
-            return AdditiveNB(self.shape[..., seen], self.logits[seen], self.size).log_prob(x.kept())
+            shape, logits = (q.index_select(-1, x.measured) for q in (self.shape, self.logits))
+            return AdditiveNB(shape, logits, self.size).log_prob(x.kept())
         nothing = -(self.shape @ F.softplus(self.logits)[:, None]) * self.size
         r = (self.shape.flatten(-2)[..., x.flat] * self.size[..., 0][..., x.row]).clamp_min(SMALL)
         stored = torch.lgamma(x.val + r) - torch.lgamma(r) + (x.val * F.logsigmoid(self.logits)[x.col])

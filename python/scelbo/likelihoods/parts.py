@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from scelbo.data import Counts
+from scelbo.data import Batch, Counts
 from scelbo.likelihoods.counts import Likelihood
 from scelbo.likelihoods.sparse import Mean
 
@@ -24,13 +25,13 @@ class Part(NamedTuple):
     rows
         Which.
     measured
-        Which genes were measured in these cells.
+        Which genes were measured in these cells; None for all.
     of
         The likelihood of some genes, whose proportions sum to one over those that were measured.
     """
 
-    rows: Int[Tensor, " some"]
-    measured: Bool[Tensor, " genes"]
+    rows: Int[Tensor, " some"] | slice
+    measured: Int[Tensor, " seen"] | None
     of: Callable[[Tensor | slice], Likelihood]
 
 
@@ -45,10 +46,8 @@ class Parts:
         found = []
         for part in self.parts:
             here = x.take(part.rows)
-            if bool(part.measured.all()):
-                found.append(part.of(slice(None)).log_prob(here))
-                continue
-            found.append(part.of(part.measured.nonzero()[:, 0]).log_prob(here.only(part.measured)))
+            here.measured = part.measured
+            found.append(part.of(slice(None) if part.measured is None else part.measured).log_prob(here.kept()))
         return self._together(found, -1)
 
     @cached_property
@@ -102,7 +101,19 @@ class Parts:
         return self._together([ask(p) for p in self.whole], -2)
 
     def _together(self, values: Sequence[Tensor], axis: int) -> Tensor:
-        """The parts' rows, in the minibatch's order."""
-        if len(values) == 1:
-            return values[0]
-        return torch.cat(list(values), axis).index_select(axis, torch.cat([part.rows for part in self.parts]).argsort())
+        return together(values, [part.rows for part in self.parts], axis)
+
+
+def apart(cells: Batch, group: Int[Tensor, " cells"], n: int) -> list[Tensor | slice]:
+    """Rows of each of n data sets, whose numbers are ``group``: spans, in training, so that nobody waits for a device to tell."""
+    if cells.spans:
+        return [slice(end - size, end) for size, end in zip(cells.spans, accumulate(cells.spans), strict=True)]
+    return [(group == d).nonzero()[:, 0] for d in range(n)]
+
+
+def together(values: Sequence[Tensor], rows: Sequence[Tensor | slice], axis: int) -> Tensor:
+    """What was found of the parts of a minibatch, in its order: of rows by their numbers, or of spans that follow one another."""
+    if len(values) == 1:
+        return values[0]
+    whole, numbers = torch.cat(list(values), axis), [r for r in rows if isinstance(r, Tensor)]
+    return whole.index_select(axis, torch.cat(numbers).argsort()) if numbers else whole

@@ -175,9 +175,8 @@ def log_prob(x: Counts, kernel: Kernel, mean: Mean, *params: Float[Tensor, "*#s 
     Genes that were not measured are left out: the others' proportions then sum to one.
     """
     if x.measured is not None:
-        seen = x.measured.nonzero()[:, 0]
-        params = tuple(q[..., seen] for q in params)
-        return log_prob(x.kept(), kernel, mean._replace(h=mean.h[..., seen]), *params)
+        seen = lambda q: q.index_select(-1, x.measured)  # noqa: E731
+        return log_prob(x.kept(), kernel, mean._replace(h=seen(mean.h)), *map(seen, params))
     if mean.h.dim() > 2:
         one = lambda q, i: q[i] if q.dim() == mean.h.dim() and q.shape[0] > 1 else q.reshape(q.shape[-2:])  # noqa: E731
         parts = [

@@ -73,7 +73,7 @@ class BagOfWords:
     def log_prob(self, x: Counts) -> Float[Tensor, "*s cells"]:
         """Log probability of each cell's counts, summed over genes: of the genes that were measured, given that it is one of them."""
         if x.measured is not None:
-            phi = self.phi[..., x.measured]
+            phi = self.phi.index_select(-1, x.measured)
             share = phi.sum(-1, keepdim=True)
             theta = self.theta * share[..., 0][..., None, :]
             return BagOfWords(theta / theta.sum(-1, keepdim=True), phi / share).log_prob(x.kept())

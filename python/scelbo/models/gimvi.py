@@ -30,11 +30,12 @@ from torch.distributions import Normal, kl_divergence
 
 from scelbo import analysis
 from scelbo.data import Columns, Counts, PlainCells, Setup, join, joined, kind_of
+from scelbo.data.dense import seen_through
 from scelbo.data.joint import BATCH
 from scelbo.errors import ArgumentError, DataError, SetupError
-from scelbo.likelihoods import Likelihood, Mean, Part, Parts, of_counts
+from scelbo.likelihoods import Likelihood, Mean, Part, Parts, apart, of_counts, together
 from scelbo.model import Model
-from scelbo.module import VAE, Loss
+from scelbo.module import VAE, Loss, standard
 from scelbo.nn import (
     Adversary,
     GaussianEncoder,
@@ -84,14 +85,15 @@ class GIMVIModule(VAE):
         panels = [frozenset(source.features) for source in setup.sources]
         self.register_buffer("measured", torch.tensor([[v in panel for v in setup.var_names] for panel in panels]))
         sizes, hidden = self.measured.sum(1).tolist(), dict[str, Any](n_hidden=model.n_hidden, dropout=model.dropout_rate)
+        for d in (d for d, size in enumerate(sizes) if size < setup.n_vars):
+            self.register_buffer(f"panel{d}", self.measured[d].nonzero()[:, 0], persistent=False)
         self.encoder = HeadedEncoder(
             sizes, model.n_latent, n_layers=model.n_layers_encoder, n_layers_shared=model.n_layers_shared,
             views=n_sources + model.panel_view, shares=model.encoder_reads == "shares", **hidden,
         )  # fmt: skip
-        latent = [d for d in range(n_sources) if model.model_library_size[d]]
-        self.l = nn.ModuleDict({str(d): GaussianEncoder(sizes[d], 1, n_hidden=128, n_layers=1, dropout=model.dropout_rate) for d in latent})
-        batches = setup.n_categories("batch")
-        self.l_prior = LibraryPrior(batches["batch"]) if latent else None
+        of_l, batches = dict[str, Any](n_hidden=128, n_layers=1, dropout=model.dropout_rate), setup.n_categories("batch")
+        self.l = nn.ModuleDict({str(d): GaussianEncoder(n, 1, **of_l) for d, n in enumerate(sizes) if model.model_library_size[d]})
+        self.l_prior = LibraryPrior(batches["batch"]) if self.l else None
         depth, genes = model.n_layers_decoder or 0, setup.n_vars
         self.decoder = GroupedMLP(model.n_latent, n_layers=depth, groups=n_sources, categories=batches, **hidden)
         width = model.n_hidden if depth else model.n_latent
@@ -101,25 +103,24 @@ class GIMVIModule(VAE):
         self.log_theta = per_feature(model.dispersion, genes, setup)
         self.adversary = Adversary(model.n_latent, n_sources, n_hidden=32, n_layers=3)
 
-    def parts(self, cells: PlainCells) -> list[tuple[int, Tensor, PlainCells]]:
-        """(data set, which rows are of it, these cells), where there are any."""
-        origin = self.origin[cells.batch]
-        found = [(d, (origin == d).nonzero()[:, 0]) for d in range(len(self.measured))]
-        return [(d, rows, cells.take(rows)) for d, rows in found if len(rows)]
+    def panel(self, d: int) -> Tensor | None:
+        """The genes that data set d measures, if not all."""
+        return getattr(self, f"panel{d}", None)
 
-    def counted(self, x: Counts, d: int) -> Counts:
-        """The genes that data set d measures."""
-        return x if bool(self.measured[d].all()) else x.only(self.measured[d])
+    def parts(self, cells: PlainCells) -> list[tuple[int, Tensor | slice, PlainCells]]:
+        """(data set, which rows are of it, these cells), where there are any."""
+        rows = apart(cells, self.origin[cells.batch], len(self.measured))
+        found = [(d, some, part) for d, some in enumerate(rows) if len(part := cells.take(some))]
+        for d, _, part in found:
+            part.x.measured = self.panel(d)
+        return found
 
     def inference(self, cells: PlainCells) -> Latents:
-        parts = self.parts(cells)
-        seen = [self.counted(part.x, d) for d, _, part in parts]
-        back = torch.cat([rows for _, rows, _ in parts]).argsort()
-        whole = lambda of, name: torch.cat([getattr(q, name) for q in of])[back]  # noqa: E731
-        together = lambda of: Normal(whole(of, "loc"), whole(of, "scale"), validate_args=False)  # noqa: E731
-        q = together([self.encoder(x, d, d) for x, (d, _, _) in zip(seen, parts, strict=True)])
-        log_l = together([self.library(x, d) for x, (d, _, _) in zip(seen, parts, strict=True)])
-        return Latents(q, log_l if self.l else Known(log_l.loc))
+        ds, rows, seen = zip(*((d, rows, part.x.kept()) for d, rows, part in self.parts(cells)), strict=True)
+        both = lambda of, name: together([getattr(q, name) for q in of], rows, 0)  # noqa: E731
+        whole = lambda of: Normal(both(of, "loc"), both(of, "scale"), validate_args=False)  # noqa: E731
+        z, log_l = whole(list(map(self.encoder, seen, ds, ds))), whole(list(map(self.library, seen, ds)))
+        return Latents(z, log_l if self.l else Known(log_l.loc))
 
     def library(self, x: Counts, d: int) -> Normal:
         """q(log l | x); what is observed is certain."""
@@ -129,9 +130,8 @@ class GIMVIModule(VAE):
 
     def prior(self, q: Latents, cells: PlainCells) -> Latents:
         p = super().prior(q, cells)
-        if self.l_prior is None:
+        if self.l_prior is None or not isinstance(q.log_l, Normal):
             return p
-        assert isinstance(q.log_l, Normal)
         own, known = self.l_prior.of(cells), (q.log_l.scale <= CERTAIN).detach()  # prior and posterior are the same, and cost nothing
         scale, mean = torch.where(known, q.log_l.scale, own.scale), torch.where(known, q.log_l.loc, own.loc)
         return p._replace(log_l=Normal(mean, scale, validate_args=False))
@@ -141,11 +141,12 @@ class GIMVIModule(VAE):
             self.l_prior.take(data["x"].size, data["batch"])
 
     def generative(self, z: Any, cells: PlainCells) -> Explained:
-        parts = []
-        for d, rows, part in self.parts(cells):
-            hidden = self.decoder(z.z.index_select(-2, rows), part, d)
-            parts.append(Part(rows, self.measured[d], partial(self.likelihood, hidden, z.log_l.index_select(-2, rows), part, d)))
-        return Explained(Parts(parts))
+        of = lambda d, rows, part: self.part(z.z[..., rows, :], z.log_l[..., rows, :], d, rows, part)  # noqa: E731
+        return Explained(Parts([of(*part) for part in self.parts(cells)]))
+
+    def part(self, z: Tensor, log_l: Tensor, d: int, rows: Tensor | slice, cells: PlainCells) -> Part:
+        """Of the cells of data set d."""
+        return Part(rows, self.panel(d), partial(self.likelihood, self.decoder(z, cells, d), log_l, cells, d))
 
     def likelihood(self, hidden: Tensor, log_l: Tensor, cells: PlainCells, d: int, genes: Tensor | slice) -> Likelihood:
         """Of some genes, in cells of data set d."""
@@ -153,8 +154,7 @@ class GIMVIModule(VAE):
         h = of(self.rho)
         if self.factors is not None:
             h = h + self.factors.rows()[:, genes][cells.batch]
-        whole = isinstance(genes, slice) and not bool(self.measured[d].all())
-        rate = Mean(h, log_l, among=self.measured[d].nonzero()[:, 0] if whole else None)
+        rate = Mean(h, log_l, among=self.panel(d) if isinstance(genes, slice) else None)
         log_theta, pi = for_cells(self.log_theta, cells)[..., genes], of(self.pi) if self.likelihoods[d] == "zinb" else None
         return of_counts(self.likelihoods[d], rate, log_theta, pi)
 
@@ -162,12 +162,12 @@ class GIMVIModule(VAE):
         """Minus the ELBO; what either player of the adversary minimises; and the dissociated cells seen through the panel."""
         penalty, latent, origin = {}, z.z, self.origin[cells.batch]
         if self.panel_view and self.training:
-            for part, rows in ((part, rows) for d, rows, part in self.parts(cells) if d == 0):
-                seen = self.encoder(self.counted(part.x, 1), 1, len(self.measured))
-                drawn = Latents(seen.rsample(), z.log_l[rows].detach())
-                kl = kl_divergence(seen, Normal(torch.zeros_like(seen.loc), torch.ones_like(seen.loc), validate_args=False)).sum(-1)
-                penalty["panel"] = (kl - self.generative(drawn, part).x.log_prob(part.x)).sum() / len(cells)
-                latent, origin = torch.cat([latent, drawn.z]), torch.cat([origin, origin[rows]])  # type: ignore[list-item]
+            for rows, part in ((rows, part) for d, rows, part in self.parts(cells) if d == 0):
+                seen = self.encoder(seen_through(part.x, self.panel(1)), 1, len(self.measured))
+                drawn, every = seen.rsample(), slice(0, len(part))
+                explained = Parts([self.part(drawn, z.log_l[rows].detach(), 0, every, part)])
+                penalty["panel"] = (kl_divergence(seen, standard(seen)).sum(-1) - explained.log_prob(part.x)).sum() / len(cells)
+                latent, origin = torch.cat([latent, drawn]), torch.cat([origin, origin[rows]])
         return replace(super().loss(cells, q, z, p), penalty=penalty | self.adversary.penalties(latent, origin))
 
 

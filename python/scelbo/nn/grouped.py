@@ -84,7 +84,7 @@ class HeadedEncoder(nn.Module):
         self.mean, self.var = nn.Linear(n_hidden, n_latent), nn.Linear(n_hidden, n_latent)
 
     def forward(self, x: Counts, head: int, view: int) -> Normal:
-        read: Counts | Tensor = (x.scaled(x.n_vars / x.size) if self.shares else x).map(torch.log1p)
+        read: Counts | Tensor = (x.scaled(x.n_vars / x.size.clamp_min(1)) if self.shares else x).map(torch.log1p)
         if self.shares and head:
             read = self.standard[head - 1](read.dense(), view)  # type: ignore[union-attr]
         h = self.body(self.heads[head](read, None, view), None, view)

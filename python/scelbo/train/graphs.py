@@ -89,7 +89,7 @@ class GraphPlan(EpochPlan):
         """A step; its loss."""
         if self.still:
             whole = dense(cells)
-            shapes = tuple(part.shape for part in tensors(whole))
+            shapes = (whole.spans, *(part.shape for part in tensors(whole)))
             if shapes in self.seen_once and shapes not in self.recorded:
                 self.recorded[shapes] = Recorded(self, whole)
             if shapes in self.recorded:
