@@ -11,7 +11,6 @@ from scelbo import GIMVI, data, errors
 from scelbo.data import Loader
 from scelbo.data.dense import dense, seen_through
 from scelbo.data.simulate import counts
-from scelbo.nn import BatchNorm, GroupedNorm
 from scelbo.train.options import PlanOptions
 
 PANEL = [f"gene{g}" for g in range(3, 60, 3)]
@@ -68,17 +67,6 @@ def test_the_likelihood_is_that_of_the_measured_genes(pair):
         np.testing.assert_allclose(found[i].item(), np.log(structural * (x[i] == 0) + (1 - structural) * nb)[measured].sum(), rtol=1e-5)
     assert x[1][~panel].sum() == 0
     assert np.exp(z.log_l[1].item()) == pytest.approx(x[1].sum())  # observed; that of dissociated cells is latent
-
-
-def test_each_group_has_statistics_of_its_own():
-    """A grouped norm is a batch norm for each group with one scale and shift, in training and after it."""
-    rng = torch.Generator().manual_seed(0)
-    grouped, alone = GroupedNorm(5, 3, momentum=0.1), [BatchNorm(5, momentum=0.1) for _ in range(3)]
-    for training in (True, True, False):
-        for g, norm in enumerate(alone):
-            y = (1 + g) * torch.randn(2, 10, 5, generator=rng) + g
-            torch.testing.assert_close(grouped.train(training)(y, g), norm.train(training)(y.flatten(0, 1)).view_as(y))
-    assert not torch.allclose(grouped.running_mean[0], grouped.running_mean[2])
 
 
 def test_minibatches_have_as_many_of_each_stream(pair):
@@ -223,7 +211,7 @@ def test_the_panels_genes_are_read_at_one_scale(pair):
     """A gene that one technology counts ten times better makes no difference to where its cells are, once the norms know it."""
     model = made(*pair)
     encoder = model.module.encoder.train()
-    x = next(model.batches(indices=np.arange(120, 200))).x.within(model.module.panel(1)).kept()
+    x = next(model.batches(indices=np.arange(120, 200))).x.only(model.module.panel(1))
     read = encoder.standard[0](x.scaled(x.n_vars / x.size).map(torch.log1p).dense(), 1)
     counted = x.dense().std(0) > 0
     assert counted.sum() >= 15

@@ -188,5 +188,6 @@ def test_dense_counts_are_the_sparse_ones_and_say_when_these_are_needed():
             for one, two in ((part, other), (part.kept(), other.kept())):
                 torch.testing.assert_close(two.matrix, one.dense())
                 torch.testing.assert_close((two.size, two.log_factorial), (one.size, one.log_factorial))
+    torch.testing.assert_close(x.only(some).dense(), x.only(torch.arange(GENES)[:, None].eq(some).any(1)).dense())
     with pytest.raises(SparseNeededError):
         dense(x).scipy()

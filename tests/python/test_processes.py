@@ -1,5 +1,6 @@
 """Several processes train what one would train; when one of them is lost, what was noted is not."""
 
+import atexit
 import multiprocessing
 import os
 import socket
@@ -172,6 +173,18 @@ def test_processes_must_agree(tmp_path):
     def work(rank):
         with pytest.raises(errors.ArgumentError, match="the number of cells is"):
             scvi(counts(100 + rank, 20)).train(max_epochs=1, **TOGETHER)
+
+    assert forked(work) == [0, 0]
+
+
+def test_processes_part_before_they_end():
+    def work(rank):
+        atexit._clear()  # what the tests' own process does at its end
+        for _ in range(2):
+            scvi(counts(100, 20)).train(max_epochs=1, **TOGETHER)
+        assert torch.distributed.is_initialized()
+        atexit._run_exitfuncs()
+        assert not torch.distributed.is_initialized()
 
     assert forked(work) == [0, 0]
 

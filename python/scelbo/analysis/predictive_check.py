@@ -15,6 +15,7 @@ from scelbo import settings
 from scelbo.analysis.decode import explained_fields
 from scelbo.arguments import question
 from scelbo.data import Counts, at_most, index_of
+from scelbo.data.counts import mask_of
 from scelbo.likelihoods import Accessibility, Normal
 from scelbo.module import draw
 
@@ -175,7 +176,7 @@ class _Tally:
         """One minibatch: its likelihood at draws of the latents, its values, and which of them were measured, or None for all."""
         self.counted = not isinstance(explained, Normal)
         if isinstance(x, Counts):
-            there = None if x.measured is None else x.among(x.measured).expand(len(x), -1)
+            there = None if x.measured is None else mask_of(x.measured, x.n_vars).expand(len(x), -1)
             measured = there if measured is None else measured > 0 if there is None else (measured > 0) & there
             x = (x.map(torch.ones_like) if isinstance(explained, Accessibility) else x).dense()
         weight = torch.ones_like(x[:1]).expand_as(x) if measured is None else (measured > 0).expand_as(x).to(x)

@@ -34,6 +34,11 @@ def there(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=True)
 
 
+def mask_of(columns: Int[Tensor, " some"], n_vars: int) -> Bool[Tensor, " n_vars"]:
+    """Whether each column is among these."""
+    return torch.zeros(n_vars, dtype=torch.bool, device=columns.device).index_fill_(0, columns, True)
+
+
 def in_pieces(x: Counts, rows: int | None = None) -> Iterator[tuple[int, int, slice]]:
     """(First row, row after the last, their stored values): so many rows, or of a million values; on a GPU, where nobody waits, all."""
     n, rows = len(x), VALUES_AT_ONCE * len(x) // max(1, len(x.val)) if rows is None else rows
@@ -224,22 +229,25 @@ class Counts:
         vars(out).update({name: vars(self)[name] for name in names if name in vars(self)})
         return out
 
-    def among(self, columns: Int[Tensor, " some"]) -> Bool[Tensor, " n_vars"]:
-        """Which columns are among these."""
-        return torch.zeros(self.n_vars, dtype=torch.bool, device=columns.device).index_fill_(0, columns, True)
-
-    def within(self, columns: Int[Tensor, " some"]) -> Counts:
+    def within(self, columns: Int[Tensor, " some"] | Bool[Tensor, " n_vars"]) -> Counts:
         """As if, of these columns, no others had been measured."""
-        here = self.among(columns)[self.col]
+        columns = self._measured_of(columns)
+        here = mask_of(columns, self.n_vars)[self.col]
         row = self.row[here]
         crow = torch.zeros_like(self.crow)
         torch.cumsum(torch.bincount(row, minlength=len(self)), 0, out=crow[1:])
         out = Counts(crow, self.col[here], self.val[here], self.n_vars)
-        out.row, out.measured = row, self._measured_of(columns)
+        out.row, out.measured = row, columns
         return out
 
-    def _measured_of(self, columns: Tensor) -> Tensor:
-        return columns if self.measured is None else columns[self.among(self.measured)[columns]]
+    def only(self, columns: Int[Tensor, " some"] | Bool[Tensor, " n_vars"]) -> Counts:
+        """Some columns, without what stands in the others."""
+        return self.within(columns).kept()
+
+    def _measured_of(self, columns: Tensor) -> Int[Tensor, " seen"]:
+        """Which of these were measured."""
+        columns = columns.nonzero()[:, 0] if columns.dtype == torch.bool else columns
+        return columns if self.measured is None else columns[mask_of(self.measured, self.n_vars)[columns]]
 
     def column_means(self, fn: Callable[[Counts], Counts]) -> Float[Tensor, " n_vars"]:
         """Mean of every column of ``fn`` of these counts, which works row by row."""

@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scelbo.data.counts import Counts
+from scelbo.data.counts import Counts, mask_of
 from scelbo.data.fields import Batch
 
 
@@ -58,8 +58,9 @@ class DenseCounts(Counts):
     def scaled(self, factor: Float[Tensor, "rows 1"]) -> DenseCounts:
         return DenseCounts(self.matrix * factor, measured=self.measured)
 
-    def within(self, columns: Int[Tensor, " some"]) -> DenseCounts:
-        return DenseCounts(self.matrix * self.among(columns), measured=self._measured_of(columns))
+    def within(self, columns: Tensor) -> DenseCounts:
+        columns = self._measured_of(columns)
+        return DenseCounts(self.matrix * mask_of(columns, self.n_vars), measured=columns)
 
     def kept(self) -> Counts:
         if self.measured is None:
@@ -87,7 +88,7 @@ def seen_through(x: Counts, columns: Int[Tensor, " some"] | None) -> Counts:
     """Some columns (None: all), without what stands in the others; on a GPU, which is not asked how much that is, with their zeros."""
     if columns is None:
         return x
-    return (x if x.size.device.type == "cpu" else dense(x)).within(columns).kept()
+    return (x if x.size.device.type == "cpu" else dense(x)).only(columns)
 
 
 def copied(cells: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -51,9 +52,18 @@ class Summed(torch.autograd.Function):
         return Summed.apply(grad)
 
 
+def leave() -> None:
+    """What a process does before it ends: threads of gloo's that outlive Python's may abort it (PyTorch's pull request 179291)."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 @contextlib.contextmanager
 def sharing(module: nn.Module, rank: int, of: int, seed: int) -> Iterator[None]:
     """Inside, batch norms take the statistics of whole minibatches, and each process draws noise of its own."""
+    if of > 1:
+        atexit.unregister(leave)
+        atexit.register(leave)
     norms = [part for part in module.modules() if isinstance(part, BatchNorm)] if of > 1 else []
     for norm in norms:
         norm.over = Summed.apply
