@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,20 @@ def test_dense_counts_are_the_sparse_ones_and_say_when_these_are_needed():
     torch.testing.assert_close(x.only(some).dense(), x.only(torch.arange(GENES)[:, None].eq(some).any(1)).dense())
     with pytest.raises(SparseNeededError):
         dense(x).scipy()
+
+
+def test_loops_may_have_wide_vectors():
+    wide, host = import_module("scelbo.kernels.maths").wide, import_module("llvmlite.binding").get_host_cpu_features()
+
+    @import_module("numba").njit(fastmath=True)
+    def total(x):
+        wide()
+        found = np.float32(0)
+        for i in range(x.shape[0]):
+            found += x[i]
+        return found
+
+    assert total(np.ones(100, np.float32)) == 100
+    (signature,) = total.signatures
+    assert '"prefer-vector-width"="512"' in total.inspect_llvm(signature)
+    assert "zmm" in total.inspect_asm(signature) or not host.get("avx512f")

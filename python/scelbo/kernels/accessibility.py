@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import NOT_A_NUMBER, ONE, ZERO, exp, f4, finite, log, loop, number, part
+from scelbo.kernels.maths import NOT_A_NUMBER, ONE, ZERO, exp, f4, finite, log, loop, number, part, wide
 
 EPS, TINY = np.finfo(f4).eps, np.finfo(f4).tiny
 
 
 @part
 def _unseen(h: np.ndarray, region: np.ndarray, cell: float, weight: float, d_h: np.ndarray, d_region: np.ndarray) -> tuple[float, float]:
+    wide()
     value, slope = ZERO, ZERO
     for g in range(h.shape[0]):
         closed = exp(-h[g])
@@ -33,6 +34,7 @@ def _unseen(h: np.ndarray, region: np.ndarray, cell: float, weight: float, d_h: 
 def _seen(n: int, work: np.ndarray, cell: float, weight: float) -> tuple[float, float]:
     """work: h, region -> d h, d log region less what an unseen region would have."""
     h, region = work[0], work[1]
+    wide()
     value, slope = ZERO, ZERO
     for k in range(n):
         closed = exp(-h[k])

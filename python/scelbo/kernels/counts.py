@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint32
 
-from scelbo.kernels.maths import NOT_A_NUMBER, ONE, ZERO, exp, f4, finite, gamma_terms, largest, log, log1p, loop, number, part, step
+from scelbo.kernels.maths import NOT_A_NUMBER, ONE, ZERO, exp, f4, finite, gamma_terms, largest, log, log1p, loop, number, part, step, wide
 
 NEVER = f4(70)
 """Logits of a structural zero below minus this are as good as it, and their exponential is finite."""
@@ -27,6 +27,7 @@ def over(mu: float, theta: float) -> tuple[float, float, float]:
 @part
 def _scale(h: np.ndarray, mu: np.ndarray, log_l: float, softmax: bool) -> float:
     """Write the mean, and return what its logarithm has beyond h: a softmax's normaliser, and the library size."""
+    wide()
     if not softmax:
         for g in range(h.shape[0]):
             mu[g] = exp(h[g] + log_l)
@@ -43,6 +44,7 @@ def _scale(h: np.ndarray, mu: np.ndarray, log_l: float, softmax: bool) -> float:
 
 @part
 def _nb_zeros(mu: np.ndarray, theta: np.ndarray, weight: float, d_h: np.ndarray, d_theta: np.ndarray) -> tuple[float, float]:
+    wide()
     value, slope = ZERO, ZERO
     for g in range(mu.shape[0]):
         t = theta[g]
@@ -58,6 +60,7 @@ def _nb_zeros(mu: np.ndarray, theta: np.ndarray, weight: float, d_h: np.ndarray,
 def _nb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tuple[float, float]:
     """work: mu, theta, log mu - log theta -> d log mu, d log theta."""
     mu, theta, log_ratio = work[0], work[1], work[2]
+    wide()
     value, slope = ZERO, ZERO
     for k in range(n):
         t = theta[k]
@@ -75,6 +78,7 @@ def _nb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tuple[
 def _zinb_zeros(
     mu: np.ndarray, theta: np.ndarray, pi: np.ndarray, weight: float, d_h: np.ndarray, d_theta: np.ndarray, d_pi: np.ndarray
 ) -> tuple[float, float]:
+    wide()
     value, slope = ZERO, ZERO
     for g in range(mu.shape[0]):
         t = theta[g]
@@ -95,6 +99,7 @@ def _zinb_zeros(
 def _zinb_stored(n: int, x: np.ndarray, work: np.ndarray, weight: float) -> tuple[float, float]:
     """work: mu, theta, log mu - log theta, pi -> d log mu, d log theta, -, d pi; all less what zeros would have."""
     mu, theta, log_ratio, pi = work[0], work[1], work[2], work[3]
+    wide()
     value, slope = ZERO, ZERO
     for k in range(n):
         t = theta[k]

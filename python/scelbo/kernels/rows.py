@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scelbo.kernels.maths import LOG2_E, ZERO, bits, f4, finite, i4, in_order, log, loop, number, part
+from scelbo.kernels.maths import LOG2_E, ZERO, bits, f4, finite, i4, in_order, log, loop, number, part, wide
 
 BINS = 512
 FEW = 64
@@ -88,6 +88,7 @@ def _spread(row: np.ndarray) -> float:
 
 @part
 def _ratios(one: np.ndarray, other: np.ndarray, eps: float, delta: float, e: np.ndarray) -> tuple[int, int, float, float, float]:
+    wide()
     up, down, total, sum1, sum2 = 0, 0, ZERO, ZERO, ZERO
     for k in range(e.shape[0]):
         x = log((one[k] + eps) / (other[k] + eps)) * LOG2_E
