@@ -204,14 +204,14 @@ def _shift(layer: Any) -> Any:
 @torch.no_grad()
 def fold_batches(ours: Any, theirs: Any) -> None:
     r"""What embedded batches e add to the first layers, :math:`W_e e_b`, as the shift that each batch has in ours."""
-    embedded = theirs._embeddings_dict.batch.weight
+    embedded = theirs._embeddings_dict.batch.weight.double()  # the sum is then rounded once
     for i, mine, layer in _batches(ours, theirs):
         table = _shift(mine).table
         if i:
             table.zero_()
             continue
         n_in, width = len(mine.weight), embedded.shape[1]
-        added = embedded @ layer.weight[:, n_in : n_in + width].T
+        added = embedded @ layer.weight[:, n_in : n_in + width].double().T
         if len(added) == 1:
             mine.bias += added[0]
         else:
