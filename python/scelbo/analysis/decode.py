@@ -119,7 +119,7 @@ def showing(model: Model, cells: Batch, fields: Collection[str]) -> Any:
         if isinstance(x, Counts):
             absent = pd.Index(model.setup.absent.get(of, ())) if of in fields else pd.Index(model.setup.features[of])
             if len(absent):
-                kept = torch.from_numpy(np.flatnonzero(~pd.Index(model.setup.features[of]).isin(absent)))
+                kept = torch.from_numpy(~pd.Index(model.setup.features[of]).isin(absent))
                 out[of] = x.within(kept.to(x.val.device))
         elif of not in fields:
             out[of] = torch.zeros_like(x)

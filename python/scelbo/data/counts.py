@@ -122,9 +122,9 @@ class Counts:
             return self._between(int(rows[0]), int(rows[-1]) + 1)
         start = self.starts.index_select(0, rows)
         n = self.starts.index_select(0, rows + 1) - start
-        crow = torch.cat([n.new_zeros(1), n.cumsum(0)])
-        stored, here = int(crow[-1]), self.val.device
-        start, starts, crow, rows = there(start, here), crow, there(crow, here), there(rows, here)
+        starts = torch.cat([n.new_zeros(1), n.cumsum(0)])
+        stored, here = int(starts[-1]), self.val.device
+        start, crow, rows = (there(part, here) for part in (start, starts, rows))
         if compiled(self.val):
             col, val = torch.empty(stored, dtype=torch.int64), torch.empty(stored)
             loop("sparse", "gather")(*map(array, (self.crow, self.col, self.val, rows, crow, col, val)))

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scelbo.data.counts import Counts, mask_of
-from scelbo.data.fields import Batch
+from scelbo.data.fields import Batch, _take
 
 
 class SparseNeededError(Exception):
@@ -49,8 +49,8 @@ class DenseCounts(Counts):
         return len(self.matrix)
 
     def take(self, rows: Tensor | slice) -> DenseCounts:
-        part = lambda q: q[rows] if isinstance(rows, slice) else q.index_select(0, rows)  # noqa: E731
-        return DenseCounts(part(self.matrix), part(self.size), part(self.log_factorial), self.measured)
+        matrix, size, log_factorial = (_take(q, rows) for q in (self.matrix, self.size, self.log_factorial))
+        return DenseCounts(matrix, size, log_factorial, self.measured)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> DenseCounts:
         return DenseCounts(fn(self.matrix), measured=self.measured)

@@ -104,11 +104,12 @@ class Parts:
         return together(values, [part.rows for part in self.parts], axis)
 
 
-def apart(cells: Batch, group: Int[Tensor, " cells"], n: int) -> list[Tensor | slice]:
-    """Rows of each of n data sets, whose numbers are ``group``: spans, in training, so that nobody waits for a device to tell."""
+def apart(cells: Batch, origin: Int[Tensor, " batches"], n: int) -> list[Tensor | slice]:
+    """Rows of each of n data sets, ``origin`` of each batch: spans, in training, so that nobody waits for a device to tell."""
     if cells.spans:
         return [slice(end - size, end) for size, end in zip(cells.spans, accumulate(cells.spans), strict=True)]
-    return [(group == d).nonzero()[:, 0] for d in range(n)]
+    of_cells = origin[cells.codes("batch")]
+    return [(of_cells == d).nonzero()[:, 0] for d in range(n)]
 
 
 def together(values: Sequence[Tensor], rows: Sequence[Tensor | slice], axis: int) -> Tensor:

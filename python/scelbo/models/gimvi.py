@@ -94,9 +94,8 @@ class GIMVIModule(VAE):
         of_l, batches = dict[str, Any](n_hidden=128, n_layers=1, dropout=model.dropout_rate), setup.n_categories("batch")
         self.l = nn.ModuleDict({str(d): GaussianEncoder(n, 1, **of_l) for d, n in enumerate(sizes) if model.model_library_size[d]})
         self.l_prior = LibraryPrior(batches["batch"]) if self.l else None
-        depth, genes = model.n_layers_decoder or 0, setup.n_vars
+        depth, genes, width = model.n_layers_decoder or 0, setup.n_vars, model.n_hidden if model.n_layers_decoder else model.n_latent
         self.decoder = GroupedMLP(model.n_latent, n_layers=depth, groups=n_sources, categories=batches, **hidden)
-        width = model.n_hidden if depth else model.n_latent
         self.rho = Linear(width, genes)
         self.factors = PerCategory("batch", batches["batch"], genes, bound=0.0) if model.batch_factors else None
         self.pi = Linear(width, genes) if "zinb" in self.likelihoods else None
@@ -109,7 +108,7 @@ class GIMVIModule(VAE):
 
     def parts(self, cells: PlainCells) -> list[tuple[int, Tensor | slice, PlainCells]]:
         """(data set, which rows are of it, these cells), where there are any."""
-        rows = apart(cells, self.origin[cells.batch], len(self.measured))
+        rows = apart(cells, self.origin, len(self.measured))
         found = [(d, some, part) for d, some in enumerate(rows) if len(part := cells.take(some))]
         for d, _, part in found:
             part.x.measured = self.panel(d)
@@ -130,8 +129,9 @@ class GIMVIModule(VAE):
 
     def prior(self, q: Latents, cells: PlainCells) -> Latents:
         p = super().prior(q, cells)
-        if self.l_prior is None or not isinstance(q.log_l, Normal):
+        if self.l_prior is None:
             return p
+        assert isinstance(q.log_l, Normal)
         own, known = self.l_prior.of(cells), (q.log_l.scale <= CERTAIN).detach()  # prior and posterior are the same, and cost nothing
         scale, mean = torch.where(known, q.log_l.scale, own.scale), torch.where(known, q.log_l.loc, own.loc)
         return p._replace(log_l=Normal(mean, scale, validate_args=False))
@@ -141,12 +141,12 @@ class GIMVIModule(VAE):
             self.l_prior.take(data["x"].size, data["batch"])
 
     def generative(self, z: Any, cells: PlainCells) -> Explained:
-        of = lambda d, rows, part: self.part(z.z[..., rows, :], z.log_l[..., rows, :], d, rows, part)  # noqa: E731
-        return Explained(Parts([of(*part) for part in self.parts(cells)]))
+        return Explained(Parts([self.part(z, *part) for part in self.parts(cells)]))
 
-    def part(self, z: Tensor, log_l: Tensor, d: int, rows: Tensor | slice, cells: PlainCells) -> Part:
-        """Of the cells of data set d."""
-        return Part(rows, self.panel(d), partial(self.likelihood, self.decoder(z, cells, d), log_l, cells, d))
+    def part(self, z: Any, d: int, rows: Tensor | slice, cells: PlainCells) -> Part:
+        """Of the cells of data set d, by their rows of z."""
+        hidden, log_l = self.decoder(z.z[..., rows, :], cells, d), z.log_l[..., rows, :]
+        return Part(rows, self.panel(d), partial(self.likelihood, hidden, log_l, cells, d))
 
     def likelihood(self, hidden: Tensor, log_l: Tensor, cells: PlainCells, d: int, genes: Tensor | slice) -> Likelihood:
         """Of some genes, in cells of data set d."""
@@ -164,10 +164,10 @@ class GIMVIModule(VAE):
         if self.panel_view and self.training:
             for rows, part in ((rows, part) for d, rows, part in self.parts(cells) if d == 0):
                 seen = self.encoder(seen_through(part.x, self.panel(1)), 1, len(self.measured))
-                drawn, every = seen.rsample(), slice(0, len(part))
-                explained = Parts([self.part(drawn, z.log_l[rows].detach(), 0, every, part)])
+                drawn = Latents(seen.rsample(), z.log_l[rows].detach())
+                explained = Parts([self.part(drawn, 0, slice(0, len(part)), part)])
                 penalty["panel"] = (kl_divergence(seen, standard(seen)).sum(-1) - explained.log_prob(part.x)).sum() / len(cells)
-                latent, origin = torch.cat([latent, drawn]), torch.cat([origin, origin[rows]])
+                latent, origin = torch.cat([latent, drawn.z]), torch.cat([origin, origin[rows]])  # type: ignore[list-item]
         return replace(super().loss(cells, q, z, p), penalty=penalty | self.adversary.penalties(latent, origin))
 
 
